@@ -1,0 +1,97 @@
+// Command driver serves the in-memory CSI driver of Kubernetes' own end-to-end
+// suite on a unix socket. The volumes live as long as the process does.
+//
+// SIGHUP closes the socket and serves again after -pause with the same
+// volumes: a driver restart as the sidecar sees it. Each call is one JSON line
+// in -calls. Secrets appear there by key only.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"log"
+	"maps"
+	"net"
+	"os"
+	"os/signal"
+	"path"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"k8s.io/kubernetes/test/e2e/storage/drivers/csi-test/driver"
+	"k8s.io/kubernetes/test/e2e/storage/drivers/csi-test/mock/service"
+)
+
+type call struct {
+	Method     string            `json:"method"`
+	Code       string            `json:"code"`
+	Name       string            `json:"name,omitempty"`
+	VolumeID   string            `json:"volumeId,omitempty"`
+	Parameters map[string]string `json:"parameters,omitempty"`
+	SecretKeys []string          `json:"secretKeys,omitempty"`
+}
+
+func main() {
+	socket := flag.String("socket", "", "path of the unix socket to serve")
+	name := flag.String("name", service.Name, "driver name")
+	calls := flag.String("calls", "", "file that gets one JSON line a call")
+	delay := flag.Duration("delay", 0, "how long CreateVolume and DeleteVolume take")
+	pause := flag.Duration("pause", time.Second, "how long the socket is gone after SIGHUP")
+	flag.Parse()
+
+	out, err := os.OpenFile(*calls, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		log.Fatalf("open call log: %v", err)
+	}
+	var mu sync.Mutex
+	record := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		line := call{Method: path.Base(info.FullMethod)}
+		switch r := req.(type) {
+		case *csi.CreateVolumeRequest:
+			line.Name, line.Parameters = r.GetName(), r.GetParameters()
+			line.SecretKeys = slices.Sorted(maps.Keys(r.GetSecrets()))
+			time.Sleep(*delay)
+		case *csi.DeleteVolumeRequest:
+			line.VolumeID = r.GetVolumeId()
+			line.SecretKeys = slices.Sorted(maps.Keys(r.GetSecrets()))
+			time.Sleep(*delay)
+		}
+		reply, err := handler(ctx, req)
+		line.Code = status.Code(err).String()
+		if r, ok := reply.(*csi.CreateVolumeResponse); ok {
+			line.VolumeID = r.GetVolume().GetVolumeId()
+		}
+		encoded, _ := json.Marshal(line)
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = out.Write(append(encoded, '\n'))
+		return reply, err
+	}
+
+	mock := service.New(service.Config{DriverName: *name})
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	for {
+		_ = os.Remove(*socket)
+		listener, err := net.Listen("unix", *socket)
+		if err != nil {
+			log.Fatalf("listen: %v", err)
+		}
+		server := driver.NewCSIDriver(&driver.CSIDriverServers{Controller: mock, Identity: mock, Node: mock})
+		if err := server.Start(listener, record); err != nil {
+			log.Fatalf("serve: %v", err)
+		}
+		received := <-signals
+		server.Stop()
+		if received != syscall.SIGHUP {
+			return
+		}
+		time.Sleep(*pause)
+	}
+}

@@ -1,0 +1,14 @@
+//go:build tools
+
+// Package cluster pins everything the real-cluster tests run beside the
+// sidecar: the control plane, kubectl, and the upstream provisioner as a peer.
+package cluster
+
+import (
+	_ "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner"
+	_ "go.etcd.io/etcd/server/v3"
+	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
+	_ "k8s.io/kubernetes/cmd/kube-scheduler"
+	_ "k8s.io/kubernetes/cmd/kubectl"
+)
