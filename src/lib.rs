@@ -1,6 +1,7 @@
 //! CSI sidecars for Kubernetes.
 
 pub mod base;
+pub mod cluster;
 pub mod csi;
 pub mod lease;
 pub mod serve;

@@ -1,1 +1,2 @@
 //! Small pure values.
+pub mod backoff;

@@ -1,0 +1,287 @@
+//! The connection to the API server.
+//!
+//! kube's own stack speaks HTTP/1.1 only, so every watch and every concurrent call would be a TLS connection of its
+//! own, and nothing notices a dead one. This one speaks HTTP/2 where the server does (every API server): one
+//! connection, with pings.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::{
+    Client, Config,
+    client::{Body, ConfigExt},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+
+use super::pace::{Limit, Outcome, Pace, Wait};
+
+/// Where the API server is, as given on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// `--kubeconfig` or `KUBECONFIG`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--master`: overrides the server of the kubeconfig.
+    pub master: Option<String>,
+    /// What this process calls itself in the server's audit log.
+    pub user_agent: String,
+}
+
+/// The API server cannot be addressed at all: a mistake in the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The kubeconfig is unreadable or incomplete.
+    #[error("kubeconfig {path}: {cause}")]
+    Kubeconfig {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Neither a kubeconfig nor a service account.
+    #[error(
+        "no way to reach the API server: not in a pod ({0}), and neither --kubeconfig, KUBECONFIG nor \
+         ~/.kube/config is there"
+    )]
+    Nowhere(String),
+    /// `--master` is no URL.
+    #[error("--master {0:?} is not a URL such as https://host:6443")]
+    Master(String),
+    /// A proxy stands between us and the API server.
+    #[error(
+        "the API server is to be reached through the proxy {0}; proxies are not supported, set NO_PROXY for it"
+    )]
+    Proxy(http::Uri),
+    /// Certificates, tokens or headers cannot be used.
+    #[error("credentials for the API server: {0}")]
+    Credentials(String),
+}
+
+/// Finds the API server: a kubeconfig that was named; else the service account of the pod; else `~/.kube/config`.
+///
+/// # Errors
+/// [`AccessError`], each a reason to exit: waiting would not change it.
+pub async fn config(access: &Access) -> Result<Config, AccessError> {
+    let mut config = match &access.kubeconfig {
+        Some(path) => from_file(path).await?,
+        None => match Config::incluster() {
+            Ok(config) => config,
+            Err(outside) => match default_path().filter(|path| path.exists()) {
+                Some(path) => from_file(&path).await?,
+                None if access.master.is_some() => Config::new(http::Uri::from_static("http://localhost")),
+                None => return Err(AccessError::Nowhere(outside.to_string())),
+            },
+        },
+    };
+    if let Some(master) = &access.master {
+        config.cluster_url = match master.parse::<http::Uri>() {
+            Ok(url) if url.scheme().is_some() && url.authority().is_some() => url,
+            _ => return Err(AccessError::Master(master.clone())),
+        };
+    }
+    let agent = HeaderValue::from_str(&access.user_agent)
+        .map_err(|error| AccessError::Credentials(format!("user agent: {error}")))?;
+    config.headers.push((header::USER_AGENT, agent));
+    config.default_retry = false;
+    Ok(config)
+}
+
+async fn from_file(path: &std::path::Path) -> Result<Config, AccessError> {
+    let wrong = |cause: String| AccessError::Kubeconfig {
+        path: path.display().to_string(),
+        cause,
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| wrong(error.to_string()))?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| wrong(error.to_string()))
+}
+
+fn default_path() -> Option<PathBuf> {
+    std::env::home_dir().map(|home| home.join(".kube").join("config"))
+}
+
+/// Makes a client. Each has a pace of its own, so that the lease never waits behind volumes.
+///
+/// # Errors
+/// [`AccessError::Credentials`] and [`AccessError::Proxy`].
+pub fn client(config: &Config, limit: Option<Limit>) -> Result<Client, AccessError> {
+    let wrong = |error: kube::Error| AccessError::Credentials(error.to_string());
+    if let Some(proxy) = &config.proxy_url {
+        return Err(AccessError::Proxy(proxy.clone()));
+    }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    connector.set_connect_timeout(Some(Duration::from_secs(10)));
+    let tls = config.rustls_client_config().map_err(wrong)?;
+    let mut https = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        let name = name.clone().try_into().map_err(|_| {
+            AccessError::Credentials(format!(
+                "tls-server-name {name:?} of the kubeconfig is not a host name"
+            ))
+        })?;
+        https = https.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name));
+    }
+    let connector = https.enable_all_versions().wrap_connector(connector);
+    let http = HttpClient::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_keep_alive_timeout(Duration::from_secs(15))
+        .http2_keep_alive_while_idle(true)
+        .build::<_, Body>(connector);
+    let stack = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(wrong)?)
+        .layer(config.extra_headers_layer().map_err(wrong)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(paced(stack, limit, &config.default_namespace))
+}
+
+/// Puts the pace in front of any service that speaks to an API server; tests put a sandbox behind it.
+pub fn paced<S, B>(service: S, limit: Option<Limit>, namespace: &str) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    Client::new(
+        Paced {
+            service,
+            gate: Arc::new(Gate::new(limit)),
+        },
+        namespace,
+    )
+}
+
+#[derive(Clone)]
+struct Paced<S> {
+    service: S,
+    gate: Arc<Gate>,
+}
+
+struct Gate {
+    pace: Mutex<Pace>,
+    born: Instant,
+    left: Notify,
+}
+
+impl<S, B> Service<Request<Body>> for Paced<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (service, gate) = (self.service.clone(), self.gate.clone());
+        // A watch is answered at once and then lives for minutes: it is no load, and must not wait behind any.
+        let watching = request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("watch=true"));
+        Box::pin(async move {
+            if watching {
+                return service.oneshot(request).await.map_err(Into::into);
+            }
+            let mut flight = gate.enter().await;
+            let answer = service.oneshot(request).await;
+            flight.outcome = match &answer {
+                Ok(answer) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
+                    Outcome::Throttled(retry_after(answer.headers()))
+                }
+                Ok(_) => Outcome::Answered,
+                Err(_) => Outcome::Lost,
+            };
+            answer.map_err(Into::into)
+        })
+    }
+}
+
+/// A request under way. Dropped without an outcome when its caller gave up on it.
+struct Flight<'a> {
+    gate: &'a Gate,
+    outcome: Outcome,
+}
+
+impl Gate {
+    fn new(limit: Option<Limit>) -> Self {
+        Self {
+            pace: Mutex::new(Pace::new(limit)),
+            born: Instant::now(),
+            left: Notify::new(),
+        }
+    }
+
+    async fn enter(&self) -> Flight<'_> {
+        loop {
+            // Registered before looking, so that a request that ends in between is not missed.
+            let left = self.left.notified();
+            let entered = self
+                .pace
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .enter(self.born.elapsed());
+            match entered {
+                Ok(()) => {
+                    return Flight {
+                        gate: self,
+                        outcome: Outcome::Lost,
+                    };
+                }
+                Err(Wait::Until(moment)) => sleep_until(self.born + moment).await,
+                Err(Wait::Room) => left.await,
+            }
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let now = self.gate.born.elapsed();
+        self.gate
+            .pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .leave(now, self.outcome);
+        self.gate.left.notify_one();
+    }
+}
+
+/// The pause that a 429 asks for, in seconds between 1 and 60; 1 where it names none.
+fn retry_after(headers: &http::HeaderMap) -> Duration {
+    let seconds = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(1).clamp(1, 60))
+}

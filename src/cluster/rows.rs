@@ -1,0 +1,307 @@
+//! Pure. What the sidecar remembers of each kind of object: the fields it reads, under the names Kubernetes gives them.
+//!
+//! A row is a fact as of the last watch event. Nothing here is ever written back: a write that started from a row
+//! would drop every field the row does not know.
+
+use std::collections::BTreeMap;
+
+/// A PersistentVolumeClaim that may need a volume from us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// `metadata.uid`: a claim recreated under its old name is another claim.
+    pub uid: String,
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.resourceVersion`
+    pub resource_version: String,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// `metadata.annotations`
+    pub annotations: BTreeMap<String, String>,
+    /// `spec.storageClassName`
+    pub class_name: Option<String>,
+    /// `spec.accessModes`, in order, duplicates kept.
+    pub access_modes: Vec<String>,
+    /// `spec.resources.requests.storage`, as written.
+    pub storage_request: Option<String>,
+    /// `spec.volumeMode`
+    pub volume_mode: Option<String>,
+    /// `spec.volumeName` is not empty: a volume is chosen already.
+    pub has_volume: bool,
+    /// `spec.dataSource`
+    pub data_source: Option<SourceRef>,
+    /// `spec.dataSourceRef`
+    pub data_source_ref: Option<SourceRef>,
+    /// `spec.selector` is present, even if empty.
+    pub has_selector: bool,
+    /// `spec.volumeAttributesClassName`
+    pub attributes_class: Option<String>,
+}
+
+/// Where the content of a claim is to come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceRef {
+    /// API group, empty for the core group.
+    pub group: String,
+    /// For instance `VolumeSnapshot`.
+    pub kind: String,
+    /// Object name.
+    pub name: String,
+    /// Only in `dataSourceRef`, when it names one.
+    pub namespace: Option<String>,
+}
+
+/// Set by the PersistentVolume controller: who is to provision.
+pub const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+/// The same under its beta name, read only where the other one is absent.
+pub const PROVISIONER_BETA: &str = "volume.beta.kubernetes.io/storage-provisioner";
+/// Names the CSI driver that took over an in-tree plugin's object.
+pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
+/// Set by the scheduler: the node the claim's first pod will run on.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// The class name of claims and volumes from before `spec.storageClassName`. Wins where present, even if empty.
+pub const CLASS_BETA: &str = "volume.beta.kubernetes.io/storage-class";
+/// On a volume: the provisioner that made it.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// On a volume: the secret DeleteVolume needs. Both halves are always written, possibly empty.
+pub const DELETION_SECRET_NAME: &str = "volume.kubernetes.io/provisioner-deletion-secret-name";
+/// The other half of [`DELETION_SECRET_NAME`].
+pub const DELETION_SECRET_NAMESPACE: &str = "volume.kubernetes.io/provisioner-deletion-secret-namespace";
+/// Keeps a volume whose policy is Delete until the driver has deleted what is behind it.
+pub const VOLUME_FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
+
+impl Claim {
+    /// The class the claim asks for: the legacy annotation where present, else the spec field, else "".
+    pub fn class(&self) -> &str {
+        class_of(&self.annotations, self.class_name.as_deref())
+    }
+
+    /// Who is asked to provision this claim.
+    pub fn provisioner(&self) -> Option<&str> {
+        let gotten = self
+            .annotations
+            .get(PROVISIONER)
+            .or_else(|| self.annotations.get(PROVISIONER_BETA));
+        gotten.map(String::as_str)
+    }
+
+    /// The driver that a migrated claim was handed to.
+    pub fn migrated_to(&self) -> Option<&str> {
+        self.annotations.get(MIGRATED_TO).map(String::as_str)
+    }
+
+    /// The node the scheduler chose, if it did.
+    pub fn selected_node(&self) -> Option<&str> {
+        self.annotations
+            .get(SELECTED_NODE)
+            .map(String::as_str)
+            .filter(|node| !node.is_empty())
+    }
+
+    /// `namespace/name`, as kubectl users write it.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The metric label `source`: kind of `spec.dataSource`, or "".
+    pub fn source_kind(&self) -> &str {
+        self.data_source.as_ref().map_or("", |source| &source.kind)
+    }
+}
+
+/// A StorageClass. Those of other provisioners keep only the first three fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Class {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `provisioner`
+    pub provisioner: String,
+    /// `parameters`
+    pub parameters: BTreeMap<String, String>,
+    /// `mountOptions`
+    pub mount_options: Vec<String>,
+    /// `reclaimPolicy`
+    pub reclaim_policy: Option<String>,
+    /// `volumeBindingMode` is WaitForFirstConsumer.
+    pub waits_for_consumer: bool,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.resourceVersion`
+    pub resource_version: String,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// `metadata.finalizers`
+    pub finalizers: Vec<String>,
+    /// `metadata.annotations`
+    pub annotations: BTreeMap<String, String>,
+    /// `status.phase`
+    pub phase: String,
+    /// `spec.persistentVolumeReclaimPolicy`
+    pub reclaim_policy: String,
+    /// `spec.storageClassName`
+    pub class_name: Option<String>,
+    /// `spec.claimRef`
+    pub claim: Option<ClaimRef>,
+    /// `spec.csi`
+    pub csi: Option<CsiSource>,
+}
+
+impl Volume {
+    /// The class the volume was made from: annotation first, as for claims.
+    pub fn class(&self) -> &str {
+        class_of(&self.annotations, self.class_name.as_deref())
+    }
+
+    /// Our finalizer is on the object.
+    pub fn is_protected(&self) -> bool {
+        self.finalizers
+            .iter()
+            .any(|finalizer| finalizer == VOLUME_FINALIZER)
+    }
+
+    /// Whether `driver` is responsible for deleting this volume.
+    ///
+    /// A volume that says who provisioned it belongs to that one or to whom it migrated; one that does not, a
+    /// statically provisioned one, belongs to the driver of its CSI source. (Behaviour of the upstream sidecar.)
+    pub fn belongs_to(&self, driver: &str) -> bool {
+        let migrated = || self.annotations.get(MIGRATED_TO).is_some_and(|to| to == driver);
+        match (self.annotations.get(PROVISIONED_BY), &self.csi) {
+            (Some(by), _) => by == driver || migrated(),
+            (None, Some(csi)) => csi.driver == driver,
+            (None, None) => migrated(),
+        }
+    }
+}
+
+/// The claim that a volume is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimRef {
+    /// Empty where an administrator bound the volume beforehand by name only.
+    pub uid: String,
+    /// Namespace of the claim.
+    pub namespace: String,
+    /// Name of the claim.
+    pub name: String,
+}
+
+/// The CSI source of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CsiSource {
+    /// Driver name.
+    pub driver: String,
+    /// The driver's own id of the volume.
+    pub handle: String,
+}
+
+/// A VolumeAttachment of our driver: as long as it stands, a node may be using the volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    /// `metadata.name`
+    pub name: String,
+    /// `spec.attacher`
+    pub attacher: String,
+    /// `spec.source.persistentVolumeName`
+    pub volume: String,
+    /// `spec.nodeName`
+    pub node: String,
+}
+
+fn class_of<'a>(annotations: &'a BTreeMap<String, String>, spec: Option<&'a str>) -> &'a str {
+    annotations
+        .get(CLASS_BETA)
+        .map(String::as_str)
+        .or(spec)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect()
+    }
+
+    #[test]
+    fn the_legacy_class_annotation_wins_even_when_empty() {
+        let claim = |annotations| Claim {
+            annotations,
+            class_name: Some("spec".into()),
+            ..Claim::default()
+        };
+        assert_eq!(claim(notes(&[])).class(), "spec");
+        assert_eq!(claim(notes(&[(CLASS_BETA, "old")])).class(), "old");
+        assert_eq!(claim(notes(&[(CLASS_BETA, "")])).class(), "");
+        assert_eq!(Claim::default().class(), "");
+    }
+
+    #[test]
+    fn the_beta_provisioner_annotation_is_read_only_without_the_other() {
+        let claim = |annotations| Claim {
+            annotations,
+            ..Claim::default()
+        };
+        assert_eq!(claim(notes(&[(PROVISIONER_BETA, "a")])).provisioner(), Some("a"));
+        assert_eq!(
+            claim(notes(&[(PROVISIONER_BETA, "a"), (PROVISIONER, "b")])).provisioner(),
+            Some("b")
+        );
+        assert_eq!(claim(notes(&[])).provisioner(), None);
+    }
+
+    #[test]
+    fn a_volume_belongs_to_whom_its_annotations_or_its_source_name() {
+        let csi = |driver: &str| {
+            Some(CsiSource {
+                driver: driver.into(),
+                handle: "h".into(),
+            })
+        };
+        let cases: &[(&str, &[(&str, &str)], Option<CsiSource>, bool)] = &[
+            ("made by us", &[(PROVISIONED_BY, "us")], csi("us"), true),
+            (
+                "made by another for our driver",
+                &[(PROVISIONED_BY, "them")],
+                csi("us"),
+                false,
+            ),
+            (
+                "made in-tree, migrated to us",
+                &[(PROVISIONED_BY, "in-tree"), (MIGRATED_TO, "us")],
+                None,
+                true,
+            ),
+            ("static, our driver", &[], csi("us"), true),
+            ("static, another driver", &[], csi("them"), false),
+            (
+                "static in-tree, migrated to us",
+                &[(MIGRATED_TO, "us")],
+                None,
+                true,
+            ),
+            ("static in-tree", &[], None, false),
+        ];
+        for (name, annotations, csi, expected) in cases {
+            let volume = Volume {
+                annotations: notes(annotations),
+                csi: csi.clone(),
+                ..Volume::default()
+            };
+            assert_eq!(volume.belongs_to("us"), *expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! One kind of object, listed and watched for ever.
+//!
+//! kube's watcher does the work; three things it does not do are added around it. It never lists again when the
+//! *start* of a watch answers 410, so it is thrown away then. It never falls back where streaming lists are not
+//! served: those answer 400 or 422, or, on servers that ignore the parameter, never say that the list is complete.
+//! And it names no reason that an operator could act on.
+
+use std::{convert::Infallible, pin::pin, time::Duration};
+
+use futures::StreamExt;
+use kube::{
+    Api, Client,
+    runtime::watcher::{self, Event, watcher},
+};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    denied::Denied,
+    wire::{Row, Wire},
+};
+use crate::base::backoff::Backoff;
+
+/// A streaming list that is silent for this long will never be complete (client-go waits as long).
+const SILENCE: Duration = Duration::from_secs(10);
+const PAUSE: Backoff = Backoff {
+    start: Duration::from_millis(500),
+    max: Duration::from_secs(30),
+};
+
+/// What a watch brings.
+#[derive(Debug, PartialEq)]
+pub(super) enum Turn<R> {
+    /// A list begins.
+    Begin,
+    /// The object exists and looks like this.
+    Row(R),
+    /// The object was deleted.
+    Gone(R),
+    /// The list is complete.
+    End,
+    /// Nothing comes at the moment, and why.
+    Trouble(Denied),
+}
+
+/// What to do about an error of the watcher.
+#[derive(Debug, PartialEq)]
+enum Mend {
+    /// The watcher goes on by itself.
+    Resume,
+    /// The watcher would ask for a version that the server has forgotten, for ever.
+    Relist,
+    /// This server does not serve streaming lists.
+    Page,
+}
+
+fn mend(error: &watcher::Error, streaming: bool) -> Mend {
+    let code = match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
+        watcher::Error::WatchError(status) => status.code,
+        _ => return Mend::Resume,
+    };
+    match code {
+        410 => Mend::Relist,
+        400 | 422 if streaming => Mend::Page,
+        _ => Mend::Resume,
+    }
+}
+
+fn reason<R: Row>(error: watcher::Error) -> Denied {
+    let (verb, error) = match error {
+        watcher::Error::InitialListFailed(error) => ("list", error),
+        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => ("watch", error),
+        watcher::Error::WatchError(status) => ("watch", kube::Error::Api(status)),
+        watcher::Error::NoResourceVersion => {
+            return Denied::odd("watch", R::PLURAL, "", "the answer carries no resourceVersion");
+        }
+    };
+    Denied::from_kube("watch", R::GROUP, R::PLURAL, "", error).with_verb(verb)
+}
+
+/// Tells `turn` what exists and what changes. Never returns; dropped when nobody needs to know any more.
+pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)) -> Infallible {
+    let mut streaming = true;
+    let mut failures = 0;
+    loop {
+        let config = watcher::Config::default();
+        let config = if streaming {
+            config.streaming_lists()
+        } else {
+            config
+        };
+        let mut events = pin!(watcher(Api::<Wire<R>>::all(client.clone()), config));
+        let mut listing = false;
+        loop {
+            let next = if listing && streaming {
+                timeout(SILENCE, events.next()).await
+            } else {
+                Ok(events.next().await)
+            };
+            let Ok(next) = next else {
+                tracing::info!(
+                    resource = R::PLURAL,
+                    "no end of the streaming list in sight, paging instead"
+                );
+                streaming = false;
+                break;
+            };
+            let error = match next {
+                Some(Ok(event)) => {
+                    failures = 0;
+                    match event {
+                        Event::Init => {
+                            listing = true;
+                            turn(Turn::Begin);
+                        }
+                        Event::InitApply(wire) | Event::Apply(wire) => turn(Turn::Row(wire.row)),
+                        Event::Delete(wire) => turn(Turn::Gone(wire.row)),
+                        Event::InitDone => {
+                            listing = false;
+                            turn(Turn::End);
+                        }
+                    }
+                    continue;
+                }
+                Some(Err(error)) => error,
+                None => break,
+            };
+            let mend = mend(&error, streaming);
+            if mend == Mend::Page {
+                tracing::info!(
+                    resource = R::PLURAL,
+                    "streaming lists are not served here, paging instead"
+                );
+                streaming = false;
+                break;
+            }
+            turn(Turn::Trouble(reason::<R>(error)));
+            sleep(PAUSE.delay(failures).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+            failures = failures.saturating_add(1);
+            if mend == Mend::Relist {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn an_expired_start_relists_and_a_refused_streaming_list_pages() {
+        let api = |code| {
+            kube::Error::Api(Box::new(Status {
+                code,
+                ..Status::default()
+            }))
+        };
+        let start = |code| watcher::Error::WatchStartFailed(api(code));
+        let cases = [
+            ("410 at the start", start(410), true, Mend::Relist),
+            (
+                "410 in the stream",
+                watcher::Error::WatchError(Box::new(Status {
+                    code: 410,
+                    ..Status::default()
+                })),
+                false,
+                Mend::Relist,
+            ),
+            ("streaming refused", start(422), true, Mend::Page),
+            ("streaming unknown", start(400), true, Mend::Page),
+            ("bad request while paging", start(400), false, Mend::Resume),
+            ("forbidden", start(403), true, Mend::Resume),
+            (
+                "list failed",
+                watcher::Error::InitialListFailed(api(410)),
+                false,
+                Mend::Resume,
+            ),
+        ];
+        for (name, error, streaming, expected) in cases {
+            assert_eq!(mend(&error, streaming), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Works through a hot set: `kube_runtime`'s applier, and what it lacks.
+//!
+//! Each attempt runs in a task of its own. A panic costs that one object a retry; and when the loop is dropped, because
+//! the lease is lost or the process stops, a call that the driver is already working on goes on to its end instead of
+//! being cut off.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::ready,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{FutureExt, StreamExt, stream};
+use kube::runtime::controller::{Action, Config, applier};
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Duration, Instant},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::hot::HotSet;
+use crate::base::backoff::Backoff;
+
+/// When to look at an object again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// When it changes.
+    OnChange,
+    /// After this long, or when it changes. Failures counted so far are kept.
+    After(Duration),
+    /// After a delay that doubles with each failure, or when it changes.
+    Failed,
+}
+
+/// How a hot set is worked through.
+#[derive(Clone)]
+pub struct Crew {
+    /// How many objects are worked on at a time; at least 1.
+    pub workers: u16,
+    /// First and longest delay after failures.
+    pub retry: Backoff,
+    /// Objects being worked on, over restarts of the loop.
+    pub busy: Busy,
+    /// The tasks that are running, for whoever waits for them at the end.
+    pub tasks: TaskTracker,
+    /// Hears of each panic.
+    pub on_panic: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Crew {
+    /// Works through `set` until dropped.
+    pub async fn work<R, F>(self, set: Arc<HotSet<R>>, attempt: impl Fn(Arc<R>) -> F + Send + Sync + 'static)
+    where
+        R: Send + Sync + 'static,
+        F: Future<Output = Again> + Send + 'static,
+    {
+        let term = CancellationToken::new();
+        let _end = term.clone().drop_guard();
+        let arrivals = set.open();
+        let _open = OpenLine(set.clone());
+        let arrivals = stream::unfold(arrivals, |mut arrivals| async {
+            let next = arrivals.recv().await?;
+            Some((Ok::<_, Infallible>(next), arrivals))
+        });
+
+        let attempt = Arc::new(attempt);
+        let (store, workers) = (set.store(), self.workers);
+        let reconcile = move |item: Arc<super::hot::Item<R>>, ()| {
+            let uid = kube::ResourceExt::name_any(item.as_ref());
+            let (set, term, attempt, crew) = (set.clone(), term.clone(), attempt.clone(), self.clone());
+            async move { Ok::<_, Infallible>(crew.turn(set, &uid, term, attempt).await) }.boxed()
+        };
+        applier(
+            move |item, ctx: Arc<()>| reconcile(item, *ctx),
+            |_, never: &Infallible, _| match *never {},
+            Arc::new(()),
+            store,
+            arrivals.boxed(),
+            Config::default().concurrency(workers),
+        )
+        // An object that left the set while it waited is not an error here, and there is no other.
+        .for_each(|_| ready(()))
+        .await;
+    }
+
+    /// One object's turn.
+    async fn turn<R, F>(
+        &self,
+        set: Arc<HotSet<R>>,
+        uid: &str,
+        term: CancellationToken,
+        attempt: Arc<impl Fn(Arc<R>) -> F + Send + Sync + 'static>,
+    ) -> Action
+    where
+        R: Send + Sync + 'static,
+        F: Future<Output = Again> + Send + 'static,
+    {
+        set.started(uid);
+        let begun = Instant::now();
+        let task = {
+            let (set, busy, uid) = (set.clone(), self.busy.clone(), uid.to_owned());
+            self.tasks.spawn(async move {
+                let _turn = busy.enter(&uid).await;
+                // An attempt of an earlier term may have finished the object meanwhile; and one that only now gets
+                // its turn must not begin when the loop is gone.
+                match set.get(&uid) {
+                    Some(row) if !term.is_cancelled() => attempt(row).await,
+                    _ => Again::OnChange,
+                }
+            })
+        };
+        let again = task.await.unwrap_or_else(|error| {
+            if error.is_panic() {
+                (self.on_panic)();
+                tracing::error!(
+                    uid,
+                    "a defect: working on this object panicked; it is tried again later"
+                );
+            }
+            Again::Failed
+        });
+        set.finished(begun.elapsed());
+        match again {
+            Again::OnChange => {
+                set.succeeded(uid);
+                Action::await_change()
+            }
+            Again::After(delay) => Action::requeue(delay),
+            Again::Failed => Action::requeue(self.retry.delay(set.failed(uid))),
+        }
+    }
+}
+
+/// Closes the line when the loop is dropped.
+struct OpenLine<R: Send + Sync + 'static>(Arc<HotSet<R>>);
+
+impl<R: Send + Sync + 'static> Drop for OpenLine<R> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// At most one attempt per object at a time, also across loops that share it and across restarts of a loop.
+#[derive(Clone, Default)]
+pub struct Busy(Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>);
+
+impl Busy {
+    /// Waits until nobody works on this object.
+    async fn enter(&self, uid: &str) -> Turn {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.entry(uid.to_owned()).or_default().clone()
+        };
+        let held = lock.lock_owned().await;
+        Turn {
+            busy: self.clone(),
+            uid: uid.to_owned(),
+            held: Some(held),
+        }
+    }
+}
+
+struct Turn {
+    busy: Busy,
+    uid: String,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.held = None;
+        let mut locks = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only the table holds it: nobody waits.
+        if locks
+            .get(&self.uid)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            locks.remove(&self.uid);
+        }
+    }
+}

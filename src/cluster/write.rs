@@ -1,0 +1,322 @@
+//! What is read once and what is written: one function per request, each with a deadline.
+//!
+//! The verbs are those of the role that upstream's users have installed: volumes are created, patched and deleted,
+//! never updated. Nothing is retried here; who asks knows whether asking again makes sense.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::core::v1::{PersistentVolume, Secret};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::Request,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    denied::{Denied, Why},
+    rows::{VOLUME_FINALIZER, Volume},
+    wire::Wire,
+};
+
+/// How long any single request may take. The API server itself gives up after 60 s.
+const DEADLINE: Duration = Duration::from_secs(30);
+const VOLUMES: &str = "persistentvolumes";
+
+/// The API server, as a place to read single objects and to write.
+#[derive(Clone)]
+pub struct Door {
+    client: Client,
+}
+
+/// How the creation of a volume object ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// It stands now.
+    Created,
+    /// It stood already, for the same claim: an earlier request had arrived after all.
+    StoodAlready,
+    /// An object of that name is there, and it is for somebody else.
+    Taken {
+        /// UID of the claim that the other object is for; "" if for none.
+        by: String,
+    },
+}
+
+impl Door {
+    /// Wraps a client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The volume as the API server has it at this moment, not as a watch told.
+    ///
+    /// # Errors
+    /// [`Denied`]; a volume that does not exist is `Ok(None)`.
+    pub async fn volume(&self, name: &str) -> Result<Option<Volume>, Denied> {
+        let api = Api::<Wire<Volume>>::all(self.client.clone());
+        match within("get", "", VOLUMES, name, api.get(name)).await {
+            Ok(wire) => Ok(Some(wire.row)),
+            Err(denied) if denied.why == Why::NotFound => Ok(None),
+            Err(denied) => Err(denied),
+        }
+    }
+
+    /// Creates the object for a volume that exists at the driver.
+    ///
+    /// A create whose answer was lost may have been done, so a volume of that name that is bound to the same claim,
+    /// by UID, counts as saved.
+    ///
+    /// # Errors
+    /// [`Denied`]; the object may stand all the same if that says unreachable.
+    pub async fn create_volume(&self, volume: &PersistentVolume) -> Result<Saved, Denied> {
+        let name = volume.metadata.name.as_deref().unwrap_or_default();
+        let api = Api::<PersistentVolume>::all(self.client.clone());
+        let created = within(
+            "create",
+            "",
+            VOLUMES,
+            name,
+            api.create(&PostParams::default(), volume),
+        )
+        .await;
+        match created {
+            Ok(_) => return Ok(Saved::Created),
+            Err(denied) if denied.why == Why::AlreadyExists => {}
+            Err(denied) => return Err(denied),
+        }
+        let wanted = volume
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.claim_ref.as_ref()?.uid.clone());
+        match self.volume(name).await? {
+            Some(standing) => {
+                let by = standing.claim.map(|claim| claim.uid).unwrap_or_default();
+                Ok(if Some(&by) == wanted.as_ref() {
+                    Saved::StoodAlready
+                } else {
+                    Saved::Taken { by }
+                })
+            }
+            None => Err(Denied::odd(
+                "create",
+                VOLUMES,
+                name,
+                "it existed a moment ago and is gone now",
+            )),
+        }
+    }
+
+    /// Deletes the object of this UID and no other. Returns the finalizers that hold it still, `None` if it is gone.
+    ///
+    /// # Errors
+    /// [`Denied`], [`Why::Conflict`] when another object has that name now.
+    pub async fn delete_volume(&self, name: &str, uid: &str) -> Result<Option<Vec<String>>, Denied> {
+        let preconditions = Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        });
+        let params = DeleteParams {
+            preconditions,
+            ..DeleteParams::default()
+        };
+        let api = Api::<Wire<Volume>>::all(self.client.clone());
+        match within("delete", "", VOLUMES, name, api.delete(name, &params)).await {
+            Ok(answer) => Ok(answer.left().map(|wire| wire.row.finalizers)),
+            Err(denied) if denied.why == Why::NotFound => Ok(None),
+            Err(denied) => Err(denied),
+        }
+    }
+
+    /// Puts our finalizer on a volume, or takes it off, if the finalizers are still the ones that were seen.
+    ///
+    /// A JSON patch with a test: upstream patches without one and can wipe finalizers that others added meanwhile.
+    ///
+    /// # Errors
+    /// [`Denied`], [`Why::Invalid`] or [`Why::Conflict`] when the finalizers have changed.
+    pub async fn protect_volume(&self, name: &str, seen: &[String], protect: bool) -> Result<(), Denied> {
+        let Some(patch) = finalizer_patch(seen, protect) else {
+            return Ok(());
+        };
+        let patch: json_patch::Patch = serde_json::from_value(patch)
+            .map_err(|error| Denied::odd("patch", VOLUMES, name, &error.to_string()))?;
+        let api = Api::<Wire<Volume>>::all(self.client.clone());
+        let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
+        match within("patch", "", VOLUMES, name, api.patch(name, &params, &patch)).await {
+            Ok(_) => Ok(()),
+            Err(denied) if denied.why == Why::NotFound => Ok(()),
+            Err(denied) => Err(denied),
+        }
+    }
+
+    /// The data of a secret as strings, `None` if there is no such secret. Bytes that are not UTF-8 are replaced, as
+    /// CSI knows strings only.
+    ///
+    /// # Errors
+    /// [`Denied`]
+    pub async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, Denied> {
+        let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        let secret = match within(
+            "get",
+            "",
+            "secrets",
+            &format!("{namespace}/{name}"),
+            api.get(name),
+        )
+        .await
+        {
+            Ok(secret) => secret,
+            Err(denied) if denied.why == Why::NotFound => return Ok(None),
+            Err(denied) => return Err(denied),
+        };
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Some(
+            secret
+                .data
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(key, value)| (key, text(value.0)))
+                .collect(),
+        ))
+    }
+
+    /// Whether the server serves VolumeAttributesClass at v1 (Kubernetes 1.34 and later).
+    ///
+    /// # Errors
+    /// [`Denied`]
+    pub async fn serves_attributes_classes(&self) -> Result<bool, Denied> {
+        #[derive(Deserialize)]
+        struct Resources {
+            resources: Vec<Kind>,
+        }
+        #[derive(Deserialize)]
+        struct Kind {
+            kind: String,
+        }
+        let request = Request::new("/apis").get("storage.k8s.io/v1", &kube::api::GetParams::default());
+        let request = request.map_err(|error| Denied::odd("get", "apis", "", &error.to_string()))?;
+        match within(
+            "get",
+            "",
+            "apis",
+            "storage.k8s.io/v1",
+            self.client.request::<Resources>(request),
+        )
+        .await
+        {
+            Ok(list) => Ok(list
+                .resources
+                .iter()
+                .any(|kind| kind.kind == "VolumeAttributesClass")),
+            Err(denied) if denied.why == Why::NotFound => Ok(false),
+            Err(denied) => Err(denied),
+        }
+    }
+
+    pub(super) async fn create_event(
+        &self,
+        namespace: &str,
+        event: &serde_json::Value,
+    ) -> Result<(), Denied> {
+        let body = event.to_string().into_bytes();
+        let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
+            .create(&PostParams::default(), body)
+            .map_err(|error| Denied::odd("create", "events", namespace, &error.to_string()))?;
+        within(
+            "create",
+            "",
+            "events",
+            namespace,
+            self.client.request::<IgnoredAny>(request),
+        )
+        .await
+        .map(|_| ())
+    }
+
+    pub(super) async fn patch_event(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: &serde_json::Value,
+    ) -> Result<(), Denied> {
+        let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .map_err(|error| Denied::odd("patch", "events", name, &error.to_string()))?;
+        within(
+            "patch",
+            "",
+            "events",
+            name,
+            self.client.request::<IgnoredAny>(request),
+        )
+        .await
+        .map(|_| ())
+    }
+}
+
+async fn within<T>(
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    name: &str,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Denied> {
+    match timeout(DEADLINE, request).await {
+        Ok(answer) => answer.map_err(|error| Denied::from_kube(verb, group, resource, name, error)),
+        Err(_) => Err(Denied::late(verb, group, resource, name, DEADLINE)),
+    }
+}
+
+/// The patch that adds or removes our finalizer, `None` if nothing is to be done.
+fn finalizer_patch(seen: &[String], protect: bool) -> Option<serde_json::Value> {
+    let place = seen.iter().position(|finalizer| finalizer == VOLUME_FINALIZER);
+    match (place, protect) {
+        (None, true) if seen.is_empty() => {
+            // `test` with null holds where the list is absent, which is how the API server stores an empty one.
+            Some(json!([
+                {"op": "test", "path": "/metadata/finalizers", "value": null},
+                {"op": "add", "path": "/metadata/finalizers", "value": [VOLUME_FINALIZER]},
+            ]))
+        }
+        (None, true) => Some(json!([
+            {"op": "test", "path": "/metadata/finalizers", "value": seen},
+            {"op": "add", "path": "/metadata/finalizers/-", "value": VOLUME_FINALIZER},
+        ])),
+        (Some(place), false) => Some(json!([
+            {"op": "test", "path": format!("/metadata/finalizers/{place}"), "value": VOLUME_FINALIZER},
+            {"op": "remove", "path": format!("/metadata/finalizers/{place}")},
+        ])),
+        (None, false) | (Some(_), true) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finalizer_patch_tests_what_it_changes() {
+        let ours = VOLUME_FINALIZER.to_owned();
+        let other = "kubernetes.io/pv-protection".to_owned();
+        let remove = finalizer_patch(&[other.clone(), ours.clone()], false);
+        let expected = json!([
+            {"op": "test", "path": "/metadata/finalizers/1", "value": VOLUME_FINALIZER},
+            {"op": "remove", "path": "/metadata/finalizers/1"},
+        ]);
+        assert_eq!(remove, Some(expected));
+        let add = finalizer_patch(std::slice::from_ref(&other), true);
+        assert_eq!(add.map(|patch| patch[0]["value"].clone()), Some(json!([other])));
+        assert_eq!(
+            finalizer_patch(&[], true).map(|patch| patch[1]["value"].clone()),
+            Some(json!([ours]))
+        );
+        assert_eq!(finalizer_patch(std::slice::from_ref(&other), false), None);
+        assert_eq!(finalizer_patch(&[ours], true), None);
+    }
+}
