@@ -244,3 +244,59 @@ fn unsaid(status: &tonic::Status, said_ok: bool) -> String {
         format!("the connection to the driver broke during the call: {detail}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_grpc_number_has_the_name_that_go_prints() {
+        const NAMES: [&str; 17] = [
+            "OK",
+            "Canceled",
+            "Unknown",
+            "InvalidArgument",
+            "DeadlineExceeded",
+            "NotFound",
+            "AlreadyExists",
+            "PermissionDenied",
+            "ResourceExhausted",
+            "FailedPrecondition",
+            "Aborted",
+            "OutOfRange",
+            "Unimplemented",
+            "Internal",
+            "Unavailable",
+            "DataLoss",
+            "Unauthenticated",
+        ];
+        for (number, name) in (0..).zip(NAMES) {
+            assert_eq!(
+                Code::of(tonic::Code::from_i32(number)).to_string(),
+                name,
+                "number {number}"
+            );
+        }
+        for number in [-1, 17, 255, i32::MAX] {
+            assert_eq!(
+                Code::of(tonic::Code::from_i32(number)),
+                Code::Unknown,
+                "number {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fault_prints_as_go_prints_a_status() {
+        let message = "no space".to_owned();
+        let fault = Fault {
+            method: "/csi.v1.Controller/CreateVolume",
+            code: Code::ResourceExhausted,
+            message,
+        };
+        assert_eq!(
+            fault.to_string(),
+            "rpc error: code = ResourceExhausted desc = no space"
+        );
+    }
+}

@@ -135,3 +135,69 @@ async fn connect(path: PathBuf) -> Result<UnixStream, Trouble> {
 
 /// Between two attempts to reach a driver that is not there.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_path_of_a_unix_socket() {
+        let rows = [
+            ("/csi/csi.sock", Some("/csi/csi.sock")),
+            ("unix:///csi/csi.sock", Some("/csi/csi.sock")),
+            ("/with space/\u{fc}", Some("/with space/\u{fc}")),
+            ("", None),
+            ("/", None),
+            ("csi.sock", None),
+            ("./csi.sock", None),
+            ("unix:/csi/csi.sock", None),
+            ("unix://csi.sock", None),
+            ("unix://", None),
+            ("unix-abstract:csi", None),
+            ("tcp://127.0.0.1:10000", None),
+            ("dns:///localhost:10000", None),
+            ("localhost:10000", None),
+            ("/nul\0byte", None),
+        ];
+        for (given, path) in rows {
+            let parsed = given.parse::<Address>().ok().map(|address| address.to_string());
+            assert_eq!(parsed.as_deref(), path, "{given:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_broken_socket_has_its_own_trouble() {
+        let folder = std::env::temp_dir().join(format!("volwright-connect-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let at = |name: &str| folder.join(name);
+        let shown = |name: &str| at(name).display().to_string();
+        std::fs::write(at("file"), "not a socket").unwrap();
+        std::fs::create_dir_all(at("folder")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(at("stale")).unwrap());
+        let long = "x".repeat(200);
+
+        let mut found = Vec::new();
+        for name in ["absent", "file", "folder", "stale", "file/below", &long] {
+            found.push(connect(at(name)).await.unwrap_err());
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(
+            found[..4],
+            [
+                Trouble::NoSocket {
+                    path: shown("absent")
+                },
+                Trouble::NotASocket { path: shown("file") },
+                Trouble::NotASocket {
+                    path: shown("folder")
+                },
+                Trouble::NotListening { path: shown("stale") },
+            ]
+        );
+        assert!(
+            matches!(found[4..], [Trouble::Other { .. }, Trouble::Other { .. }]),
+            "{found:?}"
+        );
+    }
+}

@@ -15,3 +15,6 @@ pub use connect::{Address, Line, Trouble};
 pub use driver::{Driver, IntroduceError};
 pub use profile::{Profile, Unfit};
 pub use reach::{Absence, ContactError, Reach};
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,105 @@ fn nameable(name: &str) -> bool {
                     .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_a_persistent_volume_can_carry() {
+        let longest = "a".repeat(63);
+        let too_long = "a".repeat(64);
+        let rows = [
+            ("hostpath.csi.k8s.io", true),
+            ("EBS.csi.aws.com", true),
+            ("a", true),
+            ("a--b", true),
+            (&longest, true),
+            (&too_long, false),
+            (".a", false),
+            ("a-", false),
+            ("a..b", false),
+            ("a.-b", false),
+            ("a b", false),
+            ("a/b", false),
+            ("a_b", false),
+            ("\u{fc}ber.io", false),
+            ("a\nb", false),
+        ];
+        for (name, good) in rows {
+            assert_eq!(nameable(name), good, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_driver_is_refused_for_the_first_thing_that_it_lacks() {
+        let fit = Profile {
+            name: "d.io".into(),
+            controller_service: true,
+            create_delete_volume: true,
+            ..Profile::default()
+        };
+        let name = || "d.io".to_owned();
+        let rows = [
+            (fit.clone(), Ok(())),
+            (
+                Profile {
+                    name: String::new(),
+                    ..fit.clone()
+                },
+                Err(Unfit::NoName),
+            ),
+            (
+                Profile {
+                    name: "d io".into(),
+                    ..fit.clone()
+                },
+                Err(Unfit::OddName { name: "d io".into() }),
+            ),
+            (
+                Profile {
+                    controller_service: false,
+                    ..fit.clone()
+                },
+                Err(Unfit::NoControllerService { name: name() }),
+            ),
+            (
+                Profile {
+                    create_delete_volume: false,
+                    ..fit.clone()
+                },
+                Err(Unfit::NoCreateDelete { name: name() }),
+            ),
+        ];
+        for (profile, expected) in rows {
+            assert_eq!(profile.check(), expected, "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn entries_without_content_and_capabilities_of_tomorrow_are_left_out() {
+        use controller_service_capability::{Rpc, Type, rpc};
+        let controller = ControllerGetCapabilitiesResponse {
+            capabilities: [
+                None,
+                Some(99),
+                Some(rpc::Type::CloneVolume as i32),
+                Some(0),
+                Some(-1),
+            ]
+            .map(|number| proto::ControllerServiceCapability {
+                r#type: number.map(|number| Type::Rpc(Rpc { r#type: number })),
+            })
+            .into(),
+        };
+        let profile = Profile::read(GetPluginInfoResponse::default(), &Default::default(), &controller);
+        assert_eq!(
+            profile,
+            Profile {
+                clone: true,
+                ..Profile::default()
+            }
+        );
+    }
+}
