@@ -1,0 +1,83 @@
+//! Pure. What a CreateVolume call came to, and what follows from it.
+
+use super::volume;
+use crate::{
+    csi::{
+        Code, Fault,
+        proto::{CreateVolumeResponse, Volume},
+    },
+    provision::decide::Plan,
+};
+use k8s_openapi::api::core::v1::PersistentVolume;
+
+/// What is true after a CreateVolume call.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// The volume exists, and this is its object.
+    Made(Box<PersistentVolume>),
+    /// No volume exists, nor will one come of this call. A new attempt may be another request.
+    Nothing(Fault),
+    /// As before, and the driver says that the same request can never succeed.
+    Infeasible(Fault),
+    /// A volume may exist or come to exist: only asking again, with the same request, can tell.
+    Perhaps(Fault),
+    /// A volume exists, but not the one that was asked for. It is to be deleted before asking again.
+    Unusable(Volume, Misfit),
+    /// The driver says it made a volume and does not say which. Asking again may help, and nothing else can.
+    Unnamed(&'static str),
+}
+
+/// How a volume differs from the one that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// It is too small, or its size is negative.
+    #[error("created volume has {got} bytes, {wanted} were asked for")]
+    TooSmall {
+        /// As the driver says.
+        got: i64,
+        /// As the claim asked.
+        wanted: i64,
+    },
+}
+
+/// Judges an answer to the request of `plan`.
+pub fn judge(plan: &Plan, answer: Result<CreateVolumeResponse, Fault>) -> Verdict {
+    let volume = match answer {
+        Err(fault) => return sort(fault),
+        Ok(CreateVolumeResponse { volume: None }) => {
+            return Verdict::Unnamed("the driver answered CreateVolume with success but without a volume");
+        }
+        Ok(CreateVolumeResponse { volume: Some(volume) }) => volume,
+    };
+    if volume.volume_id.is_empty() {
+        return Verdict::Unnamed("the driver answered CreateVolume with a volume whose id is empty");
+    }
+    let wanted = plan.request.capacity_range.map_or(0, |range| range.required_bytes);
+    let got = volume.capacity_bytes;
+    if got < 0 || (got != 0 && got < wanted) {
+        return Verdict::Unusable(volume, Misfit::TooSmall { got, wanted });
+    }
+    Verdict::Made(Box::new(volume::complete(plan.draft.clone(), &volume, wanted)))
+}
+
+/// Sorts a failed call. The classes are upstream's: after any other code the driver has given up for good.
+fn sort(fault: Fault) -> Verdict {
+    match fault.code {
+        // OK is no fault; should one ever carry it, nothing is known about the volume.
+        Code::Ok | Code::Canceled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => {
+            Verdict::Perhaps(fault)
+        }
+        Code::InvalidArgument => Verdict::Infeasible(fault),
+        Code::Unknown
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => Verdict::Nothing(fault),
+    }
+}

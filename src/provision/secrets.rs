@@ -1,0 +1,292 @@
+//! Pure. Which secrets a class names, and for what.
+//!
+//! A class gives each secret as two parameters, name and namespace, both of which may be templates. The rules are
+//! those of the upstream sidecar; the deprecated keys without prefix are honoured, as classes cannot be edited.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use crate::{base::names, cluster::rows::Claim};
+
+/// A reference to a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRef {
+    /// Namespace of the secret.
+    pub namespace: String,
+    /// Name of the secret.
+    pub name: String,
+}
+
+/// What a secret is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are those of the class parameters")]
+pub enum SecretKind {
+    Provisioner,
+    ControllerPublish,
+    NodeStage,
+    NodePublish,
+    ControllerExpand,
+    NodeExpand,
+    ControllerModify,
+}
+
+impl SecretKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Provisioner,
+        Self::ControllerPublish,
+        Self::NodeStage,
+        Self::NodePublish,
+        Self::ControllerExpand,
+        Self::NodeExpand,
+        Self::ControllerModify,
+    ];
+
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Provisioner => "provisioner-secret",
+            Self::ControllerPublish => "controller-publish-secret",
+            Self::NodeStage => "node-stage-secret",
+            Self::NodePublish => "node-publish-secret",
+            Self::ControllerExpand => "controller-expand-secret",
+            Self::NodeExpand => "node-expand-secret",
+            Self::ControllerModify => "controller-modify-secret",
+        }
+    }
+
+    /// The keys from before the prefix; the newer kinds never had any.
+    const fn old_key(self) -> Option<&'static str> {
+        match self {
+            Self::Provisioner => Some("csiProvisionerSecret"),
+            Self::ControllerPublish => Some("csiControllerPublishSecret"),
+            Self::NodeStage => Some("csiNodeStageSecret"),
+            Self::NodePublish => Some("csiNodePublishSecret"),
+            Self::ControllerExpand | Self::NodeExpand | Self::ControllerModify => None,
+        }
+    }
+}
+
+/// The reserved prefix of class parameters.
+pub(super) const PREFIX: &str = "csi.storage.k8s.io/";
+const DEFAULT: &str = "secret";
+
+/// Whether a parameter without its prefix is one of the secret keys.
+pub(super) fn is_secret_key(key: &str) -> bool {
+    let half = key.strip_suffix("-name").or_else(|| key.strip_suffix("-namespace"));
+    half.is_some_and(|half| half == DEFAULT || SecretKind::ALL.iter().any(|kind| kind.key() == half))
+}
+
+/// Why the secret parameters of a class cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// Old and new key for the same half.
+    #[error("parameters {0} and {1} mean the same: remove one")]
+    Twice(String, String),
+    /// One half of a pair is missing.
+    #[error("parameter {present} is there but {missing} is not: give both or neither")]
+    Half {
+        /// The key that is there.
+        present: String,
+        /// The key that is not.
+        missing: String,
+    },
+    /// A half is there and empty.
+    #[error("parameter {0} is empty: give it a value, or remove the pair")]
+    Empty(String),
+    /// A template names what is not to be had.
+    #[error("parameter {key}: {value:?} names {} unknown here; known are {known}", Tokens(.tokens))]
+    Unresolved {
+        /// The parameter.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it names in vain, sorted.
+        tokens: Vec<String>,
+        /// What it may name.
+        known: &'static str,
+    },
+    /// The result is no valid name.
+    #[error("parameter {key}: {value:?} {}", Resolved(.value, .resolved, .cause))]
+    Invalid {
+        /// The parameter.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What the template came to.
+        resolved: String,
+        /// What is wrong with that.
+        cause: names::NameError,
+    },
+}
+
+struct Tokens<'a>(&'a [String]);
+
+impl fmt::Display for Tokens<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted: Vec<String> = self.0.iter().map(|token| format!("${{{token}}}")).collect();
+        write!(f, "{}, {}", quoted.join(", "), if self.0.len() == 1 { "which is" } else { "which are" })
+    }
+}
+
+struct Resolved<'a>(&'a str, &'a str, &'a names::NameError);
+
+impl fmt::Display for Resolved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(value, resolved, cause) = self;
+        if value == resolved {
+            write!(f, "is not a valid name: {cause}")
+        } else {
+            write!(f, "comes to {resolved:?}, which is not a valid name: {cause}")
+        }
+    }
+}
+
+/// The secrets of one volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets(BTreeMap<SecretKind, SecretRef>);
+
+impl Secrets {
+    /// Resolves all pairs of a class for a claim and the volume `volume`.
+    ///
+    /// # Errors
+    /// [`SecretError`], the first one in the order of [`SecretKind::ALL`].
+    pub fn of(parameters: &BTreeMap<String, String>, volume: &str, claim: &Claim) -> Result<Self, SecretError> {
+        let scope = Scope {
+            volume,
+            namespace: &claim.namespace,
+            claim: &claim.name,
+            annotations: Some(&claim.annotations),
+        };
+        let mut secrets = BTreeMap::new();
+        for kind in SecretKind::ALL {
+            if let Some(reference) = resolve(parameters, kind, &scope)? {
+                secrets.insert(kind, reference);
+            }
+        }
+        Ok(Self(secrets))
+    }
+
+    /// The secret for one purpose.
+    pub fn get(&self, kind: SecretKind) -> Option<&SecretRef> {
+        self.0.get(&kind)
+    }
+}
+
+/// What templates may name.
+struct Scope<'a> {
+    volume: &'a str,
+    namespace: &'a str,
+    claim: &'a str,
+    annotations: Option<&'a BTreeMap<String, String>>,
+}
+
+/// A pair of keys and the values found under them.
+type Pair<'a> = [(String, &'a str); 2];
+
+fn resolve(
+    parameters: &BTreeMap<String, String>,
+    kind: SecretKind,
+    scope: &Scope<'_>,
+) -> Result<Option<SecretRef>, SecretError> {
+    let pair = match pair(parameters, kind.key(), kind.old_key())? {
+        Some(pair) => Some(pair),
+        None => pair(parameters, DEFAULT, None)?,
+    };
+    let Some([(name_key, name), (namespace_key, namespace)]) = pair else { return Ok(None) };
+    let namespace = expand(&namespace_key, namespace, scope, false)?;
+    let name = expand(&name_key, name, scope, true)?;
+    Ok(Some(SecretRef { namespace, name }))
+}
+
+fn pair<'a>(
+    parameters: &'a BTreeMap<String, String>,
+    key: &str,
+    old: Option<&str>,
+) -> Result<Option<Pair<'a>>, SecretError> {
+    let half = |new: String, old: Option<String>| {
+        let gotten = parameters.get(&new);
+        let before = old.and_then(|old| parameters.get(&old).map(|value| (old, value)));
+        match (gotten, before) {
+            (Some(_), Some((old, _))) => Err(SecretError::Twice(new, old)),
+            (Some(value), None) => Ok((new, Some(value.as_str()))),
+            (None, Some((old, value))) => Ok((old, Some(value.as_str()))),
+            (None, None) => Ok((new, None)),
+        }
+    };
+    let name = half(format!("{PREFIX}{key}-name"), old.map(|old| format!("{old}Name")))?;
+    let namespace = half(format!("{PREFIX}{key}-namespace"), old.map(|old| format!("{old}Namespace")))?;
+    match (name, namespace) {
+        ((_, None), (_, None)) => Ok(None),
+        ((present, Some(_)), (missing, None)) | ((missing, None), (present, Some(_))) => {
+            Err(SecretError::Half { present, missing })
+        }
+        ((key, Some("")), _) | (_, (key, Some(""))) => Err(SecretError::Empty(key)),
+        ((name_key, Some(name)), (namespace_key, Some(namespace))) => {
+            Ok(Some([(name_key, name), (namespace_key, namespace)]))
+        }
+    }
+}
+
+/// Expands `$token` and `${token}` as a shell would. A name may use more tokens than a namespace: who may write a
+/// claim must not be able to point at secrets of any namespace by its own name or annotations.
+fn expand(key: &str, value: &str, scope: &Scope<'_>, is_name: bool) -> Result<String, SecretError> {
+    let mut resolved = String::new();
+    let mut missing = BTreeSet::new();
+    let mut rest = value;
+    while let Some(at) = rest.find('$') {
+        resolved.push_str(&rest[..at]);
+        let (token, after) = token(&rest[at + 1..]);
+        rest = after;
+        match scope.look_up(token, is_name) {
+            Some(text) => resolved.push_str(text),
+            None => {
+                missing.insert(token.to_owned());
+            }
+        }
+    }
+    resolved.push_str(rest);
+    if !missing.is_empty() {
+        let known = match (is_name, scope.annotations.is_some()) {
+            (true, true) => "pv.name, pvc.name, pvc.namespace, pvc.annotations['KEY'] of annotations that the claim has",
+            (true, false) => "pv.name, pvc.name, pvc.namespace",
+            (false, _) => "pv.name, pvc.namespace",
+        };
+        let tokens = missing.into_iter().collect();
+        return Err(SecretError::Unresolved { key: key.to_owned(), value: value.to_owned(), tokens, known });
+    }
+    let check = if is_name { names::check_subdomain } else { names::check_label };
+    check(&resolved).map_err(|cause| SecretError::Invalid {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        resolved: resolved.clone(),
+        cause,
+    })?;
+    Ok(resolved)
+}
+
+/// Splits what follows a `$` into the token and the rest. Without braces a token is letters, digits and `_`, as in a
+/// shell, or a single other character; an unclosed brace is a token nobody knows.
+fn token(text: &str) -> (&str, &str) {
+    if let Some(braced) = text.strip_prefix('{') {
+        return braced.split_once('}').unwrap_or((braced, ""));
+    }
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    text.split_at(end)
+}
+
+impl<'a> Scope<'a> {
+    fn look_up(&self, token: &str, is_name: bool) -> Option<&'a str> {
+        match token {
+            "pv.name" => Some(self.volume),
+            "pvc.namespace" => Some(self.namespace),
+            "pvc.name" if is_name => Some(self.claim),
+            _ if is_name => {
+                let key = token.strip_prefix("pvc.annotations['")?.strip_suffix("']")?;
+                self.annotations?.get(key).map(String::as_str)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Pure. The PersistentVolume that goes with a volume.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeSpec, SecretReference,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+
+use super::{
+    decide::Policy,
+    secrets::{SecretKind, SecretRef, Secrets},
+};
+use crate::{
+    base::quantity,
+    cluster::rows::{
+        Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
+    },
+    csi::{
+        Profile,
+        proto::{CreateVolumeRequest, Volume, volume_capability::access_mode::Mode},
+    },
+};
+
+/// A volume attribute that names the process which made the volume. A driver may override it.
+const IDENTITY: &str = "storage.kubernetes.io/csiProvisionerIdentity";
+/// Read by the resizer when it modifies the volume.
+const MODIFY_SECRET_NAME: &str = "volume.kubernetes.io/controller-modify-secret-name";
+const MODIFY_SECRET_NAMESPACE: &str = "volume.kubernetes.io/controller-modify-secret-namespace";
+
+/// Everything about the object that is known before the driver has answered.
+pub fn draft(
+    claim: &Claim,
+    class: &Class,
+    driver: &Profile,
+    policy: &Policy,
+    secrets: &Secrets,
+    request: &CreateVolumeRequest,
+    fs_type: String,
+) -> PersistentVolume {
+    let reference = |kind| {
+        secrets.get(kind).map(|SecretRef { namespace, name }| SecretReference {
+            name: Some(name.clone()),
+            namespace: Some(namespace.clone()),
+        })
+    };
+    let is_block = claim.volume_mode.as_deref() == Some("Block");
+    PersistentVolume {
+        metadata: ObjectMeta {
+            name: Some(request.name.clone()),
+            annotations: Some(annotations(class, secrets)),
+            finalizers: Some(vec![VOLUME_FINALIZER.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeSpec {
+            access_modes: Some(claim.access_modes.clone()),
+            claim_ref: Some(ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("PersistentVolumeClaim".to_owned()),
+                namespace: Some(claim.namespace.clone()),
+                name: Some(claim.name.clone()),
+                uid: Some(claim.uid.clone()),
+                resource_version: Some(claim.resource_version.clone()),
+                ..ObjectReference::default()
+            }),
+            csi: Some(CSIPersistentVolumeSource {
+                driver: driver.name.clone(),
+                fs_type: (!is_block && !fs_type.is_empty()).then_some(fs_type),
+                read_only: (policy.publish_read_only && is_read_only(request)).then_some(true),
+                volume_attributes: Some(BTreeMap::from([(IDENTITY.to_owned(), policy.identity.clone())])),
+                controller_publish_secret_ref: reference(SecretKind::ControllerPublish),
+                node_stage_secret_ref: reference(SecretKind::NodeStage),
+                node_publish_secret_ref: reference(SecretKind::NodePublish),
+                controller_expand_secret_ref: reference(SecretKind::ControllerExpand),
+                node_expand_secret_ref: reference(SecretKind::NodeExpand),
+                ..CSIPersistentVolumeSource::default()
+            }),
+            mount_options: (!class.mount_options.is_empty()).then(|| class.mount_options.clone()),
+            persistent_volume_reclaim_policy: class.reclaim_policy.clone(),
+            storage_class_name: Some(claim.class().to_owned()),
+            volume_mode: claim.volume_mode.clone(),
+            ..PersistentVolumeSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn annotations(class: &Class, secrets: &Secrets) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::from([(PROVISIONED_BY.to_owned(), class.provisioner.clone())]);
+    // Deletion must find the secret even when the class is gone, and must know when there is none: upstream always
+    // writes both keys.
+    let provisioner = secrets.get(SecretKind::Provisioner).cloned();
+    let SecretRef { namespace, name } =
+        provisioner.unwrap_or(SecretRef { namespace: String::new(), name: String::new() });
+    annotations.insert(DELETION_SECRET_NAME.to_owned(), name);
+    annotations.insert(DELETION_SECRET_NAMESPACE.to_owned(), namespace);
+    if let Some(SecretRef { namespace, name }) = secrets.get(SecretKind::ControllerModify).cloned() {
+        annotations.insert(MODIFY_SECRET_NAME.to_owned(), name);
+        annotations.insert(MODIFY_SECRET_NAMESPACE.to_owned(), namespace);
+    }
+    annotations
+}
+
+fn is_read_only(request: &CreateVolumeRequest) -> bool {
+    match request.volume_capabilities.as_slice() {
+        [only] => only.access_mode.is_some_and(|mode| mode.mode() == Mode::MultiNodeReaderOnly),
+        _ => false,
+    }
+}
+
+/// Fills in what the driver answered.
+pub fn complete(mut draft: PersistentVolume, made: &Volume, requested: i64) -> PersistentVolume {
+    let Some(spec) = &mut draft.spec else { return draft };
+    // CSI: 0 means the driver does not know the size; then it is what was asked for.
+    let bytes = if made.capacity_bytes == 0 { requested } else { made.capacity_bytes };
+    spec.capacity = Some(BTreeMap::from([("storage".to_owned(), Quantity(quantity::from_bytes(bytes)))]));
+    if let Some(csi) = &mut spec.csi {
+        csi.volume_handle.clone_from(&made.volume_id);
+        let context = made.volume_context.iter().map(|(key, value)| (key.clone(), value.clone()));
+        csi.volume_attributes.get_or_insert_default().extend(context);
+    }
+    draft
+}
