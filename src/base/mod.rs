@@ -1,2 +1,7 @@
-//! Small pure values.
+//! Small pure values that every room may use: what Kubernetes and Go write as text, and the names we derive.
+
+pub mod argv;
 pub mod backoff;
+pub mod duration;
+pub mod names;
+pub mod quantity;

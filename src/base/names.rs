@@ -1,0 +1,266 @@
+//! Pure. Names that are derived: the lease, the identity of a replica, a volume; and what Kubernetes accepts as one.
+
+use thiserror::Error;
+
+/// Name of the Lease on which the replicas of a driver's sidecar elect their leader.
+///
+/// The same as upstream's, so that both can take part in one election, except that it is lower-cased: upstream keeps
+/// upper case, and the API server then refuses the object for ever.
+pub fn lease_name(driver: &str) -> String {
+    let mut name = sanitise(driver).to_ascii_lowercase();
+    if name.ends_with('-') {
+        name.push('x');
+    }
+    name
+}
+
+/// Who holds the lease: the host's name, and what tells replicas on one host apart.
+///
+/// Upstream uses the host's name alone, with which two replicas on one host network both take themselves for the
+/// leader.
+pub fn identity(hostname: &str, replica: &str) -> String {
+    sanitise(&format!("{hostname}-{replica}"))
+}
+
+fn sanitise(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect()
+}
+
+/// How much of a claim's UID goes into the name of its volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UidLength {
+    /// All of it, dashes included: 36 characters.
+    #[default]
+    Whole,
+    /// So many hexadecimal digits from its front, dashes removed.
+    Digits(u8),
+}
+
+/// The number of digits is none that tells volumes apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{0} is no length for the UID in volume names: use 1 to 32, or -1 for the whole UID")]
+pub struct UidLengthError(pub i64);
+
+impl TryFrom<i64> for UidLength {
+    type Error = UidLengthError;
+
+    /// From the value of `--volume-name-uuid-length`. Upstream checks nothing: more than 32 is a panic at the first
+    /// claim, and with 0 all volumes share one name.
+    fn try_from(length: i64) -> Result<Self, UidLengthError> {
+        match length {
+            -1 => Ok(Self::Whole),
+            1..=32 => Ok(Self::Digits(length as u8)),
+            _ => Err(UidLengthError(length)),
+        }
+    }
+}
+
+/// Why a volume cannot be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum VolumeNameError {
+    /// `--volume-name-prefix=` was given empty.
+    #[error("the volume name prefix is empty: set --volume-name-prefix")]
+    NoPrefix,
+    /// The API server gives every claim a UID, so the claim is no real one.
+    #[error("the claim has no UID to name its volume after")]
+    NoUid,
+}
+
+/// Name of the volume at the driver and of the PersistentVolume, the same on every attempt for one claim.
+pub fn volume_name(prefix: &str, uid: &str, length: UidLength) -> Result<String, VolumeNameError> {
+    if prefix.is_empty() {
+        return Err(VolumeNameError::NoPrefix);
+    }
+    if uid.is_empty() {
+        return Err(VolumeNameError::NoUid);
+    }
+    Ok(match length {
+        UidLength::Whole => format!("{prefix}-{uid}"),
+        UidLength::Digits(digits) => {
+            let uid: String = uid.chars().filter(|c| *c != '-').take(digits.into()).collect();
+            format!("{prefix}-{uid}")
+        }
+    })
+}
+
+/// Why Kubernetes would not accept a name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Nothing, or nothing between two dots.
+    #[error("name {0:?} is empty or has an empty part")]
+    Empty(String),
+    /// Longer than the kind of name may be.
+    #[error("name {name:?} has {length} characters, at most {max} are allowed")]
+    TooLong {
+        /// The name.
+        name: String,
+        /// Its length in bytes.
+        length: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// Something else than a lower-case letter, a digit or a dash.
+    #[error("name {name:?} contains {character:?}: only lower-case letters, digits and '-' are allowed")]
+    Character {
+        /// The name.
+        name: String,
+        /// The first offender.
+        character: char,
+    },
+    /// A dash at either end of a part.
+    #[error("name {0:?} must begin and end, also beside each dot, with a letter or digit")]
+    Edge(String),
+}
+
+/// Checks an RFC 1123 label as Kubernetes does: what namespaces are called.
+pub fn check_label(name: &str) -> Result<(), NameError> {
+    check_length(name, 63)?;
+    check_part(name, name)
+}
+
+/// Checks an RFC 1123 subdomain as Kubernetes does: what leases, secrets and volumes are called.
+pub fn check_subdomain(name: &str) -> Result<(), NameError> {
+    check_length(name, 253)?;
+    name.split('.').try_for_each(|part| check_part(name, part))
+}
+
+fn check_length(name: &str, max: usize) -> Result<(), NameError> {
+    match name.len() {
+        length if length > max => Err(NameError::TooLong {
+            name: name.to_owned(),
+            length,
+            max,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_part(name: &str, part: &str) -> Result<(), NameError> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if part.is_empty() {
+        return Err(NameError::Empty(name.to_owned()));
+    }
+    if let Some(character) = part.chars().find(|&c| !allowed(c)) {
+        return Err(NameError::Character {
+            name: name.to_owned(),
+            character,
+        });
+    }
+    if part.starts_with('-') || part.ends_with('-') {
+        return Err(NameError::Edge(name.to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_lease_is_named_after_the_driver() {
+        for (driver, lease) in [
+            ("lab.csi.example.com", "lab-csi-example-com"),
+            ("example.com/driver", "example-com-driver"),
+            ("under_score", "under-score"),
+            ("Ends.In.Dot.", "ends-in-dot-x"),
+            ("CSI.Example.COM", "csi-example-com"),
+            ("t\u{e4}st", "t-st"),
+        ] {
+            assert_eq!(lease_name(driver), lease);
+        }
+    }
+
+    #[test]
+    fn two_replicas_on_one_host_have_different_identities() {
+        assert_eq!(identity("node-1.example", "b2c4"), "node-1-example-b2c4");
+        assert_ne!(identity("host", "a"), identity("host", "b"));
+    }
+
+    #[test]
+    fn a_volume_is_named_after_its_claim() {
+        const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+        for (name, prefix, uid, length, expected) in [
+            (
+                "whole uid",
+                "pvc",
+                UID,
+                -1,
+                Ok("pvc-01234567-89ab-cdef-0123-456789abcdef"),
+            ),
+            ("ten digits", "pvc", UID, 10, Ok("pvc-0123456789")),
+            ("one digit", "pvc", UID, 1, Ok("pvc-0")),
+            (
+                "all digits",
+                "vol",
+                UID,
+                32,
+                Ok("vol-0123456789abcdef0123456789abcdef"),
+            ),
+            ("uid shorter than asked for", "pvc", "a-b", 10, Ok("pvc-ab")),
+            ("no prefix", "", UID, -1, Err(VolumeNameError::NoPrefix)),
+            ("no uid", "pvc", "", 5, Err(VolumeNameError::NoUid)),
+        ] {
+            let named = UidLength::try_from(length).map(|length| volume_name(prefix, uid, length));
+            assert_eq!(named, Ok(expected.map(str::to_owned)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_tell_volumes_apart_is_refused() {
+        for length in [i64::MIN, -2, 0, 33, i64::MAX] {
+            assert_eq!(UidLength::try_from(length), Err(UidLengthError(length)));
+        }
+    }
+
+    #[test]
+    fn names_are_checked_as_the_api_server_does_and_the_reason_is_told() {
+        let long = "a".repeat(64);
+        let too_long = "b".repeat(254);
+        for (name, label, subdomain) in [
+            ("default", "ok", "ok"),
+            ("0-9", "ok", "ok"),
+            ("a.b-c.d", "character", "ok"),
+            (long.as_str(), "too long", "ok"),
+            (too_long.as_str(), "too long", "too long"),
+            ("", "empty", "empty"),
+            ("a..b", "character", "empty"),
+            (".a", "character", "empty"),
+            ("Upper", "character", "character"),
+            ("under_score", "character", "character"),
+            ("\u{fc}ber", "character", "character"),
+            ("-a", "edge", "edge"),
+            ("a-", "edge", "edge"),
+            ("a-.b", "character", "edge"),
+        ] {
+            assert_eq!(kind(check_label(name)), label, "label {name:?}");
+            assert_eq!(kind(check_subdomain(name)), subdomain, "subdomain {name:?}");
+        }
+    }
+
+    fn kind(checked: Result<(), NameError>) -> &'static str {
+        match checked {
+            Ok(()) => "ok",
+            Err(NameError::Empty(_)) => "empty",
+            Err(NameError::TooLong { .. }) => "too long",
+            Err(NameError::Character { .. }) => "character",
+            Err(NameError::Edge(_)) => "edge",
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_driver_name_that_csi_allows_gives_a_valid_lease(
+            driver in "[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?"
+        ) {
+            prop_assert_eq!(check_subdomain(&lease_name(&driver)), Ok(()));
+        }
+
+        #[test]
+        fn an_odd_driver_name_gives_a_lease_that_does_not_end_in_a_dash(driver in ".{1,40}") {
+            prop_assert!(!lease_name(&driver).ends_with('-'));
+        }
+    }
+}
