@@ -1,1 +1,5 @@
-//! What operators see.
+//! What operators see: log lines, metrics, and the HTTP pages that show health.
+
+mod line;
+pub mod log;
+mod verbosity;
