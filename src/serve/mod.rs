@@ -1,1 +1,12 @@
-//! What operators see.
+//! What operators see: log lines, metrics, and the HTTP pages that show health.
+
+pub mod http;
+mod line;
+pub mod log;
+pub mod metrics;
+mod queue;
+mod ready;
+mod verbosity;
+
+pub use queue::Queue;
+pub use ready::{Pending, Readiness};

@@ -1,0 +1,327 @@
+//! The HTTP pages: metrics and health, for kubelet and Prometheus.
+//!
+//! Plain HTTP without a login, as upstream's; nothing here changes anything or names a secret.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+
+use super::metrics::{CONTENT_TYPE, Metrics};
+use super::ready::Readiness;
+
+/// How long open requests may take once we stop.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Why the pages cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address is not in the form of Go's `net.Listen`.
+    #[error(
+        "cannot serve HTTP on {0:?}: give host:port, or :port for all interfaces, with a port from 0 to 65535"
+    )]
+    Address(String),
+    /// The system refused the address.
+    #[error("cannot serve HTTP on {address:?}: {source}")]
+    Bind {
+        /// As given in the flag.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No request could ever reach that path.
+    #[error("--metrics-path={0:?} is no path: it must start with a slash")]
+    Path(String),
+    /// The listener broke later on.
+    #[error("the HTTP server stopped: {0}")]
+    Broken(std::io::Error),
+}
+
+/// Says what is wrong, if anything is.
+pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Pages {
+    /// Shown under `metrics_path`.
+    pub metrics: Metrics,
+    /// `--metrics-path`.
+    pub metrics_path: String,
+    /// Shown under `/readyz`: 200 when nothing is missing, else 503 and what is.
+    pub ready: Readiness,
+    /// Each is a page `/healthz/<name>`, 200 or 500 and what is wrong; `/healthz` shows them all.
+    /// Upstream has `leader-election`, with leader election and `--http-endpoint` only.
+    pub checks: Vec<(&'static str, Check)>,
+}
+
+/// An address that is ours.
+#[derive(Debug)]
+pub struct Door(TcpListener);
+
+impl Door {
+    /// Takes an address in Go's form: `:8080` is all interfaces, IPv6 and IPv4.
+    pub async fn open(address: &str) -> Result<Self, HttpError> {
+        let (host, port) = split(address).ok_or_else(|| HttpError::Address(address.to_owned()))?;
+        let bound = match host {
+            "" => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+                // A kernel without IPv6.
+                Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+                }
+                done => done,
+            },
+            host => TcpListener::bind((host, port)).await,
+        };
+        bound.map(Self).map_err(|source| HttpError::Bind {
+            address: address.to_owned(),
+            source,
+        })
+    }
+
+    /// Where the pages are; with port 0 in the flag this tells the real one.
+    pub fn address(&self) -> Result<SocketAddr, HttpError> {
+        self.0.local_addr().map_err(HttpError::Broken)
+    }
+
+    /// Answers until `stop` is done, then lets open requests end for two seconds.
+    pub async fn serve(
+        self,
+        pages: Pages,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), HttpError> {
+        if !pages.metrics_path.starts_with('/') {
+            return Err(HttpError::Path(pages.metrics_path));
+        }
+        // One handler for all paths: the router would take a flag's `{x}` for a pattern.
+        let router = Router::new().fallback(answer).with_state(Arc::new(pages));
+        let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = axum::serve(self.0, router).with_graceful_shutdown(async move {
+            stop.await;
+            let _ = stopping.send(());
+        });
+        tokio::select! {
+            done = server.into_future() => done.map_err(HttpError::Broken),
+            () = async { let _ = stopped.await; tokio::time::sleep(LAST_ANSWERS).await } => Ok(()),
+        }
+    }
+}
+
+/// `host:port`, `:port` or `[v6]:port`.
+fn split(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    Some((host, port.parse().ok()?))
+}
+
+async fn answer(State(pages): State<Arc<Pages>>, uri: Uri) -> Response {
+    let Pages {
+        metrics,
+        metrics_path,
+        ready,
+        checks,
+    } = &*pages;
+    match uri.path() {
+        path if path == metrics_path => match metrics.page(&names(uri.query().unwrap_or_default())) {
+            Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        "/healthz" => health(checks.iter()),
+        "/readyz" => match ready.missing() {
+            missing if missing.is_empty() => plain(StatusCode::OK, "ok".into()),
+            missing => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready, waiting for:\n{}", missing.join("\n")),
+            ),
+        },
+        path => match checks
+            .iter()
+            .find(|(name, _)| path.strip_prefix("/healthz/") == Some(name))
+        {
+            Some(check) => health(std::iter::once(check)),
+            None => plain(StatusCode::NOT_FOUND, "404 page not found".into()),
+        },
+    }
+}
+
+fn health<'a>(checks: impl Iterator<Item = &'a (&'static str, Check)>) -> Response {
+    let wrong: Vec<_> = checks
+        .filter_map(|(name, check)| check().err().map(|why| format!("{name}: {why}")))
+        .collect();
+    match wrong.is_empty() {
+        true => plain(StatusCode::OK, "ok".into()),
+        false => plain(StatusCode::INTERNAL_SERVER_ERROR, wrong.join("\n")),
+    }
+}
+
+fn plain(code: StatusCode, text: String) -> Response {
+    let mut answer = (code, text).into_response();
+    // What we say may contain names from outside; no browser shall guess a type from it.
+    answer.headers_mut().insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
+}
+
+/// The values of `name[]` in a query.
+fn names(query: &str) -> Vec<String> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    pairs
+        .filter(|(key, _)| key == "name[]")
+        .map(|(_, name)| name.into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, answer)
+    }
+
+    fn pages() -> Pages {
+        Pages {
+            metrics: Metrics::new().unwrap(),
+            metrics_path: "/metrics".into(),
+            ready: Readiness::default(),
+            checks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_as_go_does() {
+        let rows = [
+            (":8080", Some(("", 8080))),
+            ("localhost:0", Some(("localhost", 0))),
+            ("127.0.0.1:8080", Some(("127.0.0.1", 8080))),
+            ("[::1]:8080", Some(("::1", 8080))),
+            ("8080", None),
+            ("localhost", None),
+            ("::1:8080", None),
+            ("[::1:8080", None),
+            (":http", None),
+            (":65536", None),
+            ("", None),
+        ];
+        for (address, wanted) in rows {
+            assert_eq!(split(address), wanted, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_pages_tell_health_readiness_and_metrics() {
+        let sick = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&sick);
+        let check: Check = Arc::new(move || match told.load(Ordering::Relaxed) {
+            true => Err("lease not renewed".into()),
+            false => Ok(()),
+        });
+        let pages = Pages {
+            checks: vec![("leader-election", check)],
+            ..pages()
+        };
+        let ready = pages.ready.clone();
+        let door = Door::open(":0").await.unwrap();
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, door.address().unwrap().port()));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(door.serve(pages, async { drop(stopped.await) }));
+
+        let (code, page) = get(
+            at,
+            "/metrics?name[]=process_open_fds&name%5B%5D=process_max_fds&x=y",
+        )
+        .await;
+        assert_eq!(code, 200);
+        assert!(
+            page.to_lowercase()
+                .contains("content-type: text/plain; version=0.0.4"),
+            "{page}"
+        );
+        assert_eq!(page.matches("# TYPE").count(), 2, "{page}");
+
+        for path in ["/healthz", "/healthz/leader-election", "/readyz"] {
+            let (code, body) = get(at, path).await;
+            assert!(code == 200 && body.ends_with("\r\n\r\nok"), "{path}: {body}");
+        }
+        sick.store(true, Ordering::Relaxed);
+        let driver = ready.until("driver");
+        for (path, code, text) in [
+            ("/healthz", 500, "leader-election: lease not renewed"),
+            ("/healthz/leader-election", 500, "lease not renewed"),
+            ("/healthz/other", 404, ""),
+            ("/readyz", 503, "\ndriver"),
+            ("/", 404, ""),
+            ("/metrics/", 404, ""),
+        ] {
+            let (got, body) = get(at, path).await;
+            assert!(got == code && body.contains(text), "{path}: {body}");
+        }
+        drop(driver);
+        assert_eq!(get(at, "/readyz").await.0, 200);
+
+        stop.send(()).unwrap();
+        server.await.unwrap().unwrap();
+        assert!(TcpStream::connect(at).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_leader_election_there_is_no_such_page_and_odd_paths_do_no_harm() {
+        for path in ["/{x}", "/*", "/a//b", "/healthz"] {
+            let door = Door::open("127.0.0.1:0").await.unwrap();
+            let at = door.address().unwrap();
+            let server = tokio::spawn(door.serve(
+                Pages {
+                    metrics_path: path.into(),
+                    ..pages()
+                },
+                std::future::pending(),
+            ));
+            assert_eq!(get(at, "/healthz/leader-election").await.0, 404);
+            assert!(get(at, path).await.1.contains("process_open_fds"), "{path}");
+            server.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_the_address_and_the_reason() {
+        let taken = Door::open("127.0.0.1:0").await.unwrap();
+        let address = taken.address().unwrap().to_string();
+        let error = Door::open(&address).await.unwrap_err().to_string();
+        assert!(error.contains(&address) && error.contains("in use"), "{error}");
+        let error = Door::open("8080").await.unwrap_err().to_string();
+        assert!(error.contains("\"8080\""), "{error}");
+        let odd = Pages {
+            metrics_path: "metrics".into(),
+            ..pages()
+        };
+        let error = taken
+            .serve(odd, std::future::pending())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("\"metrics\""), "{error}");
+    }
+}
