@@ -4,4 +4,7 @@ pub mod base;
 pub mod cluster;
 pub mod csi;
 pub mod lease;
+pub mod ledger;
+pub mod provision;
+pub mod reclaim;
 pub mod serve;

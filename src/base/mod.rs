@@ -5,3 +5,4 @@ pub mod backoff;
 pub mod duration;
 pub mod names;
 pub mod quantity;
+pub mod secrets;

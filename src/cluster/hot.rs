@@ -21,28 +21,25 @@ use kube::{
         watcher::Event,
     },
 };
-use tokio::{
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use tokio::sync::mpsc;
 
-/// Something happened to the line of a hot set. Feeds the `workqueue_*` metrics.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LineEvent {
+/// Something happened to the line of a hot set, with the UID it happened to. Feeds the `workqueue_*` metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineEvent<'a> {
     /// An object joined the line.
-    Added,
-    /// Its turn came after this long.
-    Started(Duration),
-    /// It was worked on for this long.
-    Finished(Duration),
+    Added(&'a str),
+    /// Its turn came.
+    Started(&'a str),
+    /// Its turn is over.
+    Finished(&'a str),
     /// It will be tried again after a failure.
     Retried,
-    /// It left the line without a turn, because it is gone.
-    Dropped,
+    /// It left the line without a turn.
+    Dropped(&'a str),
 }
 
 /// Who hears of [`LineEvent`]s.
-pub type OnLine = Box<dyn Fn(LineEvent) + Send + Sync>;
+pub type OnLine = Box<dyn Fn(LineEvent<'_>) + Send + Sync>;
 
 /// A row as applier wants it: an object whose name is the UID.
 #[derive(Debug)]
@@ -87,7 +84,7 @@ impl<R> Resource for Item<R> {
 struct Line<R> {
     /// Where the running loop hears of work, while one runs.
     door: Option<mpsc::UnboundedSender<ObjectRef<Item<R>>>>,
-    waiting: HashMap<String, Instant>,
+    waiting: HashSet<String>,
     failures: HashMap<String, u32>,
     known: HashSet<String>,
 }
@@ -110,7 +107,7 @@ impl<R: Send + Sync + 'static> HotSet<R> {
         writer.apply_watcher_event(&Event::InitDone);
         let line = Line {
             door: None,
-            waiting: HashMap::new(),
+            waiting: HashSet::new(),
             failures: HashMap::new(),
             known: HashSet::new(),
         };
@@ -138,14 +135,14 @@ impl<R: Send + Sync + 'static> HotSet<R> {
         let mut line = self.line();
         line.known.remove(uid);
         line.failures.remove(uid);
-        let dropped = line.waiting.remove(uid).is_some();
+        let waited = line.waiting.remove(uid);
         drop(line);
         self.write(&Event::Delete(Item {
             meta: meta(uid),
             row: row.clone(),
         }));
-        if dropped {
-            (self.tell)(LineEvent::Dropped);
+        if waited {
+            (self.tell)(LineEvent::Dropped(uid));
         }
         Some(row)
     }
@@ -178,14 +175,13 @@ impl<R: Send + Sync + 'static> HotSet<R> {
     pub fn wake(&self, uid: &str) {
         let mut line = self.line();
         let Some(door) = line.door.clone() else { return };
-        if !line.known.contains(uid) || line.waiting.contains_key(uid) {
+        if !line.known.contains(uid) || !line.waiting.insert(uid.to_owned()) {
             return;
         }
-        line.waiting.insert(uid.to_owned(), Instant::now());
         // The receiver can only be gone while the loop is being dropped; the next one lines everything up anew.
         let _ = door.send(ObjectRef::new(uid));
         drop(line);
-        (self.tell)(LineEvent::Added);
+        (self.tell)(LineEvent::Added(uid));
     }
 
     /// Opens the line for a loop: everything that is hot waits from now on.
@@ -193,10 +189,10 @@ impl<R: Send + Sync + 'static> HotSet<R> {
         let (door, work) = mpsc::unbounded_channel();
         let mut line = self.line();
         line.door = Some(door);
-        let stale = line.waiting.drain().count();
+        let stale: Vec<String> = line.waiting.drain().collect();
         let known: Vec<String> = line.known.iter().cloned().collect();
         drop(line);
-        (0..stale).for_each(|_| (self.tell)(LineEvent::Dropped));
+        stale.iter().for_each(|uid| (self.tell)(LineEvent::Dropped(uid)));
         known.iter().for_each(|uid| self.wake(uid));
         work
     }
@@ -212,19 +208,16 @@ impl<R: Send + Sync + 'static> HotSet<R> {
 
     /// An object's turn has come.
     pub(super) fn started(&self, uid: &str) {
-        let waited = self.line().waiting.remove(uid);
-        if waited.is_none() {
+        if !self.line().waiting.remove(uid) {
             // Its delay ran out: applier brought it back without going through the line.
-            (self.tell)(LineEvent::Added);
+            (self.tell)(LineEvent::Added(uid));
         }
-        (self.tell)(LineEvent::Started(
-            waited.map_or(Duration::ZERO, |since| since.elapsed()),
-        ));
+        (self.tell)(LineEvent::Started(uid));
     }
 
     /// An object's turn is over.
-    pub(super) fn finished(&self, took: Duration) {
-        (self.tell)(LineEvent::Finished(took));
+    pub(super) fn finished(&self, uid: &str) {
+        (self.tell)(LineEvent::Finished(uid));
     }
 
     /// Counts a failure and returns how many came before it.

@@ -173,8 +173,10 @@ impl View {
         match turn {
             Turn::Begin => self.known().claims.begin(),
             Turn::Row(claim) if (self.interest.claim)(&claim, &self.driver) => {
-                self.known().claims.put(&claim.uid, claim.uid.clone());
-                self.claims.put(&claim.uid.clone(), claim);
+                let uid = claim.uid.clone();
+                self.known().claims.put(&uid, uid.clone());
+                self.claims.put(&uid, claim);
+                self.claims.wake(&uid);
             }
             Turn::Row(claim) | Turn::Gone(claim) => {
                 let was = self.known().claims.take(&claim.uid);
@@ -213,10 +215,12 @@ impl View {
                 if let Some(before) = before.filter(|before| before.uid != volume.uid) {
                     self.volumes.remove(&before.uid);
                 }
+                let uid = volume.uid.clone();
                 if (self.interest.volume)(&volume) {
-                    self.volumes.put(&volume.uid.clone(), volume);
+                    self.volumes.put(&uid, volume);
+                    self.volumes.wake(&uid);
                 } else {
-                    self.volumes.remove(&volume.uid);
+                    self.volumes.remove(&uid);
                 }
             }
             Turn::Row(volume) | Turn::Gone(volume) => {

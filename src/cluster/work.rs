@@ -13,10 +13,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream};
 use kube::runtime::controller::{Action, Config, applier};
-use tokio::{
-    sync::OwnedMutexGuard,
-    time::{Duration, Instant},
-};
+use tokio::{sync::OwnedMutexGuard, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::hot::HotSet;
@@ -97,7 +94,6 @@ impl Crew {
         F: Future<Output = Again> + Send + 'static,
     {
         set.started(uid);
-        let begun = Instant::now();
         let task = {
             let (set, busy, uid) = (set.clone(), self.busy.clone(), uid.to_owned());
             self.tasks.spawn(async move {
@@ -120,7 +116,7 @@ impl Crew {
             }
             Again::Failed
         });
-        set.finished(begun.elapsed());
+        set.finished(uid);
         match again {
             Again::OnChange => {
                 set.succeeded(uid);

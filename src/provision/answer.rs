@@ -1,14 +1,12 @@
 //! Pure. What a CreateVolume call came to, and what follows from it.
 
-use super::volume;
-use crate::{
-    csi::{
-        Code, Fault,
-        proto::{CreateVolumeResponse, Volume},
-    },
-    provision::decide::Plan,
-};
 use k8s_openapi::api::core::v1::PersistentVolume;
+
+use super::{decide::Plan, volume};
+use crate::csi::{
+    Code, Fault,
+    proto::{CreateVolumeResponse, Volume},
+};
 
 /// What is true after a CreateVolume call.
 #[derive(Debug, PartialEq)]
@@ -52,7 +50,10 @@ pub fn judge(plan: &Plan, answer: Result<CreateVolumeResponse, Fault>) -> Verdic
     if volume.volume_id.is_empty() {
         return Verdict::Unnamed("the driver answered CreateVolume with a volume whose id is empty");
     }
-    let wanted = plan.request.capacity_range.map_or(0, |range| range.required_bytes);
+    let wanted = plan
+        .request
+        .capacity_range
+        .map_or(0, |range| range.required_bytes);
     let got = volume.capacity_bytes;
     if got < 0 || (got != 0 && got < wanted) {
         return Verdict::Unusable(volume, Misfit::TooSmall { got, wanted });

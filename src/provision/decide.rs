@@ -9,13 +9,13 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{
     request::{self, ParameterError},
-    secrets::{SecretError, SecretKind, SecretRef, Secrets},
     volume,
 };
 use crate::{
     base::{
         names::{self, UidLength, VolumeNameError},
         quantity::{self, QuantityError},
+        secrets::{Scope, SecretError, SecretKind, SecretRef, Secrets},
     },
     cluster::rows::{Claim, Class},
     csi::{Profile, proto::CreateVolumeRequest},
@@ -124,10 +124,13 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoClass(name) => write!(f, "storage class {name:?} not found: create it, or name another one"),
-            Self::Selector => {
-                f.write_str("claim.spec.selector is set: a selector chooses among volumes that exist, remove it")
-            }
+            Self::NoClass(name) => write!(
+                f,
+                "storage class {name:?} not found: create it, or name another one"
+            ),
+            Self::Selector => f.write_str(
+                "claim.spec.selector is set: a selector chooses among volumes that exist, remove it",
+            ),
             Self::Migration(plugin) => write!(
                 f,
                 "the claim's class names the in-tree plugin {plugin}: this version does not translate it, use a \
@@ -203,7 +206,13 @@ impl From<Refusal> for Decision {
 }
 
 fn look(facts: Facts<'_>) -> Result<Plan, Decision> {
-    let Facts { claim, class, driver, standing, policy } = facts;
+    let Facts {
+        claim,
+        class,
+        driver,
+        standing,
+        policy,
+    } = facts;
     if claim.has_volume {
         return Err(Leave::HasVolume.into());
     }
@@ -227,7 +236,8 @@ fn look(facts: Facts<'_>) -> Result<Plan, Decision> {
     if class.waits_for_consumer && claim.selected_node().is_none() {
         return Err(Leave::WaitsForConsumer.into());
     }
-    let name = names::volume_name(&policy.name_prefix, &claim.uid, policy.uid_length).map_err(Refusal::Name)?;
+    let name =
+        names::volume_name(&policy.name_prefix, &claim.uid, policy.uid_length).map_err(Refusal::Name)?;
     match standing {
         Some(uid) if uid == claim.uid => return Err(Leave::Made.into()),
         Some(_) => return Err(Refusal::NameTaken(name).into()),
@@ -236,7 +246,13 @@ fn look(facts: Facts<'_>) -> Result<Plan, Decision> {
     Ok(plan(claim, class, driver, policy, &name)?)
 }
 
-fn plan(claim: &Claim, class: &Class, driver: &Profile, policy: &Policy, name: &str) -> Result<Plan, Refusal> {
+fn plan(
+    claim: &Claim,
+    class: &Class,
+    driver: &Profile,
+    policy: &Policy,
+    name: &str,
+) -> Result<Plan, Refusal> {
     source(claim)?;
     if let Some(attributes) = claim.attributes_class.as_deref().filter(|name| !name.is_empty())
         && policy.attributes_classes
@@ -244,10 +260,16 @@ fn plan(claim: &Claim, class: &Class, driver: &Profile, policy: &Policy, name: &
         return Err(Refusal::AttributesClass(attributes.to_owned()));
     }
     if !driver.controller_service {
-        return Err(Refusal::DriverLacks(driver.name.clone(), "the Controller service"));
+        return Err(Refusal::DriverLacks(
+            driver.name.clone(),
+            "the Controller service",
+        ));
     }
     if !driver.create_delete_volume {
-        return Err(Refusal::DriverLacks(driver.name.clone(), "CreateVolume and DeleteVolume"));
+        return Err(Refusal::DriverLacks(
+            driver.name.clone(),
+            "CreateVolume and DeleteVolume",
+        ));
     }
     if claim.has_selector {
         return Err(Refusal::Selector);
@@ -260,14 +282,23 @@ fn plan(claim: &Claim, class: &Class, driver: &Profile, policy: &Policy, name: &
     let fs_type = request::fs_type(&class.parameters, &policy.default_fs_type).map_err(wrong)?;
     let capabilities = request::capabilities(claim, class, driver, &fs_type).map_err(Refusal::AccessMode)?;
     let odd = |error| Refusal::Secret(class.name.clone(), error);
-    let secrets = Secrets::of(&class.parameters, name, claim).map_err(odd)?;
+    let scope = Scope {
+        volume: name,
+        namespace: &claim.namespace,
+        claim: &claim.name,
+        annotations: Some(&claim.annotations),
+    };
+    let secrets = Secrets::of(&class.parameters, &scope).map_err(odd)?;
     let mut parameters = request::parameters(&class.parameters).map_err(wrong)?;
     if policy.extra_metadata {
         parameters.extend(request::extra_metadata(claim, name));
     }
     let request = CreateVolumeRequest {
         name: name.to_owned(),
-        capacity_range: Some(crate::csi::proto::CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
+        capacity_range: Some(crate::csi::proto::CapacityRange {
+            required_bytes: bytes,
+            limit_bytes: 0,
+        }),
         volume_capabilities: capabilities,
         parameters,
         ..CreateVolumeRequest::default()
@@ -284,14 +315,19 @@ fn plan(claim: &Claim, class: &Class, driver: &Profile, policy: &Policy, name: &
 
 /// Empty volumes only, so far. `dataSource` wins over `dataSourceRef`, as upstream reads them.
 fn source(claim: &Claim) -> Result<(), Refusal> {
-    let Some(source) = claim.data_source.as_ref().or(claim.data_source_ref.as_ref()) else { return Ok(()) };
+    let Some(source) = claim.data_source.as_ref().or(claim.data_source_ref.as_ref()) else {
+        return Ok(());
+    };
     match (source.group.as_str(), source.kind.as_str()) {
         ("snapshot.storage.k8s.io", "VolumeSnapshot") | ("", "PersistentVolumeClaim") => {
             let (kind, name) = (&source.kind, &source.name);
             Err(Refusal::Source(format!("{kind} {name}")))
         }
         // Upstream refuses a VolumeSnapshot of another group instead of leaving it to a populator.
-        (group, "VolumeSnapshot") => Err(Refusal::Source(format!("VolumeSnapshot {} of group {group:?}", source.name))),
+        (group, "VolumeSnapshot") => Err(Refusal::Source(format!(
+            "VolumeSnapshot {} of group {group:?}",
+            source.name
+        ))),
         _ => Err(Refusal::Populator),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::secrets::{PREFIX, is_secret_key};
 use crate::{
+    base::secrets::{PREFIX, is_secret_key},
     cluster::rows::{Claim, Class},
     csi::{
         Profile,
@@ -34,7 +34,9 @@ const FS_TYPE: &str = "fstype";
 pub fn fs_type(parameters: &BTreeMap<String, String>, default: &str) -> Result<String, ParameterError> {
     let names_it = |key: &str| key.eq_ignore_ascii_case(FS_TYPE) || key.strip_prefix(PREFIX) == Some(FS_TYPE);
     let mut found = parameters.iter().filter(|(key, _)| names_it(key));
-    let Some((first, value)) = found.next() else { return Ok(default.to_owned()) };
+    let Some((first, value)) = found.next() else {
+        return Ok(default.to_owned());
+    };
     if let Some((second, _)) = found.next() {
         return Err(ParameterError::FsTypeTwice(first.clone(), second.clone()));
     }
@@ -62,7 +64,11 @@ pub fn parameters(class: &BTreeMap<String, String>) -> Result<BTreeMap<String, S
 /// `--extra-create-metadata`: which claim and volume this is, for drivers that label what they make.
 pub fn extra_metadata(claim: &Claim, volume: &str) -> [(String, String); 3] {
     let of = |key: &str, value: &str| (format!("{PREFIX}{key}"), value.to_owned());
-    [of("pvc/name", &claim.name), of("pvc/namespace", &claim.namespace), of("pv/name", volume)]
+    [
+        of("pvc/name", &claim.name),
+        of("pvc/namespace", &claim.namespace),
+        of("pv/name", volume),
+    ]
 }
 
 /// One capability per access mode of the claim, in its order, duplicates kept, as upstream sends them.

@@ -9,12 +9,12 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::{
-    decide::Policy,
-    secrets::{SecretKind, SecretRef, Secrets},
-};
+use super::decide::Policy;
 use crate::{
-    base::quantity,
+    base::{
+        quantity,
+        secrets::{SecretKind, SecretRef, Secrets},
+    },
     cluster::rows::{
         Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
     },
@@ -41,10 +41,12 @@ pub fn draft(
     fs_type: String,
 ) -> PersistentVolume {
     let reference = |kind| {
-        secrets.get(kind).map(|SecretRef { namespace, name }| SecretReference {
-            name: Some(name.clone()),
-            namespace: Some(namespace.clone()),
-        })
+        secrets
+            .get(kind)
+            .map(|SecretRef { namespace, name }| SecretReference {
+                name: Some(name.clone()),
+                namespace: Some(namespace.clone()),
+            })
     };
     let is_block = claim.volume_mode.as_deref() == Some("Block");
     PersistentVolume {
@@ -92,8 +94,10 @@ fn annotations(class: &Class, secrets: &Secrets) -> BTreeMap<String, String> {
     // Deletion must find the secret even when the class is gone, and must know when there is none: upstream always
     // writes both keys.
     let provisioner = secrets.get(SecretKind::Provisioner).cloned();
-    let SecretRef { namespace, name } =
-        provisioner.unwrap_or(SecretRef { namespace: String::new(), name: String::new() });
+    let SecretRef { namespace, name } = provisioner.unwrap_or(SecretRef {
+        namespace: String::new(),
+        name: String::new(),
+    });
     annotations.insert(DELETION_SECRET_NAME.to_owned(), name);
     annotations.insert(DELETION_SECRET_NAMESPACE.to_owned(), namespace);
     if let Some(SecretRef { namespace, name }) = secrets.get(SecretKind::ControllerModify).cloned() {
@@ -105,7 +109,9 @@ fn annotations(class: &Class, secrets: &Secrets) -> BTreeMap<String, String> {
 
 fn is_read_only(request: &CreateVolumeRequest) -> bool {
     match request.volume_capabilities.as_slice() {
-        [only] => only.access_mode.is_some_and(|mode| mode.mode() == Mode::MultiNodeReaderOnly),
+        [only] => only
+            .access_mode
+            .is_some_and(|mode| mode.mode() == Mode::MultiNodeReaderOnly),
         _ => false,
     }
 }
@@ -114,11 +120,21 @@ fn is_read_only(request: &CreateVolumeRequest) -> bool {
 pub fn complete(mut draft: PersistentVolume, made: &Volume, requested: i64) -> PersistentVolume {
     let Some(spec) = &mut draft.spec else { return draft };
     // CSI: 0 means the driver does not know the size; then it is what was asked for.
-    let bytes = if made.capacity_bytes == 0 { requested } else { made.capacity_bytes };
-    spec.capacity = Some(BTreeMap::from([("storage".to_owned(), Quantity(quantity::from_bytes(bytes)))]));
+    let bytes = if made.capacity_bytes == 0 {
+        requested
+    } else {
+        made.capacity_bytes
+    };
+    spec.capacity = Some(BTreeMap::from([(
+        "storage".to_owned(),
+        Quantity(quantity::from_bytes(bytes)),
+    )]));
     if let Some(csi) = &mut spec.csi {
         csi.volume_handle.clone_from(&made.volume_id);
-        let context = made.volume_context.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let context = made
+            .volume_context
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()));
         csi.volume_attributes.get_or_insert_default().extend(context);
     }
     draft

@@ -8,7 +8,7 @@ use std::{
     fmt,
 };
 
-use crate::{base::names, cluster::rows::Claim};
+use super::names;
 
 /// A reference to a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +69,14 @@ impl SecretKind {
 }
 
 /// The reserved prefix of class parameters.
-pub(super) const PREFIX: &str = "csi.storage.k8s.io/";
+pub const PREFIX: &str = "csi.storage.k8s.io/";
 const DEFAULT: &str = "secret";
 
 /// Whether a parameter without its prefix is one of the secret keys.
-pub(super) fn is_secret_key(key: &str) -> bool {
-    let half = key.strip_suffix("-name").or_else(|| key.strip_suffix("-namespace"));
+pub fn is_secret_key(key: &str) -> bool {
+    let half = key
+        .strip_suffix("-name")
+        .or_else(|| key.strip_suffix("-namespace"));
     half.is_some_and(|half| half == DEFAULT || SecretKind::ALL.iter().any(|kind| kind.key() == half))
 }
 
@@ -126,7 +128,16 @@ struct Tokens<'a>(&'a [String]);
 impl fmt::Display for Tokens<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted: Vec<String> = self.0.iter().map(|token| format!("${{{token}}}")).collect();
-        write!(f, "{}, {}", quoted.join(", "), if self.0.len() == 1 { "which is" } else { "which are" })
+        write!(
+            f,
+            "{}, {}",
+            quoted.join(", "),
+            if self.0.len() == 1 {
+                "which is"
+            } else {
+                "which are"
+            }
+        )
     }
 }
 
@@ -148,20 +159,14 @@ impl fmt::Display for Resolved<'_> {
 pub struct Secrets(BTreeMap<SecretKind, SecretRef>);
 
 impl Secrets {
-    /// Resolves all pairs of a class for a claim and the volume `volume`.
+    /// Resolves all pairs of a class.
     ///
     /// # Errors
     /// [`SecretError`], the first one in the order of [`SecretKind::ALL`].
-    pub fn of(parameters: &BTreeMap<String, String>, volume: &str, claim: &Claim) -> Result<Self, SecretError> {
-        let scope = Scope {
-            volume,
-            namespace: &claim.namespace,
-            claim: &claim.name,
-            annotations: Some(&claim.annotations),
-        };
+    pub fn of(parameters: &BTreeMap<String, String>, scope: &Scope<'_>) -> Result<Self, SecretError> {
         let mut secrets = BTreeMap::new();
         for kind in SecretKind::ALL {
-            if let Some(reference) = resolve(parameters, kind, &scope)? {
+            if let Some(reference) = resolve(parameters, kind, scope)? {
                 secrets.insert(kind, reference);
             }
         }
@@ -175,17 +180,26 @@ impl Secrets {
 }
 
 /// What templates may name.
-struct Scope<'a> {
-    volume: &'a str,
-    namespace: &'a str,
-    claim: &'a str,
-    annotations: Option<&'a BTreeMap<String, String>>,
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// `pv.name`
+    pub volume: &'a str,
+    /// `pvc.namespace`
+    pub namespace: &'a str,
+    /// `pvc.name`
+    pub claim: &'a str,
+    /// `pvc.annotations['KEY']`; not known any more when a volume is deleted.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
 /// A pair of keys and the values found under them.
 type Pair<'a> = [(String, &'a str); 2];
 
-fn resolve(
+/// The secret for one purpose: its own pair of parameters, else the default pair, else none.
+///
+/// # Errors
+/// [`SecretError`]
+pub fn resolve(
     parameters: &BTreeMap<String, String>,
     kind: SecretKind,
     scope: &Scope<'_>,
@@ -194,7 +208,9 @@ fn resolve(
         Some(pair) => Some(pair),
         None => pair(parameters, DEFAULT, None)?,
     };
-    let Some([(name_key, name), (namespace_key, namespace)]) = pair else { return Ok(None) };
+    let Some([(name_key, name), (namespace_key, namespace)]) = pair else {
+        return Ok(None);
+    };
     let namespace = expand(&namespace_key, namespace, scope, false)?;
     let name = expand(&name_key, name, scope, true)?;
     Ok(Some(SecretRef { namespace, name }))
@@ -216,7 +232,10 @@ fn pair<'a>(
         }
     };
     let name = half(format!("{PREFIX}{key}-name"), old.map(|old| format!("{old}Name")))?;
-    let namespace = half(format!("{PREFIX}{key}-namespace"), old.map(|old| format!("{old}Namespace")))?;
+    let namespace = half(
+        format!("{PREFIX}{key}-namespace"),
+        old.map(|old| format!("{old}Namespace")),
+    )?;
     match (name, namespace) {
         ((_, None), (_, None)) => Ok(None),
         ((present, Some(_)), (missing, None)) | ((missing, None), (present, Some(_))) => {
@@ -249,14 +268,25 @@ fn expand(key: &str, value: &str, scope: &Scope<'_>, is_name: bool) -> Result<St
     resolved.push_str(rest);
     if !missing.is_empty() {
         let known = match (is_name, scope.annotations.is_some()) {
-            (true, true) => "pv.name, pvc.name, pvc.namespace, pvc.annotations['KEY'] of annotations that the claim has",
+            (true, true) => {
+                "pv.name, pvc.name, pvc.namespace, pvc.annotations['KEY'] of annotations that the claim has"
+            }
             (true, false) => "pv.name, pvc.name, pvc.namespace",
             (false, _) => "pv.name, pvc.namespace",
         };
         let tokens = missing.into_iter().collect();
-        return Err(SecretError::Unresolved { key: key.to_owned(), value: value.to_owned(), tokens, known });
+        return Err(SecretError::Unresolved {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            tokens,
+            known,
+        });
     }
-    let check = if is_name { names::check_subdomain } else { names::check_label };
+    let check = if is_name {
+        names::check_subdomain
+    } else {
+        names::check_label
+    };
     check(&resolved).map_err(|cause| SecretError::Invalid {
         key: key.to_owned(),
         value: value.to_owned(),
@@ -272,7 +302,9 @@ fn token(text: &str) -> (&str, &str) {
     if let Some(braced) = text.strip_prefix('{') {
         return braced.split_once('}').unwrap_or((braced, ""));
     }
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
     text.split_at(end)
 }
 

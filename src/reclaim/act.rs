@@ -1,0 +1,192 @@
+//! Carries the deletion of a volume out: driver first, object second.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::decide::{Decision, Facts, decide};
+use crate::{
+    base::secrets::SecretRef,
+    cluster::{
+        denied::{Denied, Why},
+        events::{Events, Notice},
+        rows::Volume,
+        view::View,
+        work::Again,
+        write::Door,
+    },
+    csi::{Driver, Profile, proto::DeleteVolumeRequest},
+    serve::metrics::Metrics,
+};
+
+const FAILED: &str = "VolumeFailedDelete";
+
+/// The room: what it takes to delete volumes.
+pub struct Reclaim {
+    /// The driver.
+    pub driver: Driver,
+    /// Who the driver is.
+    pub profile: Profile,
+    /// The API server.
+    pub door: Door,
+    /// What the watches told.
+    pub view: Arc<View>,
+    /// Who is told.
+    pub events: Events,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Volumes that the driver has deleted and whose object stands still.
+    pub deleted: Deleted,
+}
+
+/// UIDs of volumes whose DeleteVolume succeeded: the driver is asked once, however often their object resists.
+#[derive(Default)]
+pub struct Deleted(Mutex<HashSet<String>>);
+
+impl Deleted {
+    fn set(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reclaim {
+    /// One turn of a volume that needs something.
+    pub async fn volume(&self, volume: Arc<Volume>) -> Again {
+        let begun = Instant::now();
+        match self.decide(&volume) {
+            Decision::Leave => Again::OnChange,
+            Decision::Protect => self.protect(&volume, true).await,
+            Decision::Unprotect => self.protect(&volume, false).await,
+            Decision::WaitForDetach(node) => {
+                let text = format!(
+                    "persistentvolume {} is still attached to node {node}, waiting for detach",
+                    volume.name
+                );
+                self.events.say(&*volume, Notice::normal("VolumeDelete", text));
+                Again::OnChange
+            }
+            Decision::Tell(refusal) => self.fail(&volume, refusal.to_string()),
+            Decision::Delete { handle, secret } => match self.delete(&volume, handle, secret).await {
+                Ok(true) => {
+                    self.deleted.set().remove(&volume.uid);
+                    self.metrics
+                        .delete_succeeded(volume.class_name.as_deref().unwrap_or_default(), begun.elapsed());
+                    Again::OnChange
+                }
+                Ok(false) => Again::OnChange,
+                Err(text) => self.fail(&volume, text),
+            },
+        }
+    }
+
+    fn decide(&self, volume: &Volume) -> Decision {
+        let class = self.view.class_named(volume.class());
+        let node = self.view.node_of_volume(&volume.name);
+        decide(Facts {
+            volume,
+            class: class.as_deref(),
+            driver: &self.profile,
+            node: node.as_deref(),
+        })
+    }
+
+    fn fail(&self, volume: &Volume, text: String) -> Again {
+        self.metrics
+            .delete_failed(volume.class_name.as_deref().unwrap_or_default());
+        self.events.say(volume, Notice::warning(FAILED, text));
+        Again::Failed
+    }
+
+    async fn protect(&self, volume: &Volume, protect: bool) -> Again {
+        match self
+            .door
+            .protect_volume(&volume.name, &volume.finalizers, protect)
+            .await
+        {
+            Ok(()) => Again::OnChange,
+            Err(denied) => {
+                tracing::warn!(volume = volume.name, %denied, "the volume's finalizer could not be changed");
+                Again::Failed
+            }
+        }
+    }
+
+    /// Whether the volume is gone; false if it turned out that it need not go.
+    async fn delete(
+        &self,
+        volume: &Volume,
+        handle: String,
+        secret: Option<SecretRef>,
+    ) -> Result<bool, String> {
+        let text = |denied: Denied| denied.to_string();
+        if !self.deleted.set().contains(&volume.uid) {
+            // What a watch told may be old: another leader, or an administrator, may have been here since.
+            let live = self.door.volume(&volume.name).await.map_err(text)?;
+            let wanted = Decision::Delete {
+                handle: handle.clone(),
+                secret: secret.clone(),
+            };
+            match live {
+                Some(live) if live.uid == volume.uid && self.decide(&live) == wanted => {}
+                _ => return Ok(false),
+            }
+            let secrets = self.secrets(secret.as_ref()).await.map_err(text)?;
+            let request = DeleteVolumeRequest {
+                volume_id: handle,
+                secrets,
+            };
+            self.driver
+                .delete_volume(request)
+                .await
+                .map_err(|fault| fault.to_string())?;
+            self.deleted.set().insert(volume.uid.clone());
+        }
+        match self.door.delete_volume(&volume.name, &volume.uid).await {
+            Ok(None) => Ok(true),
+            Ok(Some(holding)) => self
+                .release(&volume.name, &volume.uid, holding)
+                .await
+                .map_err(text),
+            // Another object has the name by now, so ours is gone.
+            Err(denied) if denied.why == Why::Conflict => Ok(true),
+            Err(denied) => Err(text(denied)),
+        }
+    }
+
+    /// Takes our finalizer off an object that is being deleted.
+    async fn release(&self, name: &str, uid: &str, holding: Vec<String>) -> Result<bool, Denied> {
+        match self.door.protect_volume(name, &holding, false).await {
+            Err(denied) if matches!(denied.why, Why::Invalid | Why::Conflict) => {
+                // The protection controller takes its own finalizer off at the same time; ours has moved.
+                match self.door.volume(name).await? {
+                    Some(live) if live.uid == uid => self
+                        .door
+                        .protect_volume(name, &live.finalizers, false)
+                        .await
+                        .map(|()| true),
+                    _ => Ok(true),
+                }
+            }
+            done => done.map(|()| true),
+        }
+    }
+
+    /// A secret that is not there is no reason to keep the volume (upstream goes on without, too); one that cannot be
+    /// read just now is: without it the driver might delete half of what there is.
+    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<BTreeMap<String, String>, Denied> {
+        let Some(SecretRef { namespace, name }) = reference else {
+            return Ok(BTreeMap::new());
+        };
+        let secret = self.door.secret(namespace, name).await?;
+        if secret.is_none() {
+            tracing::warn!(
+                secret = format!("{namespace}/{name}"),
+                "secret for deletion not found, going on without"
+            );
+        }
+        Ok(secret.unwrap_or_default())
+    }
+}

@@ -1,0 +1,155 @@
+//! Pure. Is this volume to be deleted, now, and what else does it need?
+
+use std::fmt;
+
+use crate::{
+    base::secrets::{self, Scope, SecretError, SecretKind, SecretRef},
+    cluster::rows::{Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Volume},
+    csi::Profile,
+};
+
+/// What was known when the volume was looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The volume, one of ours.
+    pub volume: &'a Volume,
+    /// Its class, if that exists still.
+    pub class: Option<&'a Class>,
+    /// The driver.
+    pub driver: &'a Profile,
+    /// A node that it is attached to.
+    pub node: Option<&'a str>,
+}
+
+/// What to do with a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing.
+    Leave,
+    /// Put our finalizer on, so that its object outlives what is behind it by nothing.
+    Protect,
+    /// Take our finalizer off: the policy says that what is behind it stays.
+    Unprotect,
+    /// It has to be detached first.
+    WaitForDetach(String),
+    /// It should be deleted, and cannot be as things stand.
+    Tell(Refusal),
+    /// Delete it at the driver, then its object.
+    Delete {
+        /// The driver's id of it.
+        handle: String,
+        /// Where the secrets for the call are.
+        secret: Option<SecretRef>,
+    },
+}
+
+/// Why a released volume cannot be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has no CSI source.
+    NotCsi,
+    /// The driver lacks what it takes.
+    DriverLacks(&'static str),
+    /// The class's secret parameters cannot be resolved without the claim.
+    Secret(String, SecretError),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotCsi => f.write_str(
+                "the volume has no CSI source: this version does not translate in-tree volumes, delete it by hand",
+            ),
+            Self::DriverLacks(what) => write!(f, "the CSI driver does not offer {what}"),
+            Self::Secret(class, error) => write!(
+                f,
+                "storage class {class:?}: {error}; name the secret for deletion in the volume's annotations \
+                 {DELETION_SECRET_NAME} and {DELETION_SECRET_NAMESPACE}"
+            ),
+        }
+    }
+}
+
+const DELETE: &str = "Delete";
+
+/// Whether a volume of ours needs anything at all: the cheap part of the decision, applied to every volume of ours.
+pub fn concerns(volume: &Volume) -> bool {
+    !matches!(intent(volume), Intent::None)
+}
+
+enum Intent {
+    None,
+    Protect,
+    Unprotect,
+    Delete,
+}
+
+fn intent(volume: &Volume) -> Intent {
+    let (delete, protected) = (volume.reclaim_policy == DELETE, volume.is_protected());
+    match volume.phase.as_str() {
+        _ if !delete && protected => Intent::Unprotect,
+        _ if !delete => Intent::None,
+        "Bound" | "Released" if !protected && !volume.deleting => Intent::Protect,
+        "Released" if protected => Intent::Delete,
+        _ => Intent::None,
+    }
+}
+
+/// Decides about one volume.
+///
+/// A released volume without our finalizer gets it first (upstream deletes at once): from then on its object stands
+/// until the driver has deleted what is behind it, whoever else deletes the object meanwhile.
+pub fn decide(facts: Facts<'_>) -> Decision {
+    let Facts {
+        volume,
+        class,
+        driver,
+        node,
+    } = facts;
+    match intent(volume) {
+        Intent::None => return Decision::Leave,
+        Intent::Protect => return Decision::Protect,
+        Intent::Unprotect => return Decision::Unprotect,
+        Intent::Delete => {}
+    }
+    let Some(csi) = volume.csi.as_ref().filter(|csi| csi.driver == driver.name) else {
+        return Decision::Tell(Refusal::NotCsi);
+    };
+    if !driver.controller_service || !driver.create_delete_volume {
+        return Decision::Tell(Refusal::DriverLacks("CreateVolume and DeleteVolume"));
+    }
+    let secret = match secret(volume, class) {
+        Ok(secret) => secret,
+        Err(error) => return Decision::Tell(Refusal::Secret(volume.class().to_owned(), error)),
+    };
+    if let Some(node) = node.filter(|_| driver.publish_unpublish) {
+        return Decision::WaitForDetach(node.to_owned());
+    }
+    Decision::Delete {
+        handle: csi.handle.clone(),
+        secret,
+    }
+}
+
+/// The secret for DeleteVolume: as the volume's annotations name it; for volumes from before those, as its class does.
+/// Upstream's rules: half a pair of annotations, a class or claim that is gone all mean "without".
+fn secret(volume: &Volume, class: Option<&Class>) -> Result<Option<SecretRef>, SecretError> {
+    let annotation = |key| volume.annotations.get(key).cloned();
+    if let (Some(name), Some(namespace)) = (
+        annotation(DELETION_SECRET_NAME),
+        annotation(DELETION_SECRET_NAMESPACE),
+    ) {
+        let given = !name.is_empty() && !namespace.is_empty();
+        return Ok(given.then_some(SecretRef { namespace, name }));
+    }
+    let (Some(class), Some(claim)) = (class, &volume.claim) else {
+        return Ok(None);
+    };
+    let scope = Scope {
+        volume: &volume.name,
+        namespace: &claim.namespace,
+        claim: &claim.name,
+        annotations: None,
+    };
+    secrets::resolve(&class.parameters, SecretKind::Provisioner, &scope)
+}
