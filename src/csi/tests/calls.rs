@@ -51,7 +51,7 @@ async fn the_drivers_own_code_and_text_come_through_for_every_code() {
     let driver = socket.driver();
     for (number, code) in (1..).zip(Code::ALL.into_iter().skip(1)) {
         socket.kill();
-        socket.listen([(CREATE, Reply::Refuse(number, "because"))].into());
+        socket.listen([(CREATE, Reply::Refuse(number, "because".into()))].into());
         // The first call after a restart may still meet the old connection's end.
         let _ = driver.probe().await;
         let fault = create(&driver).await.unwrap_err();
@@ -233,4 +233,25 @@ async fn over_a_real_socket_a_restart_needs_no_new_handle() {
         server.await.unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_text_does_not_hide_the_drivers_code() {
+    let text = "because ".repeat(30_000);
+    let socket = Socket::default();
+    socket.listen([(CREATE, Reply::Refuse(8, text.clone()))].into());
+    let fault = create(&socket.driver()).await.unwrap_err();
+    assert_eq!(
+        (fault.code, fault.message.len()),
+        (Code::ResourceExhausted, text.len())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_beyond_all_reason_is_no_panic() {
+    let socket = Socket::default();
+    socket.listen(good("d.io"));
+    create(&socket.driver().within(Duration::MAX)).await.unwrap();
+    let fault = create(&socket.driver().within(Duration::ZERO)).await.unwrap_err();
+    assert_eq!(fault.code, Code::DeadlineExceeded);
 }

@@ -34,7 +34,7 @@ const CREATE: &str = "/csi.v1.Controller/CreateVolume";
 enum Reply {
     Message(Vec<u8>),
     Bytes(Vec<u8>),
-    Refuse(u32, &'static str),
+    Refuse(u32, String),
     Http(u16),
     NoTrailers,
     Hang,
@@ -107,7 +107,7 @@ async fn answer(script: Script, path: &str) -> http::Response<Body> {
     let reply = script
         .get(path)
         .cloned()
-        .unwrap_or(Reply::Refuse(12, "unknown method"));
+        .unwrap_or(Reply::Refuse(12, "unknown method".into()));
     let response = http::Response::builder().header("content-type", "application/grpc");
     let status = |code: u32| {
         let trailers: http::HeaderMap = [("grpc-status".parse().unwrap(), code.into())]
