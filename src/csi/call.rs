@@ -24,6 +24,9 @@ use super::connect::Trouble;
 /// first and the driver is not told of a deadline that we do not keep.
 const HEADER_GRACE: Duration = Duration::from_secs(1);
 
+/// The longest deadline that `grpc-timeout` can name (tonic panics beyond it): 8 digits of hours.
+const HEADER_LIMIT: Duration = Duration::from_secs(99_999_999 * 3600);
+
 /// The driver's name in a [`Call`] before the driver has told it; the value of upstream's metric.
 const UNKNOWN_DRIVER: &str = "unknown-driver";
 
@@ -192,7 +195,7 @@ impl Door {
                 })
             });
         let mut request = tonic::Request::new(request);
-        request.set_timeout(self.timeout.saturating_add(HEADER_GRACE));
+        request.set_timeout(self.timeout.saturating_add(HEADER_GRACE).min(HEADER_LIMIT));
         let mut grpc = tonic::client::Grpc::new(listening);
         let answer = match grpc.ready().await {
             Ok(()) => {

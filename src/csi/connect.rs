@@ -101,7 +101,9 @@ impl Line {
     pub(super) fn channel(&self, stir: Arc<Notify>) -> Channel {
         let line = self.clone();
         // grpc-go sends "localhost" as authority on unix sockets, and some drivers' servers check it.
-        let endpoint = Endpoint::from_static("http://localhost").origin(Uri::from_static("http://localhost"));
+        let endpoint = Endpoint::from_static("http://localhost")
+            .origin(Uri::from_static("http://localhost"))
+            .http2_max_header_list_size(LONGEST_ERROR);
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let (dialling, stir) = ((line.dial)(), stir.clone());
             async move {
@@ -112,6 +114,9 @@ impl Line {
         }))
     }
 }
+
+/// Bytes. An error's text travels in a header; hyper cuts the connection at 16 KiB, and the driver's code with it.
+const LONGEST_ERROR: u32 = 1 << 20;
 
 async fn connect(path: PathBuf) -> Result<UnixStream, Trouble> {
     let error = match UnixStream::connect(&path).await {
