@@ -3,5 +3,6 @@
 pub mod argv;
 pub mod backoff;
 pub mod duration;
+pub mod literal;
 pub mod names;
 pub mod quantity;
