@@ -13,82 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::record::{Record, micro_time};
-
-/// A standby looks again after the retry period and up to this share of it more, as in client-go.
-const JITTER: f64 = 1.2;
-
-/// The three durations of an election, checked against each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    lease: Duration,
-    renew: Duration,
-    retry: Duration,
-}
-
-/// The durations do not fit together; upstream panics on these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TimingError {
-    /// One is zero.
-    #[error("--leader-election-{0} must be longer than zero")]
-    Zero(&'static str),
-    /// A leader would lead on while a standby may take over.
-    #[error(
-        "--leader-election-lease-duration ({lease:?}) must be longer than --leader-election-renew-deadline ({renew:?})"
-    )]
-    Lease {
-        /// The lease duration.
-        lease: Duration,
-        /// The renew deadline.
-        renew: Duration,
-    },
-    /// A leader would have no second try.
-    #[error(
-        "--leader-election-renew-deadline ({renew:?}) must be longer than 1.2 times --leader-election-retry-period ({retry:?})"
-    )]
-    Renew {
-        /// The renew deadline.
-        renew: Duration,
-        /// The retry period.
-        retry: Duration,
-    },
-}
-
-impl Timing {
-    /// Upstream's defaults are 15 s, 10 s and 5 s.
-    pub fn new(lease: Duration, renew: Duration, retry: Duration) -> Result<Self, TimingError> {
-        for (name, value) in [
-            ("lease-duration", lease),
-            ("renew-deadline", renew),
-            ("retry-period", retry),
-        ] {
-            if value.is_zero() {
-                return Err(TimingError::Zero(name));
-            }
-        }
-        if lease <= renew {
-            return Err(TimingError::Lease { lease, renew });
-        }
-        if renew.as_secs_f64() <= JITTER * retry.as_secs_f64() {
-            return Err(TimingError::Renew { renew, retry });
-        }
-        Ok(Self { lease, renew, retry })
-    }
-
-    /// `--leader-election-lease-duration`.
-    pub fn lease(&self) -> Duration {
-        self.lease
-    }
-
-    /// `--leader-election-renew-deadline`.
-    pub fn renew(&self) -> Duration {
-        self.renew
-    }
-
-    /// `--leader-election-retry-period`.
-    pub fn retry(&self) -> Duration {
-        self.retry
-    }
-}
+use super::timing::{JITTER, Timing};
 
 /// What to do with the lease now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +102,7 @@ impl Elector {
     /// How long our leadership is certain from `now` on; zero when we do not lead.
     pub(super) fn certain_for(&self, now: Duration) -> Duration {
         self.held.as_ref().map_or(Duration::ZERO, |held| {
-            (held.sent + self.timing.renew).saturating_sub(now)
+            (held.sent + self.timing.renew()).saturating_sub(now)
         })
     }
 
@@ -197,7 +122,7 @@ impl Elector {
         let fresh = Record {
             holder: self.identity.clone(),
             // Rounded up: a standby must not take us for gone before we stop.
-            seconds: i64::try_from(self.timing.lease.as_millis().div_ceil(1000)).unwrap_or(i64::MAX),
+            seconds: i64::try_from(self.timing.lease().as_millis().div_ceil(1000)).unwrap_or(i64::MAX),
             acquired: wall.clone(),
             renewed: wall,
             transitions: 0,
@@ -218,7 +143,7 @@ impl Elector {
                 Move::Acquire(go_on)
             };
         }
-        let left = (*at + record.duration(self.timing.lease)).saturating_sub(now);
+        let left = (*at + record.duration(self.timing.lease())).saturating_sub(now);
         if !record.holder.is_empty() && !left.is_zero() {
             return Move::Wait(left);
         }
@@ -248,14 +173,14 @@ impl Elector {
     /// keep several standbys from writing at the same moment.
     pub(super) fn pause(&self, now: Duration, dice: f64) -> Duration {
         let dice = dice.clamp(0.0, 1.0);
-        let usual = self.timing.retry.mul_f64(1.0 + JITTER * dice);
+        let usual = self.timing.retry().mul_f64(1.0 + JITTER * dice);
         let seen = self
             .seen
             .as_ref()
             .filter(|seen| !seen.record.holder.is_empty() && seen.record.holder != self.identity);
-        let left = seen.map(|seen| (seen.at + seen.record.duration(self.timing.lease)).saturating_sub(now));
+        let left = seen.map(|seen| (seen.at + seen.record.duration(self.timing.lease())).saturating_sub(now));
         match left {
-            Some(left) if !left.is_zero() => usual.min(left + self.timing.retry.mul_f64(0.02 + 0.1 * dice)),
+            Some(left) if !left.is_zero() => usual.min(left + self.timing.retry().mul_f64(0.02 + 0.1 * dice)),
             _ => usual,
         }
     }
@@ -494,21 +419,6 @@ mod tests {
                 Duration::from_secs_f64(wanted),
                 "{name}"
             );
-        }
-    }
-
-    #[test]
-    fn durations_that_do_not_fit_are_refused_with_their_flags() {
-        assert!(Timing::new(S(15), S(10), S(5)).is_ok());
-        for (lease, renew, retry, flag) in [
-            (0, 10, 5, "--leader-election-lease-duration"),
-            (15, 0, 5, "--leader-election-renew-deadline"),
-            (15, 10, 0, "--leader-election-retry-period"),
-            (10, 10, 5, "--leader-election-lease-duration (10s) must be longer"),
-            (15, 6, 5, "--leader-election-renew-deadline (6s) must be longer"),
-        ] {
-            let error = Timing::new(S(lease), S(renew), S(retry)).unwrap_err().to_string();
-            assert!(error.starts_with(flag), "{error}");
         }
     }
 

@@ -12,6 +12,7 @@ mod record;
 mod term;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -28,10 +29,10 @@ use tokio_util::sync::CancellationToken;
 use api::LeaseApi;
 pub use api::LeaseError;
 use elect::{Elector, Move};
-pub use elect::{Timing, TimingError};
 pub use names::{identity, lease_name};
 use record::Record;
 pub use term::{Health, Leadership, LeaseRef, Over, Term};
+pub use timing::{Timing, TimingError};
 
 /// How often a leader that could not renew tries again within a retry period.
 const HASTE: u32 = 5;
@@ -104,7 +105,8 @@ impl Election {
         while self.stand_by(&mut compete, &stop).await {
             self.lead(&mut compete, &stop).await;
         }
-        if self.unsure {
+        // A write whose answer was lost, or a term that ran out while nobody took the lease.
+        if self.unsure || self.elector.holder() == Some(self.candidate.identity.as_str()) {
             self.release().await;
         }
         self.shown.send_replace(Leadership::Ended);
@@ -171,9 +173,13 @@ impl Election {
                 continue;
             }
             let (started, before) = (Instant::now(), self.certain_for());
-            if !before.is_zero() {
-                self.round(retry.min(before)).await;
-            }
+            let renewed = !before.is_zero()
+                && tokio::select! {
+                    biased;
+                    () = self.round(retry.min(before)) => self.trouble.is_none(),
+                    // Work shall begin to stop now, not when a slow API server has answered.
+                    () = stop.cancelled(), if !leaving => false,
+                };
             let now = self.certain_for();
             if now.is_zero() {
                 let by = self
@@ -194,7 +200,6 @@ impl Election {
                 return self.stopped(work).await;
             }
             // A renewal that got through moved the end of our certainty; else hurry, there is little time.
-            let renewed = self.trouble.is_none();
             next = if renewed {
                 started + retry
             } else {
@@ -219,7 +224,13 @@ impl Election {
     }
 
     fn over(&self, lease: &Arc<LeaseRef>, why: Over) {
-        tracing::warn!(lease = %self.api.path(), identity = %self.candidate.identity, %why, "Stopped leading");
+        let (lease_path, identity) = (self.api.path(), &self.candidate.identity);
+        match why {
+            Over::Stopped | Over::Yielded => {
+                tracing::info!(lease = %lease_path, %identity, %why, "Stopped leading")
+            }
+            _ => tracing::warn!(lease = %lease_path, %identity, %why, "Stopped leading"),
+        }
         self.shown.send_replace(Leadership::Over {
             lease: Arc::clone(lease),
             why,

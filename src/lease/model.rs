@@ -13,8 +13,9 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan as _};
 use proptest::prelude::*;
 
-use super::elect::{Elector, Move, Timing};
+use super::elect::{Elector, Move};
 use super::record::Record;
+use super::timing::Timing;
 
 /// The faults stop here, in milliseconds of true time.
 const CALM: u64 = 300_000;
@@ -46,6 +47,7 @@ struct Replica {
 
 struct World {
     dice: fastrand::Rng,
+    timing: Timing,
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64)>>,
     steps: Vec<(usize, u64, Step)>,
@@ -54,23 +56,20 @@ struct World {
     terms: u32,
 }
 
-fn timing() -> Timing {
-    Timing::new(
-        Duration::from_secs(15),
-        Duration::from_secs(10),
-        Duration::from_millis(RETRY),
-    )
-    .unwrap()
-}
+/// The defaults with clocks that are off by 5 %, and a renew deadline that leaves little room for them.
+const TIMINGS: [(u64, f64); 2] = [(10_000, 0.05), (14_000, 0.02)];
 
 impl World {
     fn new(seed: u64, replicas: usize) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
+        let (renew, drift) = TIMINGS[dice.usize(..TIMINGS.len())];
+        let s = Duration::from_millis;
+        let timing = Timing::new(s(15_000), s(renew), s(RETRY)).unwrap();
         let replicas = (0..replicas)
             .map(|i| Replica {
-                elector: Elector::new(format!("replica-{i}"), timing()),
+                elector: Elector::new(format!("replica-{i}"), timing),
                 origin: dice.u64(0..1_000_000_000),
-                speed: 0.95 + 0.1 * dice.f64(),
+                speed: 1.0 + drift * (2.0 * dice.f64() - 1.0),
                 wall: dice.i64(-10_000..10_000),
                 round: 0,
                 version: None,
@@ -78,6 +77,7 @@ impl World {
             .collect();
         Self {
             dice,
+            timing,
             now: 0,
             events: BinaryHeap::new(),
             steps: Vec::new(),
@@ -147,7 +147,7 @@ impl World {
         me.round += 1;
         let round = me.round;
         if restart {
-            me.elector = Elector::new(format!("replica-{replica}"), timing());
+            me.elector = Elector::new(format!("replica-{replica}"), self.timing);
             me.version = None;
         }
         let certain = me.elector.certain_for(clock);

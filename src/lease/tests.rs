@@ -495,3 +495,38 @@ async fn a_missing_right_names_the_rule_to_add() {
         assert!(error.contains(word), "{error}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_tells_its_work_to_stop_even_while_the_api_server_is_silent() {
+    let api = Api::new();
+    let mut a = start(&api, "a");
+    let work = a.term().await;
+    api.fault(Fault::Deaf);
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let stopping = Instant::now();
+    a.stop.cancel();
+    assert_eq!(a.over().await, Over::Stopped);
+    assert!(
+        stopping.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        stopping.elapsed()
+    );
+    api.fault(Fault::None);
+    drop(work);
+    a.task.await.unwrap();
+    assert_eq!(api.holder(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_term_that_ran_out_is_released_on_stop_all_the_same() {
+    let api = Api::new();
+    let mut a = start(&api, "a");
+    let work = a.term().await;
+    api.fault(Fault::Answers(500));
+    assert_eq!(a.over().await, Over::Deadline);
+    a.stop.cancel();
+    api.fault(Fault::None);
+    drop(work);
+    a.task.await.unwrap();
+    assert_eq!(api.holder(), "");
+}
