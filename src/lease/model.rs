@@ -1,0 +1,253 @@
+//! Electors against one store with optimistic concurrency, in a world of random faults.
+//!
+//! Their clocks start anywhere and run at slightly different speeds, their wall clocks are days
+//! apart, requests and answers are slow or lost, writes come late, processes restart and release.
+//! Whatever happens, two of them never lead at once; and once the faults stop somebody leads.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan as _};
+use proptest::prelude::*;
+
+use super::elect::{Elector, Move};
+use super::record::Record;
+use super::timing::Timing;
+
+/// The faults stop here, in milliseconds of true time.
+const CALM: u64 = 300_000;
+const END: u64 = CALM + 60_000;
+const RETRY: u64 = 5_000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Begin a round, or notice that time is up.
+    Round,
+    /// A request reaches the store.
+    Read,
+    Write(Record, u64, Duration),
+    /// An answer reaches its sender.
+    Shown(Option<Record>, u64),
+    Written(Record, u64, Duration),
+    Refused,
+}
+
+struct Replica {
+    elector: Elector,
+    origin: u64,
+    speed: f64,
+    wall: i64,
+    /// Steps of an earlier round or process are stale.
+    round: u64,
+    version: Option<u64>,
+}
+
+struct World {
+    dice: fastrand::Rng,
+    timing: Timing,
+    now: u64,
+    events: BinaryHeap<Reverse<(u64, u64)>>,
+    steps: Vec<(usize, u64, Step)>,
+    store: (Option<Record>, u64),
+    replicas: Vec<Replica>,
+    terms: u32,
+}
+
+/// The defaults with clocks that are off by 5 %, and a renew deadline that leaves little room for them.
+const TIMINGS: [(u64, f64); 2] = [(10_000, 0.05), (14_000, 0.02)];
+
+impl World {
+    fn new(seed: u64, replicas: usize) -> Self {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let (renew, drift) = TIMINGS[dice.usize(..TIMINGS.len())];
+        let s = Duration::from_millis;
+        let timing = Timing::new(s(15_000), s(renew), s(RETRY)).unwrap();
+        let replicas = (0..replicas)
+            .map(|i| Replica {
+                elector: Elector::new(format!("replica-{i}"), timing),
+                origin: dice.u64(0..1_000_000_000),
+                speed: 1.0 + drift * (2.0 * dice.f64() - 1.0),
+                wall: dice.i64(-10_000..10_000),
+                round: 0,
+                version: None,
+            })
+            .collect();
+        Self {
+            dice,
+            timing,
+            now: 0,
+            events: BinaryHeap::new(),
+            steps: Vec::new(),
+            store: (None, 0),
+            replicas,
+            terms: 0,
+        }
+    }
+
+    fn at(&mut self, delay: u64, replica: usize, round: u64, step: Step) {
+        self.events
+            .push(Reverse((self.now + delay, self.steps.len() as u64)));
+        self.steps.push((replica, round, step));
+    }
+
+    /// The delay of a message, or `None` when it is lost.
+    fn way(&mut self) -> Option<u64> {
+        if self.now >= CALM {
+            return Some(self.dice.u64(1..50));
+        }
+        match self.dice.u8(0..20) {
+            0..=1 => None,
+            2..=4 => Some(self.dice.u64(1..40_000)),
+            _ => Some(self.dice.u64(1..2_000)),
+        }
+    }
+
+    fn clock(&self, replica: usize) -> Duration {
+        let Replica { origin, speed, .. } = &self.replicas[replica];
+        Duration::from_secs_f64((*origin as f64 + self.now as f64 * speed) / 1000.0)
+    }
+
+    fn wall(&self, replica: usize) -> Timestamp {
+        let start: Timestamp = "2025-11-21T04:36:01Z".parse().unwrap();
+        start + (self.replicas[replica].wall * 3600).seconds() + (self.now as i64).milliseconds()
+    }
+
+    fn leaders(&self) -> Vec<usize> {
+        let leads = |i: &usize| !self.replicas[*i].elector.certain_for(self.clock(*i)).is_zero();
+        (0..self.replicas.len()).filter(leads).collect()
+    }
+
+    fn send(&mut self, replica: usize, step: Step) {
+        let round = self.replicas[replica].round;
+        if let Some(delay) = self.way() {
+            self.at(delay, replica, round, step);
+        }
+    }
+
+    fn decide(&mut self, replica: usize) {
+        let (clock, wall) = (self.clock(replica), self.wall(replica));
+        let version = self.replicas[replica].version.take();
+        match self.replicas[replica].elector.next(clock, wall) {
+            Move::Wait(_) => {}
+            Move::Create(record) | Move::Acquire(record) | Move::Renew(record) => {
+                self.send(replica, Step::Write(record, version.unwrap_or(0), clock));
+            }
+        }
+    }
+
+    fn begin(&mut self, replica: usize) {
+        let clock = self.clock(replica);
+        let wall = self.wall(replica);
+        let unhappy = self.now < CALM && self.dice.u8(0..25) == 0;
+        let restart = unhappy && self.dice.bool();
+        let me = &mut self.replicas[replica];
+        me.round += 1;
+        let round = me.round;
+        if restart {
+            me.elector = Elector::new(format!("replica-{replica}"), self.timing);
+            me.version = None;
+        }
+        let certain = me.elector.certain_for(clock);
+        let mut next = RETRY.min((certain.as_millis() as u64).max(1_000));
+        if certain.is_zero() {
+            me.elector.step_down();
+            let dice = self.dice.f64();
+            next = self.replicas[replica].elector.pause(clock, dice).as_millis() as u64;
+        }
+        self.at(next, replica, round, Step::Round);
+        let me = &mut self.replicas[replica];
+        match (me.version, certain.is_zero()) {
+            (Some(version), false) if unhappy => {
+                let released = me.elector.release(wall).unwrap();
+                me.elector.step_down();
+                me.version = None;
+                self.send(replica, Step::Write(released, version, clock));
+            }
+            (Some(_), false) => self.decide(replica),
+            _ => self.send(replica, Step::Read),
+        }
+    }
+
+    fn step(&mut self, replica: usize, round: u64, step: Step) {
+        let current = self.replicas[replica].round == round;
+        let clock = self.clock(replica);
+        match step {
+            Step::Round if current => self.begin(replica),
+            Step::Read => {
+                let (record, version) = self.store.clone();
+                if let Some(delay) = self.way() {
+                    self.at(delay, replica, round, Step::Shown(record, version));
+                }
+            }
+            // A write counts even if nobody waits for it any more.
+            Step::Write(record, version, sent) => {
+                let answer = if version == self.store.1 {
+                    self.store = (Some(record.clone()), version + 1);
+                    Step::Written(record, version + 1, sent)
+                } else {
+                    Step::Refused
+                };
+                if let Some(delay) = self.way() {
+                    self.at(delay, replica, round, answer);
+                }
+            }
+            Step::Shown(record, version) if current => {
+                self.replicas[replica].elector.observe(record, clock);
+                self.replicas[replica].version = Some(version);
+                self.decide(replica);
+            }
+            Step::Written(record, version, sent) if current => {
+                let me = &mut self.replicas[replica];
+                self.terms += u32::from(!me.elector.is_held());
+                me.elector.confirmed(record, sent, clock);
+                me.version = Some(version);
+            }
+            Step::Round | Step::Shown(..) | Step::Written(..) | Step::Refused => {}
+        }
+    }
+
+    fn run(mut self) -> Result<u32, TestCaseError> {
+        for replica in 0..self.replicas.len() {
+            let delay = self.dice.u64(0..10_000);
+            self.at(delay, replica, 0, Step::Round);
+        }
+        while let Some(Reverse((at, index))) = self.events.pop() {
+            if at > END {
+                break;
+            }
+            self.now = at;
+            let (replica, round, step) = self.steps[index as usize].clone();
+            self.step(replica, round, step);
+            let leaders = self.leaders();
+            prop_assert!(leaders.len() <= 1, "{leaders:?} lead at {at} ms");
+        }
+        self.now = END;
+        prop_assert_eq!(
+            self.leaders().len(),
+            1,
+            "nobody leads a minute after the faults stopped"
+        );
+        Ok(self.terms)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn two_never_lead_at_once_and_somebody_does_in_the_end(seed in any::<u64>(), replicas in 2_usize..5) {
+        World::new(seed, replicas).run()?;
+    }
+}
+
+#[test]
+fn the_faults_do_change_leaders() {
+    let terms: u32 = (0..50).map(|seed| World::new(seed, 3).run().unwrap()).sum();
+    assert!(
+        terms > 200,
+        "only {terms} terms in 50 runs: the model tests too little"
+    );
+}

@@ -1,0 +1,138 @@
+//! What the rest of the program sees of the election.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How much longer than the lease duration a leader may go without renewal until it counts as ill.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Where we stand.
+#[derive(Clone, Debug)]
+pub enum Leadership {
+    /// We wait. `holder` is who leads, where somebody does and we know.
+    Standby {
+        /// The leader's identity.
+        holder: Option<String>,
+    },
+    /// We lead. Whoever works because of it keeps a clone of the [`Term`] until that work has stopped.
+    Leading(Term),
+    /// We lead no more: stop working. Nothing happens until the last clone of the [`Term`] is dropped;
+    /// who holds none may find that this state has passed already.
+    Over {
+        /// The lease, for the event.
+        lease: Arc<LeaseRef>,
+        /// Why.
+        why: Over,
+    },
+    /// The election has ended because we were asked to stop; the lease is released if we had it.
+    Ended,
+}
+
+/// Why a term is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// No renewal got through before the renew deadline.
+    Deadline,
+    /// The lease is somebody else's, was deleted, or was given away.
+    Taken {
+        /// Who has it now, where somebody does.
+        by: Option<String>,
+    },
+    /// We were asked not to compete. The lease is renewed until work has stopped, then released.
+    Yielded,
+    /// We were asked to stop. The lease is renewed until work has stopped, then released.
+    Stopped,
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadline => f.write_str("it could not be renewed in time"),
+            Self::Taken { by: Some(by) } => write!(f, "{by:?} took it"),
+            Self::Taken { by: None } => f.write_str("it was deleted or given away from outside"),
+            Self::Yielded => f.write_str("it is given up for another replica"),
+            Self::Stopped => f.write_str("this replica stops"),
+        }
+    }
+}
+
+/// One time of leading. While a clone exists the election does not compete again.
+#[derive(Clone)]
+pub struct Term {
+    /// Counts the terms of this process from 1, so that two in a row can be told apart.
+    pub number: u64,
+    /// When it began.
+    pub since: Instant,
+    /// The lease, for the event.
+    pub lease: Arc<LeaseRef>,
+    /// Never sent on: the receiver learns when the last clone is gone.
+    pub(super) _alive: mpsc::Sender<Infallible>,
+}
+
+impl fmt::Debug for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            since,
+            lease,
+            _alive: _,
+        } = self;
+        f.debug_struct("Term")
+            .field("number", number)
+            .field("since", since)
+            .field("lease", lease)
+            .finish()
+    }
+}
+
+/// The Lease object that an event is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its version when the term began.
+    pub resource_version: String,
+}
+
+/// Whether the leader is well, for `/healthz/leader-election`. Clones look at the same lease.
+#[derive(Clone, Debug)]
+pub struct Health {
+    renewed: Arc<Mutex<Option<Instant>>>,
+    limit: Duration,
+}
+
+impl Health {
+    pub(super) fn new(lease_duration: Duration) -> Self {
+        Self {
+            renewed: Arc::default(),
+            limit: lease_duration + GRACE,
+        }
+    }
+
+    /// `Some` while we lead, with the moment of the last renewal.
+    pub(super) fn set(&self, renewed: Option<Instant>) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+    }
+
+    /// An error when we hold the lease and have not renewed it for its duration and 20 s. Standbys are well.
+    ///
+    /// A leader that cannot renew steps down long before; this is for an election that hangs.
+    pub fn check(&self) -> Result<(), String> {
+        match *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(renewed) if renewed.elapsed() > self.limit => Err(format!(
+                "the lease is held but was not renewed for {} s",
+                renewed.elapsed().as_secs()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
