@@ -1,3 +1,7 @@
 //! The door of `csi-provisioner`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    volwright::app::provisioner::main()
+}

@@ -22,6 +22,7 @@ use kube::{
     client::{Body, ConfigExt},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use secrecy::ExposeSecret;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -113,6 +114,15 @@ async fn from_file(path: &std::path::Path) -> Result<Config, AccessError> {
 
 fn default_path() -> Option<PathBuf> {
     std::env::home_dir().map(|home| home.join(".kube").join("config"))
+}
+
+/// The bearer token that requests carry, if they carry one: its claims say who we are.
+pub fn token(config: &Config) -> Option<String> {
+    match (&config.auth_info.token, &config.auth_info.token_file) {
+        (Some(token), _) => Some(token.expose_secret().to_owned()),
+        (None, Some(file)) => std::fs::read_to_string(file).ok(),
+        (None, None) => None,
+    }
 }
 
 /// Makes a client. Each has a pace of its own, so that the lease never waits behind volumes.

@@ -133,8 +133,8 @@ impl Events {
             kind = subject.kind,
             r#type = kind_of(&notice),
             reason = notice.reason,
-            message = notice.message,
-            "event"
+            note = notice.message,
+            "Event occurred"
         );
         if self.line.try_send((subject, notice)).is_err() {
             tracing::debug!("an event was dropped: too many are waiting to be written");

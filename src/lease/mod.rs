@@ -94,6 +94,11 @@ impl Election {
         self.shown.subscribe()
     }
 
+    /// Who we say we are.
+    pub fn identity(&self) -> &str {
+        &self.candidate.identity
+    }
+
     /// For `/healthz/leader-election`.
     pub fn health(&self) -> Health {
         self.health.clone()

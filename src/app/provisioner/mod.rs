@@ -1,6 +1,223 @@
-//! The csi-provisioner.
+//! The csi-provisioner, from its command line to its end.
+//!
+//! [`main`] reads the flags and finds the API server and the driver; [`run`] is the whole sidecar between those two,
+//! and what tests put between a sandbox and a fake driver.
 
 mod check;
 pub mod config;
 pub mod flags;
 pub mod gates;
+mod me;
+mod rooms;
+mod startup;
+mod terms;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use self::me::Me;
+use self::{config::Config, rooms::Rooms};
+use crate::{
+    app::signals,
+    cluster::{
+        client::{self, Access, AccessError},
+        pace::Limit,
+    },
+    csi::{Address, ContactError, IntroduceError, Line, connect::BadAddress},
+    lease::{self, Election, Timing, TimingError},
+    serve::{
+        Readiness,
+        http::{Door, HttpError},
+        log,
+        metrics::{Metrics, MetricsError},
+    },
+};
+
+/// What the sidecar stands between.
+pub struct World {
+    /// The API server, for everything but the lease.
+    pub cluster: Client,
+    /// The API server once more, so that a renewal never waits behind anything.
+    pub lease: Client,
+    /// The way to the driver.
+    pub driver: Line,
+    /// Who this process is.
+    pub me: Me,
+}
+
+/// Why the sidecar ended by itself. Everything that waiting could mend is waited for instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The API server cannot be addressed.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The driver cannot be addressed.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    /// What listens on the socket is no CSI driver.
+    #[error(transparent)]
+    Contact(#[from] ContactError),
+    /// The driver is none that needs a provisioner.
+    #[error(transparent)]
+    Introduce(#[from] IntroduceError),
+    /// The driver's volumes are not reachable from everywhere.
+    #[error(
+        "CSI driver {0} reports VOLUME_ACCESSIBILITY_CONSTRAINTS: this version does not place volumes by topology yet; \
+         keep the upstream sidecar for it, or say --feature-gates=Topology=false if its volumes are reachable from \
+         every node"
+    )]
+    Topology(String),
+    /// The HTTP endpoint.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The election's durations.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A thread could not be started, or a signal not be heard.
+    #[error("the operating system refuses: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl Fatal {
+    /// Upstream's exit codes: 1 for the driver's side, 255 for what it logs as fatal.
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Address(_) | Self::Contact(_) | Self::Topology(_) => 1,
+            Self::Timing(_) => 2,
+            Self::Access(_) | Self::Introduce(_) | Self::Http(_) | Self::Metrics(_) | Self::System(_) => 255,
+        }
+    }
+}
+
+/// The process.
+pub fn main() -> ExitCode {
+    let config = match flags::parse(std::env::args(), |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(exit) => {
+            print!("{}", exit.stdout);
+            eprint!("{}", exit.stderr);
+            return exit.code.into();
+        }
+    };
+    log::init(startup::log_settings(&config.logging));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "csi-provisioner");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Two threads, whatever the node has: the work is waiting, and each thread costs memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(Fatal::from)
+        .and_then(|runtime| runtime.block_on(start(config)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            tracing::error!("{fatal}");
+            fatal.code().into()
+        }
+    }
+}
+
+async fn start(config: Config) -> Result<(), Fatal> {
+    let stop = signals::stop()?;
+    let kube = &config.kube;
+    let access = Access {
+        kubeconfig: kube.kubeconfig.as_ref().map(Into::into),
+        master: kube.master.clone(),
+        user_agent: concat!("csi-provisioner/v", env!("CARGO_PKG_VERSION"), " volwright").to_owned(),
+    };
+    let server = client::config(&access).await?;
+    let limit = kube.pace.map(|pace| Limit {
+        qps: pace.qps,
+        burst: pace.burst,
+    });
+    let world = World {
+        cluster: client::client(&server, limit)?,
+        lease: client::client(&server, None)?,
+        driver: Line::to(config.driver.address.parse::<Address>()?),
+        me: Me::here(client::token(&server)),
+    };
+    run(config, world, stop).await
+}
+
+/// The sidecar, until `stop`.
+///
+/// # Errors
+/// [`Fatal`]
+pub async fn run(config: Config, world: World, stop: CancellationToken) -> Result<(), Fatal> {
+    let World {
+        cluster,
+        lease,
+        driver: line,
+        me,
+    } = world;
+    let metrics = Metrics::new()?;
+    let ready = Readiness::default();
+    let health = Arc::new(OnceLock::<lease::Health>::new());
+    // Everything that runs beside ends with this set.
+    let mut beside = JoinSet::new();
+
+    // The pages come first: whoever asks while we wait for the driver is told so.
+    if let Some(serving) = &config.serving {
+        let pages = startup::pages(serving, config.election.is_some(), &metrics, &ready, &health);
+        let door = Door::open(&serving.address).await?;
+        tracing::info!(address = %door.address()?, "serving metrics and health");
+        let stop = stop.clone();
+        beside.spawn(async move {
+            if let Err(error) = door.serve(pages, stop.cancelled_owned()).await {
+                tracing::error!(%error, "metrics and health are served no more");
+            }
+        });
+    }
+
+    let lists = ready.until("lists of claims, volumes and classes");
+    let (driver, profile) = tokio::select! {
+        met = startup::meet(&config, &line, &metrics, &ready) => met?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let rooms = tokio::select! {
+        rooms = Rooms::build(&config, &me, cluster.clone(), driver.clone(), profile.clone(), metrics.clone()) => rooms,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let view = rooms.view();
+    beside.spawn(async move {
+        view.follow(cluster).await;
+    });
+    beside.spawn(driver.clone().watch_reach(LOOK));
+    tokio::select! {
+        () = startup::listed(rooms.view().progress()) => drop(lists),
+        () = stop.cancelled() => return Ok(()),
+    }
+
+    let presence = terms::Presence::watch(&driver, config.driver.timeout, &ready, &mut beside);
+    match &config.election {
+        None => terms::alone(&rooms, &stop).await,
+        Some(settings) => {
+            let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
+            let candidate = me.candidate(settings, timing, &profile.name);
+            let (name, slow) = (candidate.name.clone(), metrics.clone());
+            let election = Election::new(lease, candidate, move || slow.renewed_slowly(&name));
+            // Set once, here; the page shows standbys as well until then.
+            let _ = health.set(election.health());
+            terms::elected(&rooms, election, presence, settings.release, &stop).await;
+        }
+    }
+    rooms.farewell().await;
+    Ok(())
+}
+
+/// How often an idle driver is asked whether it is there.
+const LOOK: Duration = Duration::from_secs(10);

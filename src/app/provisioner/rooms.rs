@@ -1,0 +1,215 @@
+//! The rooms and what connects them: who hears of what, and how much is done at once.
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::task::TaskTracker;
+
+use super::{config::Config, me::Me, terms::GRACE};
+use crate::{
+    cluster::{
+        events::{Events, Notice, Subject},
+        hot::{LineEvent, OnLine},
+        view::{Interest, View},
+        work::{Busy, Crew},
+        write::Door,
+    },
+    csi::{Driver, Profile},
+    ledger::Ledger,
+    provision::{
+        self,
+        act::{Held, Provision, Record},
+        decide::Policy,
+    },
+    reclaim::{
+        self,
+        act::{Deleted, Reclaim},
+    },
+    serve::metrics::Metrics,
+};
+
+/// Everything that works while we lead.
+pub(super) struct Rooms {
+    provision: Arc<Provision>,
+    reclaim: Arc<Reclaim>,
+    claims: Crew,
+    volumes: Crew,
+    tasks: TaskTracker,
+    events: Events,
+    writer: JoinHandle<()>,
+    pub(super) metrics: Metrics,
+}
+
+impl Rooms {
+    /// Builds them. Waits for one answer of the API server: whether it knows VolumeAttributesClasses.
+    pub(super) async fn build(
+        config: &Config,
+        me: &Me,
+        client: Client,
+        driver: Driver,
+        profile: Profile,
+        metrics: Metrics,
+    ) -> Self {
+        let door = Door::new(client);
+        let (events, writer) = Events::start(door.clone(), me.component(&profile.name));
+        let attributes_classes = match config.gates.attributes_class {
+            Some(set) => set,
+            None => serves_attributes_classes(&door).await,
+        };
+        let policy = Policy {
+            name_prefix: config.naming.prefix.clone(),
+            uid_length: config.naming.uid,
+            default_fs_type: config.volumes.default_fstype.clone(),
+            extra_metadata: config.volumes.extra_metadata,
+            publish_read_only: config.volumes.readonly,
+            attributes_classes,
+            identity: me.provisioner_identity(&profile.name),
+        };
+
+        let counted = metrics.clone();
+        let count = Box::new(move |open| counted.records("open", open));
+        let ledger = Arc::new(Ledger::<Record>::new(queue(&metrics, "records"), count));
+        let orphans = ledger.clone();
+        let interest = Interest {
+            claim: provision::decide::concerns,
+            volume: reclaim::decide::concerns,
+            attachments: profile.publish_unpublish,
+        };
+        let view = Arc::new(View::new(
+            &profile.name,
+            interest,
+            queue(&metrics, "claims"),
+            queue(&metrics, "volumes"),
+            Box::new(move |uid| orphans.orphan(uid)),
+        ));
+
+        let tasks = TaskTracker::new();
+        let panics = metrics.clone();
+        let crew = || {
+            let panics = panics.clone();
+            Crew {
+                workers: u16::try_from(config.work.at_once.get()).unwrap_or(u16::MAX),
+                retry: config.work.backoff,
+                busy: Busy::default(),
+                tasks: tasks.clone(),
+                on_panic: Arc::new(move || panics.panicked()),
+            }
+        };
+        Self {
+            claims: crew(),
+            volumes: crew(),
+            provision: Arc::new(Provision {
+                driver: driver.clone(),
+                profile: profile.clone(),
+                timeout: config.driver.timeout,
+                door: door.clone(),
+                view: view.clone(),
+                ledger,
+                events: events.clone(),
+                metrics: metrics.clone(),
+                policy,
+                held: Held::default(),
+            }),
+            reclaim: Arc::new(Reclaim {
+                driver,
+                profile,
+                door,
+                view,
+                events: events.clone(),
+                metrics: metrics.clone(),
+                deleted: Deleted::default(),
+            }),
+            tasks,
+            events,
+            writer,
+            metrics,
+        }
+    }
+
+    pub(super) fn view(&self) -> Arc<View> {
+        self.provision.view.clone()
+    }
+
+    /// Works until dropped: claims, the records of claims that are gone, and volumes.
+    pub(super) async fn work(&self) {
+        let (claims, records, reclaim) = (
+            self.provision.clone(),
+            self.provision.clone(),
+            self.reclaim.clone(),
+        );
+        let view = self.view();
+        tokio::join!(
+            self.claims.clone().work(view.claims.clone(), move |claim| {
+                let room = claims.clone();
+                async move { room.claim(claim).await }
+            }),
+            // The same crew: a claim and its record are never worked on at the same time.
+            self.claims
+                .clone()
+                .work(self.provision.ledger.records(), move |record| {
+                    let room = records.clone();
+                    async move { room.record(record).await }
+                }),
+            self.volumes.clone().work(view.volumes.clone(), move |volume| {
+                let room = reclaim.clone();
+                async move { room.volume(volume).await }
+            }),
+        );
+    }
+
+    /// Waits for the calls that were running when [`Rooms::work`] was dropped, for [`GRACE`] at most.
+    pub(super) async fn drain(&self) {
+        self.tasks.close();
+        if timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                running = self.tasks.len(),
+                "calls are still running, not waiting for them any longer"
+            );
+        }
+        self.tasks.reopen();
+    }
+
+    pub(super) fn say(&self, subject: Subject, notice: Notice) {
+        self.events.say(subject, notice);
+    }
+
+    /// Lets the events that are waiting go out, for a moment.
+    pub(super) async fn farewell(self) {
+        let Self {
+            provision,
+            reclaim,
+            events,
+            writer,
+            claims,
+            volumes,
+            tasks,
+            metrics,
+        } = self;
+        drop((provision, reclaim, events, claims, volumes, tasks, metrics));
+        let _ = timeout(std::time::Duration::from_secs(2), writer).await;
+    }
+}
+
+/// The gate VolumeAttributesClass is on by default, and off where the server does not serve the API.
+async fn serves_attributes_classes(door: &Door) -> bool {
+    match door.serves_attributes_classes().await {
+        Ok(serves) => serves,
+        Err(denied) => {
+            tracing::warn!(%denied, "cannot tell whether VolumeAttributesClasses are served, assuming that they are");
+            true
+        }
+    }
+}
+
+/// The figures of a line under the name of upstream's work queue.
+fn queue(metrics: &Metrics, name: &str) -> OnLine {
+    let queue = metrics.queue(name);
+    Box::new(move |event| match event {
+        LineEvent::Added(uid) => queue.add(uid),
+        LineEvent::Started(uid) => queue.get(uid),
+        LineEvent::Finished(uid) => queue.done(uid),
+        LineEvent::Dropped(uid) => queue.forget(uid),
+        LineEvent::Retried => queue.retry(),
+    })
+}

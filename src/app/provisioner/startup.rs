@@ -1,0 +1,109 @@
+//! The waits at start. Each says every ten seconds what is missing, and none of them ends the process for something that
+//! may still come.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    Fatal,
+    config::{self, Config},
+};
+use crate::{
+    cluster::view::Progress,
+    csi::{Driver, Line, Profile},
+    lease::Health,
+    serve::{
+        Readiness,
+        http::Pages,
+        log::{Format, Settings},
+        metrics::Metrics,
+    },
+};
+
+/// How often a wait says what it waits for.
+const SAY: Duration = Duration::from_secs(10);
+
+/// What the pages show.
+pub(super) fn pages(
+    serving: &config::Serving,
+    elected: bool,
+    metrics: &Metrics,
+    ready: &Readiness,
+    health: &Arc<OnceLock<Health>>,
+) -> Pages {
+    let mut pages = Pages {
+        metrics: metrics.clone(),
+        metrics_path: serving.metrics_path.clone(),
+        ready: ready.clone(),
+        checks: Vec::new(),
+    };
+    if elected && serving.leader_health {
+        let health = health.clone();
+        let check = move || health.get().map_or(Ok(()), Health::check);
+        pages.checks.push(("leader-election", Arc::new(check)));
+    }
+    pages
+}
+
+/// Finds the driver and asks who it is.
+pub(super) async fn meet(
+    config: &Config,
+    line: &Line,
+    metrics: &Metrics,
+    ready: &Readiness,
+) -> Result<(Driver, Profile), Fatal> {
+    let _pending = ready.until("CSI driver");
+    let counted = metrics.clone();
+    let driver = Driver::new(
+        line,
+        config.driver.timeout,
+        Arc::new(move |call| counted.call(&call.driver_name, call.method, &call.code.to_string(), call.took)),
+    );
+    driver.first_contact(None).await?;
+    let profile = driver.introduce().await?;
+    tracing::info!(
+        driver = profile.name,
+        version = profile.vendor_version,
+        "CSI driver"
+    );
+    if profile.topology && config.gates.topology {
+        return Err(Fatal::Topology(profile.name));
+    }
+    Ok((driver, profile))
+}
+
+/// Waits until the first list of everything is complete.
+pub(super) async fn listed(mut progress: watch::Receiver<Progress>) {
+    loop {
+        if timeout(SAY, progress.wait_for(Progress::is_complete))
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        for missing in progress.borrow().missing() {
+            tracing::warn!("waiting: {missing}");
+        }
+    }
+}
+
+/// The log as the flags describe it.
+pub(super) fn log_settings(logging: &config::Logging) -> Settings {
+    let modules = logging
+        .modules
+        .iter()
+        .map(|(pattern, level)| format!("{pattern}={level}"));
+    Settings {
+        format: match logging.format {
+            config::Format::Text => Format::Text,
+            config::Format::Json => Format::Json,
+        },
+        verbosity: u8::try_from(logging.level).unwrap_or(u8::MAX),
+        // The flag table has checked the patterns; nothing would be gained by ending here for one.
+        vmodule: modules.collect::<Vec<_>>().join(",").parse().unwrap_or_default(),
+    }
+}
