@@ -1,5 +1,6 @@
 //! CSI sidecars for Kubernetes.
 
+pub mod app;
 pub mod base;
 pub mod cluster;
 pub mod csi;

@@ -3,6 +3,7 @@
 pub mod argv;
 pub mod backoff;
 pub mod duration;
+pub mod literal;
 pub mod names;
 pub mod quantity;
 pub mod secrets;

@@ -1,0 +1,4 @@
+//! The sidecars' composition roots and their flag tables.
+
+pub mod flags;
+pub mod provisioner;
