@@ -12,7 +12,8 @@ use crate::base::backoff::Backoff;
 use crate::base::duration::GoDuration;
 use crate::base::names::UidLength;
 
-/// The settings, checked in upstream's order, so that of several mistakes the same one ends the process with the same code.
+/// The settings, checked in upstream's order, so that of several mistakes the same one ends the process with the
+/// same code.
 pub(crate) fn config(
     program: &str,
     given: &Given,
