@@ -43,11 +43,14 @@ struct Replica {
     /// Steps of an earlier round or process are stale.
     round: u64,
     version: Option<u64>,
+    /// No message gets through until then.
+    cut_until: u64,
 }
 
 struct World {
     dice: fastrand::Rng,
     timing: Timing,
+    quick_there_slow_back: bool,
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64)>>,
     steps: Vec<(usize, u64, Step)>,
@@ -73,9 +76,12 @@ impl World {
                 wall: dice.i64(-10_000..10_000),
                 round: 0,
                 version: None,
+                cut_until: 0,
             })
             .collect();
+        let quick_there_slow_back = dice.bool();
         Self {
+            quick_there_slow_back,
             dice,
             timing,
             now: 0,
@@ -93,10 +99,21 @@ impl World {
         self.steps.push((replica, round, step));
     }
 
-    /// The delay of a message, or `None` when it is lost.
-    fn way(&mut self) -> Option<u64> {
+    /// The delay of a message to or from a replica, or `None` when it is lost.
+    fn way(&mut self, replica: usize, back: bool) -> Option<u64> {
         if self.now >= CALM {
             return Some(self.dice.u64(1..50));
+        }
+        if self.now < self.replicas[replica].cut_until {
+            return None;
+        }
+        if self.quick_there_slow_back {
+            // The worst for a leader: its writes count long before it learns of them.
+            return Some(if back {
+                self.dice.u64(1..5_000)
+            } else {
+                self.dice.u64(1..50)
+            });
         }
         match self.dice.u8(0..20) {
             0..=1 => None,
@@ -122,7 +139,7 @@ impl World {
 
     fn send(&mut self, replica: usize, step: Step) {
         let round = self.replicas[replica].round;
-        if let Some(delay) = self.way() {
+        if let Some(delay) = self.way(replica, false) {
             self.at(delay, replica, round, step);
         }
     }
@@ -143,9 +160,13 @@ impl World {
         let wall = self.wall(replica);
         let unhappy = self.now < CALM && self.dice.u8(0..25) == 0;
         let restart = unhappy && self.dice.bool();
+        let cut = self.now < CALM && self.dice.u8(0..10) == 0;
         let me = &mut self.replicas[replica];
         me.round += 1;
         let round = me.round;
+        if cut {
+            me.cut_until = self.now + 25_000;
+        }
         if restart {
             me.elector = Elector::new(format!("replica-{replica}"), self.timing);
             me.version = None;
@@ -178,7 +199,7 @@ impl World {
             Step::Round if current => self.begin(replica),
             Step::Read => {
                 let (record, version) = self.store.clone();
-                if let Some(delay) = self.way() {
+                if let Some(delay) = self.way(replica, true) {
                     self.at(delay, replica, round, Step::Shown(record, version));
                 }
             }
@@ -190,7 +211,7 @@ impl World {
                 } else {
                     Step::Refused
                 };
-                if let Some(delay) = self.way() {
+                if let Some(delay) = self.way(replica, true) {
                     self.at(delay, replica, round, answer);
                 }
             }
