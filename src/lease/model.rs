@@ -148,7 +148,13 @@ impl World {
         let (clock, wall) = (self.clock(replica), self.wall(replica));
         let version = self.replicas[replica].version.take();
         match self.replicas[replica].elector.next(clock, wall) {
-            Move::Wait(_) => {}
+            Move::Wait(_) => {
+                let dice = self.dice.f64();
+                let me = &mut self.replicas[replica];
+                me.round += 1;
+                let (round, pause) = (me.round, me.elector.pause(clock, dice).as_millis() as u64);
+                self.at(pause, replica, round, Step::Round);
+            }
             Move::Create(record) | Move::Acquire(record) | Move::Renew(record) => {
                 self.send(replica, Step::Write(record, version.unwrap_or(0), clock));
             }
