@@ -15,9 +15,10 @@ use crate::driver::Driver;
 use crate::sidecar::{Binary, Sidecar, under_test};
 use crate::world::{World, eventually, text};
 
-const CLAIMS: usize = 200;
-/// Deleted of them: upstream takes a second for two.
-const DELETED: usize = 40;
+const BURST: usize = 200;
+/// Volumes whose whole life is counted: with upstream's limit of five requests a
+/// second each of them takes one.
+const LIVES: usize = 20;
 
 #[derive(Default)]
 struct Figures {
@@ -51,7 +52,7 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
         "upstream"
     );
     row(
-        &format!("PersistentVolumes a second, {CLAIMS} claims, default flags"),
+        &format!("PersistentVolumes a second, {BURST} claims, default flags"),
         ours.per_second,
         theirs.per_second,
     );
@@ -98,48 +99,41 @@ fn mb(kilobytes: u64) -> f64 {
     kilobytes as f64 / 1000.0
 }
 
-/// A burst, its deletion, and what both cost, by a sidecar with default flags.
+/// What the lives of a few volumes cost, then a burst, by a sidecar with default
+/// flags and without the writes of an election.
 async fn measure(cluster: &'static Cluster, binary: Binary, name: &str) -> Figures {
     let world = World::new(cluster, name, Rights::Ours).await;
     let driver = Driver::start(&world, Duration::ZERO).await;
     let class = world.class("standard", &driver.name, json!({})).await;
     let sidecar = Sidecar::start(&world, binary, &driver, "sidecar-0", &[]).await;
-    // The first claim shows that the watches stand.
-    world.claim("first", &class).await;
-    let first = world.bound("first", Duration::from_secs(30)).await;
-    world.delete_claim("first").await;
-    world.gone(&first, Duration::from_secs(30)).await;
+    let written = || audited(cluster, &world.user());
+
+    world.many_claims("life", &class, LIVES).await;
+    world.all_bound(LIVES, Duration::from_secs(30)).await;
+    // Upstream's events queue up behind its volumes, for seconds.
+    quiet("writes", || written().values().sum()).await;
     let idle = sidecar.process.resident();
+    futures::stream::iter(0..LIVES)
+        .for_each_concurrent(8, async |i| world.delete_claim(&format!("life-{i}")).await)
+        .await;
+    world.volume_count(&driver.name, 0, Duration::from_secs(60)).await;
+    // A second call for a volume that is gone, where it is made, comes right after.
+    quiet("writes and calls", || {
+        written().values().sum::<usize>() + driver.calls().len()
+    })
+    .await;
+    let per_volume = |count: usize| count as f64 / LIVES as f64;
+    let writes = written()
+        .into_iter()
+        .map(|(what, count)| (what, per_volume(count)))
+        .collect();
+    let deletions = per_volume(driver.calls_of("DeleteVolume").len());
 
     let start = Instant::now();
-    let claims = world.many_claims("data", &class, CLAIMS);
-    let volumes = world.volume_count(&driver.name, CLAIMS, Duration::from_secs(120));
+    let claims = world.many_claims("burst", &class, BURST);
+    let volumes = world.volume_count(&driver.name, BURST, Duration::from_secs(120));
     futures::join!(claims, volumes);
-    let per_second = CLAIMS as f64 / start.elapsed().as_secs_f64();
-    world.all_bound(CLAIMS, Duration::from_secs(30)).await;
-
-    // Some of them go away, and the calls for exactly these are counted.
-    let before = driver.calls_of("DeleteVolume").len();
-    futures::stream::iter(0..DELETED)
-        .for_each_concurrent(8, async |i| world.delete_claim(&format!("data-{i}")).await)
-        .await;
-    world
-        .volume_count(&driver.name, CLAIMS - DELETED, Duration::from_secs(60))
-        .await;
-    // A second call for the same volume, where it is made, comes right after.
-    quiet(&driver).await;
-    let deletions = (driver.calls_of("DeleteVolume").len() - before) as f64 / DELETED as f64;
-
-    let mut writes = BTreeMap::new();
-    for (what, count) in audited(cluster, &world.user()) {
-        // Each write by the number of volumes that it was made for.
-        let volumes = if what == "patch persistentvolumes" || what == "delete persistentvolumes" {
-            DELETED
-        } else {
-            CLAIMS
-        };
-        writes.insert(what, count as f64 / (volumes + 1) as f64);
-    }
+    let per_second = BURST as f64 / start.elapsed().as_secs_f64();
     Figures {
         idle,
         per_second,
@@ -149,20 +143,24 @@ async fn measure(cluster: &'static Cluster, binary: Binary, name: &str) -> Figur
     }
 }
 
-/// Waits until a second passed without a call to the driver.
-async fn quiet(driver: &Driver) {
-    let mut seen = (driver.calls().len(), Instant::now());
-    eventually("the driver is left alone", Duration::from_secs(30), async || {
-        let now = driver.calls().len();
-        if now != seen.0 {
-            seen = (now, Instant::now());
-        }
-        if seen.1.elapsed() > Duration::from_secs(1) {
-            Ok(())
-        } else {
-            Err(format!("{now} calls"))
-        }
-    })
+/// Waits until a count has not moved for two seconds.
+async fn quiet(what: &str, count: impl Fn() -> usize) {
+    let mut seen = (count(), Instant::now());
+    eventually(
+        &format!("there are no more {what}"),
+        Duration::from_secs(60),
+        async || {
+            let now = count();
+            if now != seen.0 {
+                seen = (now, Instant::now());
+            }
+            if seen.1.elapsed() > Duration::from_secs(2) {
+                Ok(())
+            } else {
+                Err(format!("{now}, and counting"))
+            }
+        },
+    )
     .await;
 }
 
