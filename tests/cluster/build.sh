@@ -1,41 +1,54 @@
 #!/usr/bin/env bash
-# Builds the pinned control plane, the upstream peer and the driver into a
-# cache that every checkout shares, and prints the folder. Its name is a hash
-# of what goes in, so a changed pin is a new folder.
+# Builds the pinned control plane, the upstream peer and our two small programs
+# into a cache that every checkout shares, and prints the folder. With the
+# argument "small" it builds only ours, for tests against another cluster.
+#
+# What is pinned lies in a folder named by a hash of the pins, what is ours in
+# one named by a hash of the sources, with links to the pinned binaries: an edit
+# of ours costs seconds.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-kubernetes=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
-key=$(cat go.mod go.sum build.sh driver/main.go | sha256sum | cut -c1-16)
+hash() { cat "$@" | sha256sum | cut -c1-16; }
 cache=${VOLWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/volwright}
-bin=$cache/cluster-$key
-if [ -e "$bin/complete" ]; then
+pins=$cache/pins-$(hash go.mod go.sum build.sh)
+bin=$cache/cluster-$(hash go.mod go.sum build.sh driver/*.go up/*.go)
+what=${1:-all}
+if [ -e "$bin/$what" ]; then
     echo "$bin"
     exit
 fi
-mkdir -p "$bin"
+mkdir -p "$pins" "$bin"
 
 # Two builds at once would fight over two cores; the second one waits.
 exec 9>"$cache/cluster.lock"
 flock 9
 
+kubernetes=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 IFS=. read -r major minor _ <<<"${kubernetes#v}"
 stamp="-s -w"
 for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     stamp+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=$major -X $package.gitMinor=$minor"
 done
 build() {
-    [ -x "$bin/$1" ] && return
-    echo "building $1 (first time only; minutes for kube-apiserver)" >&2
-    CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "$stamp" -o "$bin/$1.part" "$2"
-    mv "$bin/$1.part" "$bin/$1"
+    [ -x "$1" ] && return
+    echo "building $(basename "$1") (first time only; minutes for kube-apiserver)" >&2
+    CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "$stamp" -o "$1.part" "$2"
+    mv "$1.part" "$1"
 }
-build driver ./driver
-build etcd go.etcd.io/etcd/server/v3
-build kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
-build kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager
-build kube-scheduler k8s.io/kubernetes/cmd/kube-scheduler
-build kubectl k8s.io/kubernetes/cmd/kubectl
-build upstream-provisioner github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
-touch "$bin/complete"
+pinned() {
+    build "$pins/$1" "$2"
+    ln -sf "$pins/$1" "$bin/$1"
+}
+build "$bin/driver" ./driver
+build "$bin/up" ./up
+if [ "$what" = all ]; then
+    pinned etcd go.etcd.io/etcd/server/v3
+    pinned kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+    pinned kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager
+    pinned kube-scheduler k8s.io/kubernetes/cmd/kube-scheduler
+    pinned upstream-provisioner github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
+fi
+pinned kubectl k8s.io/kubernetes/cmd/kubectl
+touch "$bin/$what"
 echo "$bin"

@@ -62,14 +62,16 @@ func main() {
 			line.SecretKeys = slices.Sorted(maps.Keys(r.GetSecrets()))
 			time.Sleep(*delay)
 		}
+		// One call after the other: the mock looks for a name and adds the volume
+		// in two steps, so that two sidecars could get two volumes of one name.
+		mu.Lock()
+		defer mu.Unlock()
 		reply, err := handler(ctx, req)
 		line.Code = status.Code(err).String()
 		if r, ok := reply.(*csi.CreateVolumeResponse); ok {
 			line.VolumeID = r.GetVolume().GetVolumeId()
 		}
 		encoded, _ := json.Marshal(line)
-		mu.Lock()
-		defer mu.Unlock()
 		_, _ = out.Write(append(encoded, '\n'))
 		return reply, err
 	}

@@ -1,0 +1,123 @@
+//! The release binary as a process on a real control plane: kube-apiserver, etcd
+//! and kube-controller-manager on loopback, a driver that we did not write, the
+//! ServiceAccount's own token and the shipped rights (tests/cluster).
+//!
+//! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is
+//! never looked at. `SIDECAR=upstream` runs upstream's binary where ours would
+//! run, which shows that the scenarios are right. `CSI_PROVISIONER` names
+//! another build of ours, and `FOREIGN` how many claims and volumes of another
+//! driver the memory figure is taken with.
+//!
+//! A harness of its own, because all scenarios share one control plane and most
+//! of them only wait: they run side by side, and those that need the machine
+//! for themselves one after the other at the end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "real/claims.rs"]
+mod claims;
+#[path = "real/cluster.rs"]
+mod cluster;
+#[path = "real/driver.rs"]
+mod driver;
+#[path = "real/figures.rs"]
+mod figures;
+#[path = "real/outages.rs"]
+mod outages;
+#[path = "real/replicas.rs"]
+mod replicas;
+#[path = "real/sidecar.rs"]
+mod sidecar;
+#[path = "real/supervisor.rs"]
+mod supervisor;
+#[path = "real/world.rs"]
+mod world;
+
+use std::process::ExitCode;
+
+use cluster::Cluster;
+use libtest_mimic::{Arguments, Trial};
+use tokio::sync::RwLock;
+
+/// Held for reading by scenarios that go together, for writing by one that
+/// stops the API server or measures. Fair, so the latter run last.
+static MACHINE: RwLock<()> = RwLock::const_new(());
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(8);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+
+    let together = |name: &str, scenario: fn(&'static Cluster) -> Scenario| {
+        trial(&runtime, name, async move |cluster| {
+            let _turn = MACHINE.read().await;
+            scenario(cluster).await;
+        })
+    };
+    let alone = |name: &str, scenario: fn(&'static Cluster) -> Scenario| {
+        trial(&runtime, name, async move |cluster| {
+            let _turn = MACHINE.write().await;
+            scenario(cluster).await;
+        })
+    };
+    let mut trials = vec![
+        together("a killed leader is followed by the other replica", |c| {
+            Box::pin(replicas::killed(c))
+        }),
+        together("a terminated leader hands over at once", |c| {
+            Box::pin(replicas::terminated(c))
+        }),
+        together(
+            "upstream and ours share one lease and each other's volumes",
+            |c| Box::pin(replicas::mixed(c)),
+        ),
+        together("two hundred claims at once all get their volume", |c| {
+            Box::pin(claims::burst(c))
+        }),
+        together("a driver that goes away and comes back costs nothing", |c| {
+            Box::pin(outages::driver(c))
+        }),
+        together("a claim becomes a volume under our rights", |c| {
+            Box::pin(claims::life_under_our_rights(c))
+        }),
+        together("a claim becomes a volume under upstream's rights", |c| {
+            Box::pin(claims::life_under_upstreams_rights(c))
+        }),
+        together("a retained volume stays at the driver", |c| {
+            Box::pin(claims::retained(c))
+        }),
+    ];
+    // What needs a control plane of our own: its processes, its audit log, its etcd.
+    if !cluster::is_given() {
+        trials.push(together("the manifests apply as they are", |c| {
+            Box::pin(claims::manifests(c))
+        }));
+        trials.push(alone("an API server that restarts costs nothing", |c| {
+            Box::pin(outages::api_server(c))
+        }));
+        trials.push(alone("figures beside upstream", |c| {
+            Box::pin(figures::side_by_side(c))
+        }));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    cluster::stop();
+    conclusion.exit_code()
+}
+
+type Scenario = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+fn trial<F>(runtime: &tokio::runtime::Runtime, name: &str, scenario: F) -> Trial
+where
+    F: AsyncFnOnce(&'static Cluster) + Send + 'static,
+{
+    let handle = runtime.handle().clone();
+    Trial::test(name, move || {
+        handle.block_on(async {
+            scenario(cluster::get()?).await;
+            Ok(())
+        })
+    })
+}

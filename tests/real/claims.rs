@@ -1,0 +1,261 @@
+//! A claim becomes a volume, and the volume goes away or stays.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::cluster::{self, Cluster, Rights};
+use crate::driver::Driver;
+use crate::sidecar::{Binary, Sidecar, under_test};
+use crate::world::{World, eventually, text};
+
+const SOON: Duration = Duration::from_secs(30);
+
+pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
+    life(&World::new(cluster, "life-ours", Rights::Ours).await, true).await;
+}
+
+/// Upstream's example grants no secrets unless its user adds them.
+pub(crate) async fn life_under_upstreams_rights(cluster: &'static Cluster) {
+    life(&World::new(cluster, "life-theirs", Rights::Upstream).await, false).await;
+}
+
+async fn life(world: &World, secrets: bool) {
+    let driver = Driver::start(world, Duration::ZERO).await;
+    let flags = [
+        "--leader-election",
+        "--extra-create-metadata",
+        "--default-fstype=ext4",
+    ];
+    let _sidecar = Sidecar::start(world, under_test(), &driver, "sidecar-0", &flags).await;
+
+    let mut parameters = json!({"tier": "gold", "csi.storage.k8s.io/fstype": "xfs"});
+    if secrets {
+        world
+            .secret("data-access", json!({"user": "admin", "key": "wont-tell"}))
+            .await;
+        for purpose in ["provisioner", "node-publish"] {
+            parameters[format!("csi.storage.k8s.io/{purpose}-secret-name")] = json!("${pvc.name}-access");
+            parameters[format!("csi.storage.k8s.io/{purpose}-secret-namespace")] = json!("${pvc.namespace}");
+        }
+    }
+    let class = world
+        .class(
+            "gold",
+            &driver.name,
+            json!({"parameters": parameters, "mountOptions": ["noatime"]}),
+        )
+        .await;
+    let claim = world.claim("data", &class).await;
+    let volume = world.bound("data", SOON).await;
+    assert_eq!(
+        as_written(&volume),
+        expected(world, &driver, &class, &claim, secrets)
+    );
+
+    let keys: &[&str] = if secrets { &["key", "user"] } else { &[] };
+    let creations = driver.calls_of("CreateVolume");
+    assert_eq!(creations.len(), 1, "{creations:?}");
+    let creation = &creations[0];
+    assert_eq!(
+        (creation.code.as_str(), creation.name.as_str()),
+        ("OK", volume.name_any().as_str())
+    );
+    assert_eq!(creation.secret_keys, keys);
+    assert_eq!(
+        json!(creation.parameters),
+        json!({
+            "tier": "gold",
+            "csi.storage.k8s.io/pvc/name": "data",
+            "csi.storage.k8s.io/pvc/namespace": world.namespace,
+            "csi.storage.k8s.io/pv/name": volume.name_any(),
+        })
+    );
+
+    world.delete_claim("data").await;
+    world.gone(&volume, SOON).await;
+    assert_eq!(driver.volumes(), BTreeSet::new());
+    let deletions = driver.calls_of("DeleteVolume");
+    assert!(
+        deletions.iter().all(|call| call.secret_keys == keys),
+        "{deletions:?}"
+    );
+    if under_test() == Binary::Ours {
+        assert_eq!(deletions.len(), 1, "one call for one volume: {deletions:?}");
+    }
+}
+
+/// What the sidecar wrote: without what the API server and the binder add.
+fn as_written(volume: &PersistentVolume) -> Value {
+    let mut value = serde_json::to_value(volume).unwrap();
+    value.as_object_mut().unwrap().remove("status");
+    let metadata = value["metadata"].as_object_mut().unwrap();
+    for added in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+        metadata.remove(added).unwrap();
+    }
+    let finalizers = metadata["finalizers"].as_array_mut().unwrap();
+    finalizers.sort_by_key(ToString::to_string);
+
+    // Of the claim as the sidecar saw it, which the controller manager had annotated.
+    let version = value["spec"]["claimRef"]["resourceVersion"].take();
+    assert!(version.as_str().unwrap().parse::<u64>().is_ok(), "{version}");
+
+    // Differs from start to start: <milliseconds>-<random>-<driver>.
+    let identity =
+        value["spec"]["csi"]["volumeAttributes"]["storage.kubernetes.io/csiProvisionerIdentity"].take();
+    let driver = value["spec"]["csi"]["driver"].as_str().unwrap();
+    let parts: Vec<_> = identity.as_str().unwrap().splitn(3, '-').collect();
+    assert!(
+        parts[0].parse::<u64>().is_ok() && parts[1].parse::<u64>().is_ok() && parts[2] == driver,
+        "{identity}"
+    );
+    value
+}
+
+fn expected(
+    world: &World,
+    driver: &Driver,
+    class: &str,
+    claim: &PersistentVolumeClaim,
+    secrets: bool,
+) -> Value {
+    let name = format!("pvc-{}", claim.uid().unwrap());
+    let (secret, namespace) = if secrets {
+        ("data-access", world.namespace.as_str())
+    } else {
+        ("", "")
+    };
+    let handle = driver.calls_of("CreateVolume")[0].volume_id.clone();
+    let mut expected = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {
+            "name": name,
+            "annotations": {
+                "pv.kubernetes.io/provisioned-by": driver.name,
+                "volume.kubernetes.io/provisioner-deletion-secret-name": secret,
+                "volume.kubernetes.io/provisioner-deletion-secret-namespace": namespace,
+            },
+            "finalizers": ["external-provisioner.volume.kubernetes.io/finalizer", "kubernetes.io/pv-protection"],
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"},
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "namespace": world.namespace,
+                "name": "data",
+                "uid": claim.uid().unwrap(),
+                "resourceVersion": null,
+            },
+            "csi": {
+                "driver": driver.name,
+                "volumeHandle": handle,
+                "fsType": "xfs",
+                "volumeAttributes": {"name": name, "storage.kubernetes.io/csiProvisionerIdentity": null},
+            },
+            "mountOptions": ["noatime"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "storageClassName": class,
+            "volumeMode": "Filesystem",
+        },
+    });
+    if secrets {
+        expected["spec"]["csi"]["nodePublishSecretRef"] = json!({"name": secret, "namespace": namespace});
+    }
+    expected
+}
+
+pub(crate) async fn retained(cluster: &'static Cluster) {
+    let world = World::new(cluster, "retained", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::ZERO).await;
+    let _sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &["--leader-election"]).await;
+    let keep = world
+        .class("keep", &driver.name, json!({"reclaimPolicy": "Retain"}))
+        .await;
+    let drop = world.class("drop", &driver.name, json!({})).await;
+    world.claim("kept", &keep).await;
+    let kept = world.bound("kept", SOON).await;
+    world.delete_claim("kept").await;
+    eventually("the kept volume is Released", SOON, async || {
+        let seen = world.volumes.get(&kept.name_any()).await.map_err(text)?;
+        match seen.status.and_then(|status| status.phase).as_deref() {
+            Some("Released") => Ok(()),
+            phase => Err(format!("phase {phase:?}")),
+        }
+    })
+    .await;
+
+    // A later volume that comes and goes shows that the sidecar had its chance.
+    world.claim("dropped", &drop).await;
+    let dropped = world.bound("dropped", SOON).await;
+    world.delete_claim("dropped").await;
+    world.gone(&dropped, SOON).await;
+    let handle = kept
+        .spec
+        .as_ref()
+        .unwrap()
+        .csi
+        .as_ref()
+        .unwrap()
+        .volume_handle
+        .clone();
+    assert_eq!(driver.volumes(), BTreeSet::from([handle]));
+    let seen = world.volumes.get(&kept.name_any()).await.unwrap();
+    // Upstream takes its finalizer off a volume that it is not to delete.
+    let ours = "external-provisioner.volume.kubernetes.io/finalizer";
+    assert!(
+        !seen.finalizers().iter().any(|finalizer| finalizer == ours),
+        "{:?}",
+        seen.finalizers()
+    );
+}
+
+pub(crate) async fn burst(cluster: &'static Cluster) {
+    let world = World::new(cluster, "burst", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::from_millis(20)).await;
+    // Upstream's defaults would need minutes.
+    let flags: &[&str] = match under_test() {
+        Binary::Ours => &["--leader-election"],
+        Binary::Upstream => &["--leader-election", "--kube-api-qps=500", "--kube-api-burst=1000"],
+    };
+    let _sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", flags).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    world.many_claims("data", &class, 200).await;
+    world.all_bound(200, Duration::from_secs(90)).await;
+
+    // Each volume at the driver has its PersistentVolume, and the other way round.
+    let handles: BTreeSet<_> = world
+        .volumes_of(&driver.name)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|volume| volume.spec.unwrap().csi.unwrap().volume_handle)
+        .collect();
+    assert_eq!(handles.len(), 200);
+    assert_eq!(driver.volumes(), handles);
+    assert_eq!(
+        driver.calls_of("CreateVolume").len(),
+        200,
+        "one call for one claim"
+    );
+}
+
+/// `kubectl apply -k manifests`, checked by the API server and its admission.
+pub(crate) async fn manifests(cluster: &'static Cluster) {
+    assert!(!cluster::is_given());
+    let path = cluster::manifests();
+    let path = path.to_str().unwrap();
+    cluster.kubectl(&["apply", "-k", path]).unwrap();
+    let again = cluster.kubectl(&["apply", "-k", path]).unwrap();
+    for line in again.lines() {
+        assert!(
+            line.ends_with("unchanged"),
+            "the second time changes nothing, but: {line}"
+        );
+    }
+}

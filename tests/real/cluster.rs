@@ -1,0 +1,208 @@
+//! The one control plane of the run: started at first use, or the cluster that
+//! `TEST_KUBECONFIG` names.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::PostParams;
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, NamedAuthInfo};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+
+use crate::supervisor::Supervisor;
+
+pub(crate) struct Cluster {
+    /// Where tests/cluster/build.sh put the programs.
+    pub(crate) bin: PathBuf,
+    pub(crate) supervisor: Supervisor,
+    /// Of an administrator.
+    pub(crate) kubeconfig: PathBuf,
+    rights: [OnceLock<Vec<Value>>; 2],
+}
+
+/// Whose RBAC the sidecar's ServiceAccount gets.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Rights {
+    /// `manifests/`
+    Ours,
+    /// The example in upstream's module, read where Go keeps it.
+    Upstream,
+}
+
+static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+
+/// Whether the user named a cluster.
+pub(crate) fn is_given() -> bool {
+    std::env::var_os("TEST_KUBECONFIG").is_some()
+}
+
+pub(crate) fn get() -> Result<&'static Cluster, String> {
+    CLUSTER.get_or_init(Cluster::start).as_ref().map_err(Clone::clone)
+}
+
+pub(crate) fn stop() {
+    if let Some(Ok(cluster)) = CLUSTER.get() {
+        cluster.supervisor.stop();
+    }
+}
+
+impl Cluster {
+    fn start() -> Result<Self, String> {
+        let given = std::env::var_os("TEST_KUBECONFIG").map(PathBuf::from);
+        let build = sources().join("build.sh");
+        let printed = output(Command::new(build).arg(if given.is_some() { "small" } else { "all" }))?;
+        let bin = PathBuf::from(printed.trim());
+        let flags: &[&str] = if given.is_some() { &["-none"] } else { &[] };
+        let supervisor = Supervisor::start(&bin.join("up"), flags)?;
+        let kubeconfig = given.unwrap_or_else(|| supervisor.kubeconfig.clone());
+        Ok(Self {
+            bin,
+            supervisor,
+            kubeconfig,
+            rights: Default::default(),
+        })
+    }
+
+    /// An administrator's client, for the runtime that it is made in.
+    pub(crate) async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        output(
+            Command::new(self.bin.join("kubectl"))
+                .env_remove("KUBECONFIG")
+                .arg("--kubeconfig")
+                .arg(&self.kubeconfig)
+                .arg("--cache-dir")
+                .arg(self.supervisor.dir.join("kubectl"))
+                .args(arguments),
+        )
+    }
+
+    /// The objects of these rights as they are in their source.
+    pub(crate) fn rights(&self, rights: Rights) -> &[Value] {
+        self.rights[rights as usize].get_or_init(|| {
+            // One at a time: several kubectl would race for the cache of discovery.
+            static ONE: Mutex<()> = Mutex::new(());
+            let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (kind, path) = match rights {
+                Rights::Ours => ("-k", manifests()),
+                Rights::Upstream => ("-f", upstream_example()),
+            };
+            let path = path.to_str().unwrap();
+            let list = self
+                .kubectl(&["create", "--dry-run=client", "-o", "json", kind, path])
+                .unwrap();
+            // A list, or with kustomize one document after the other.
+            let documents: Vec<Value> = serde_json::Deserializer::from_str(&list)
+                .into_iter()
+                .map(Result::unwrap)
+                .collect();
+            documents
+                .into_iter()
+                .flat_map(|document| match document["items"].as_array() {
+                    Some(items) => items.clone(),
+                    None => vec![document],
+                })
+                .collect()
+        })
+    }
+
+    /// A kubeconfig with a token as the kubelet would mount it into this Pod.
+    pub(crate) async fn kubeconfig_of(&self, client: &Client, account: &str, pod: &Pod) -> PathBuf {
+        let (name, namespace) = (
+            pod.metadata.name.clone().unwrap(),
+            pod.metadata.namespace.clone().unwrap(),
+        );
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(3600),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".into()),
+                    kind: Some("Pod".into()),
+                    name: pod.metadata.name.clone(),
+                    uid: pod.metadata.uid.clone(),
+                }),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+        let reply = accounts
+            .create_token_request(account, &PostParams::default(), &request)
+            .await
+            .unwrap();
+        let token = self.supervisor.dir.join(format!("{namespace}-{name}.token"));
+        std::fs::write(&token, reply.status.unwrap().token).unwrap();
+
+        let mut kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let user = AuthInfo {
+            token_file: token.to_str().map(String::from),
+            ..Default::default()
+        };
+        for context in kubeconfig
+            .contexts
+            .iter_mut()
+            .filter_map(|named| named.context.as_mut())
+        {
+            context.user = Some("sidecar".into());
+        }
+        let named: NamedAuthInfo =
+            serde_json::from_value(json!({"name": "sidecar", "user": serde_json::to_value(user).unwrap()}))
+                .unwrap();
+        kubeconfig.auth_infos = vec![named];
+        let path = self.supervisor.dir.join(format!("{namespace}-{name}.kubeconfig"));
+        std::fs::write(&path, serde_json::to_string(&kubeconfig).unwrap()).unwrap();
+        path
+    }
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster")
+}
+
+pub(crate) fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+fn upstream_example() -> PathBuf {
+    let module = "github.com/kubernetes-csi/external-provisioner/v6";
+    // Fetches the module, should only the built binary be cached.
+    output(
+        Command::new("go")
+            .current_dir(sources())
+            .args(["mod", "download", module]),
+    )
+    .unwrap();
+    let dir = output(
+        Command::new("go")
+            .current_dir(sources())
+            .args(["list", "-m", "-f", "{{.Dir}}", module]),
+    )
+    .unwrap();
+    Path::new(dir.trim()).join("deploy/kubernetes/rbac.yaml")
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    // What it builds or downloads is said while it happens.
+    let out = command
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    Err(format!(
+        "{command:?}: {}: {}",
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    ))
+}

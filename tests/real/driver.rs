@@ -1,0 +1,122 @@
+//! The in-memory driver of Kubernetes' own end-to-end suite, as a process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::supervisor::{Process, SIGHUP};
+use crate::world::{World, eventually};
+
+pub(crate) struct Driver {
+    pub(crate) name: String,
+    pub(crate) socket: PathBuf,
+    process: Process,
+    calls: PathBuf,
+}
+
+/// One call as the driver answered it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Call {
+    pub(crate) method: String,
+    pub(crate) code: String,
+    #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) volume_id: String,
+    #[serde(default)]
+    pub(crate) parameters: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) secret_keys: Vec<String>,
+}
+
+impl Driver {
+    /// One whose CreateVolume and DeleteVolume take `delay` each.
+    pub(crate) async fn start(world: &World, delay: Duration) -> Self {
+        let dir = &world.cluster.supervisor.dir;
+        let name = format!("{}.csi.example.com", world.namespace);
+        let socket = dir.join(format!("{}.sock", world.namespace));
+        let calls = dir.join(format!("{}.calls", world.namespace));
+        let argv = [
+            world.cluster.bin.join("driver").to_str().unwrap().to_owned(),
+            format!("-name={name}"),
+            format!("-socket={}", socket.display()),
+            format!("-calls={}", calls.display()),
+            format!("-delay={}ms", delay.as_millis()),
+            "-pause=2s".to_owned(),
+        ];
+        let process =
+            world
+                .cluster
+                .supervisor
+                .run(&argv, &[], dir.join(format!("{}-driver.log", world.namespace)));
+        let driver = Self {
+            name,
+            socket,
+            process,
+            calls,
+        };
+        driver.serves().await;
+        driver
+    }
+
+    async fn serves(&self) {
+        eventually(
+            "the driver's socket accepts",
+            Duration::from_secs(20),
+            async || {
+                UnixStream::connect(&self.socket)
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            },
+        )
+        .await;
+    }
+
+    /// The socket goes away for two seconds and comes back with the same
+    /// volumes; returns when it is gone.
+    pub(crate) async fn restart(&self) {
+        self.process.signal(SIGHUP);
+        eventually(
+            "the driver's socket is gone",
+            Duration::from_secs(10),
+            async || match UnixStream::connect(&self.socket) {
+                Ok(_) => Err("it accepts".to_owned()),
+                Err(_) => Ok(()),
+            },
+        )
+        .await;
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        let text = std::fs::read_to_string(&self.calls).unwrap();
+        // The last line may be half written.
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    pub(crate) fn calls_of(&self, method: &str) -> Vec<Call> {
+        self.calls()
+            .into_iter()
+            .filter(|call| call.method == method)
+            .collect()
+    }
+
+    /// The volumes that exist, by id: what was created and not deleted.
+    pub(crate) fn volumes(&self) -> BTreeSet<String> {
+        let mut volumes = BTreeSet::new();
+        for call in self.calls().into_iter().filter(|call| call.code == "OK") {
+            match call.method.as_str() {
+                "CreateVolume" => _ = volumes.insert(call.volume_id),
+                "DeleteVolume" => _ = volumes.remove(&call.volume_id),
+                _ => {}
+            }
+        }
+        volumes
+    }
+}

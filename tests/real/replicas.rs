@@ -1,0 +1,141 @@
+//! Exactly one of several replicas works, and the next one goes on where it was.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cluster::{Cluster, Rights};
+use crate::driver::Driver;
+use crate::sidecar::{Binary, Sidecar, under_test};
+use crate::supervisor::{SIGKILL, SIGTERM};
+use crate::world::World;
+
+const SOON: Duration = Duration::from_secs(30);
+/// A lease that is lost soon enough for a test.
+const SHORT: [&str; 4] = [
+    "--leader-election",
+    "--leader-election-lease-duration=6s",
+    "--leader-election-renew-deadline=4s",
+    "--leader-election-retry-period=1s",
+];
+/// A lease that only a release hands over within this test's patience.
+const LONG: [&str; 4] = [
+    "--leader-election",
+    "--leader-election-lease-duration=60s",
+    "--leader-election-renew-deadline=40s",
+    "--leader-election-retry-period=2s",
+];
+
+pub(crate) async fn killed(cluster: &'static Cluster) {
+    let world = World::new(cluster, "killed", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::from_millis(400)).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    let first = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &SHORT).await;
+    let leader = world.new_leader(&driver.name, None, SOON).await;
+    let second = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &SHORT).await;
+    world.claim("before", &class).await;
+    world.bound("before", SOON).await;
+
+    // Killed while the driver works: CreateVolume has been called, nobody hears the answer.
+    world.many_claims("data", &class, 10).await;
+    crate::world::eventually("the driver is asked", SOON, async || {
+        let seen = driver.calls_of("CreateVolume").len();
+        if seen > 1 {
+            Ok(())
+        } else {
+            Err(format!("{seen} calls"))
+        }
+    })
+    .await;
+    first.process.signal(SIGKILL);
+    world.new_leader(&driver.name, Some(&leader), SOON).await;
+    world.all_bound(11, SOON).await;
+    second.assert_runs();
+    assert_same(&world, &driver).await;
+}
+
+pub(crate) async fn terminated(cluster: &'static Cluster) {
+    let world = World::new(cluster, "terminated", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::from_millis(400)).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    let mut flags = LONG.to_vec();
+    if under_test() == Binary::Upstream {
+        flags.push("--feature-gates=ReleaseLeaderElectionOnExit=true");
+    }
+    let first = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &flags).await;
+    let leader = world.new_leader(&driver.name, None, SOON).await;
+    let second = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
+    world.many_claims("data", &class, 10).await;
+    crate::world::eventually("the driver is asked", SOON, async || {
+        let seen = driver.calls_of("CreateVolume").len();
+        if seen > 0 {
+            Ok(())
+        } else {
+            Err("no calls".to_owned())
+        }
+    })
+    .await;
+    first.process.signal(SIGTERM);
+    let code = first.ended(Duration::from_secs(20)).await;
+    world
+        .new_leader(&driver.name, Some(&leader), Duration::from_secs(10))
+        .await;
+    world.all_bound(10, SOON).await;
+    second.assert_runs();
+    assert_same(&world, &driver).await;
+    if under_test() == Binary::Ours {
+        assert_eq!(code, 0, "a stop that was asked for is no failure");
+        let creations = driver.calls_of("CreateVolume");
+        assert_eq!(
+            creations.len(),
+            10,
+            "what ran was finished, not begun again: {creations:?}"
+        );
+    }
+}
+
+/// The migration is an image swap, and the way back too.
+pub(crate) async fn mixed(cluster: &'static Cluster) {
+    let world = World::new(cluster, "mixed", Rights::Upstream).await;
+    let driver = Driver::start(&world, Duration::ZERO).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    let upstream = Sidecar::start(&world, Binary::Upstream, &driver, "upstream-0", &SHORT).await;
+    let theirs = world.new_leader(&driver.name, None, SOON).await;
+    world.claim("by-upstream", &class).await;
+    let by_upstream = world.bound("by-upstream", SOON).await;
+
+    let ours = Sidecar::start(&world, under_test(), &driver, "ours-0", &SHORT).await;
+    upstream.process.signal(SIGTERM);
+    upstream.ended(SOON).await;
+    let leader = world.new_leader(&driver.name, Some(&theirs), SOON).await;
+    world.delete_claim("by-upstream").await;
+    world.gone(&by_upstream, SOON).await;
+    world.claim("by-us", &class).await;
+    let by_us = world.bound("by-us", SOON).await;
+
+    // And back.
+    let _again = Sidecar::start(&world, Binary::Upstream, &driver, "upstream-1", &SHORT).await;
+    ours.assert_runs();
+    ours.process.signal(SIGTERM);
+    ours.ended(SOON).await;
+    world.new_leader(&driver.name, Some(&leader), SOON).await;
+    world.delete_claim("by-us").await;
+    world.gone(&by_us, SOON).await;
+    assert_eq!(driver.volumes(), BTreeSet::new());
+    assert_eq!(
+        driver.calls_of("CreateVolume").len(),
+        2,
+        "nobody worked beside the leader"
+    );
+}
+
+/// The driver and the API server know the same volumes.
+async fn assert_same(world: &World, driver: &Driver) {
+    let volumes = world.volumes_of(&driver.name).await.unwrap();
+    let handles: BTreeSet<_> = volumes
+        .into_iter()
+        .map(|volume| volume.spec.unwrap().csi.unwrap().volume_handle)
+        .collect();
+    assert_eq!(driver.volumes(), handles);
+}

@@ -1,0 +1,121 @@
+//! A provisioner as a process: ours, or upstream's beside it.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
+
+use crate::driver::Driver;
+use crate::supervisor::Process;
+use crate::world::{World, eventually};
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Binary {
+    Ours,
+    Upstream,
+}
+
+/// The binary that the scenarios are about.
+pub(crate) fn under_test() -> Binary {
+    match std::env::var("SIDECAR").as_deref() {
+        Ok("upstream") => Binary::Upstream,
+        Ok("ours") | Err(_) => Binary::Ours,
+        Ok(other) => panic!("SIDECAR is {other:?}, it must be ours or upstream"),
+    }
+}
+
+pub(crate) struct Sidecar {
+    pub(crate) process: Process,
+}
+
+impl Sidecar {
+    /// Starts it under a token bound to a Pod of this name, which exists as an
+    /// object only: what the sidecar may do and who it is are real.
+    pub(crate) async fn start(
+        world: &World,
+        binary: Binary,
+        driver: &Driver,
+        pod: &str,
+        flags: &[&str],
+    ) -> Self {
+        let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+        let object: Pod = serde_json::from_value(json!({
+            "metadata": {"name": pod},
+            "spec": {
+                "serviceAccountName": world.account,
+                // Were there a scheduler, it would leave the Pod alone.
+                "schedulingGates": [{"name": "volwright.dev/never"}],
+                "containers": [{"name": "csi-provisioner", "image": "none"}],
+            },
+        }))
+        .unwrap();
+        let object = pods.create(&PostParams::default(), &object).await.unwrap();
+        let kubeconfig = world
+            .cluster
+            .kubeconfig_of(&world.client, &world.account, &object)
+            .await;
+
+        let program = match binary {
+            Binary::Ours => std::env::var("CSI_PROVISIONER")
+                .unwrap_or_else(|_| env!("CARGO_BIN_EXE_csi-provisioner").to_owned()),
+            Binary::Upstream => world
+                .cluster
+                .bin
+                .join("upstream-provisioner")
+                .to_str()
+                .unwrap()
+                .to_owned(),
+        };
+        let mut argv = Vec::new();
+        if under_test() == Binary::Upstream {
+            // Upstream calls itself by the host's name, so that two of them on one
+            // host would both lead: each gets a name of its own, as in a Pod.
+            argv.extend(
+                [
+                    "unshare",
+                    "--map-root-user",
+                    "--uts",
+                    "sh",
+                    "-c",
+                    "hostname \"$0\"; exec \"$@\"",
+                    pod,
+                ]
+                .map(String::from),
+            );
+        }
+        argv.extend([
+            program,
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--csi-address={}", driver.socket.display()),
+        ]);
+        argv.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let log = world
+            .cluster
+            .supervisor
+            .dir
+            .join(format!("{}-{pod}.log", world.namespace));
+        let env = [("POD_NAME", pod), ("POD_NAMESPACE", &world.namespace)];
+        Self {
+            process: world.cluster.supervisor.run(&argv, &env, log),
+        }
+    }
+
+    /// Waits until the process has ended by itself and gives its exit code.
+    pub(crate) async fn ended(&self, limit: Duration) -> i32 {
+        eventually("the sidecar has ended", limit, async || {
+            self.process.exit().ok_or("it still runs".to_owned())
+        })
+        .await
+    }
+
+    pub(crate) fn assert_runs(&self) {
+        assert_eq!(
+            self.process.exit(),
+            None,
+            "the sidecar ended: {}",
+            self.process.tail(20)
+        );
+    }
+}
