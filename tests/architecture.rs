@@ -1,0 +1,841 @@
+//! Who may import whom, read from the source itself. A breach fails with the
+//! file, the line and the rule; ARCHITECTURE.md gives the reasons.
+//!
+//! Files are read as tokens, not parsed: so paths inside macros count as well,
+//! and comments, strings and `#[cfg(test)]` items do not.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+use std::{collections::BTreeMap, fmt, fs, path::Path, str::FromStr};
+
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
+
+const ROOMS: [&str; 4] = ["provision", "reclaim", "protect", "capacity"];
+const FOUNDATIONS: [&str; 6] = ["csi", "cluster", "lease", "ledger", "serve", "base"];
+
+/// Outside crates that only some places may name.
+const OWNERS: [(&[&str], &[&str]); 7] = [
+    (&["tonic", "tonic_prost"], &["src/csi/"]),
+    (
+        &["kube", "kube_client", "kube_core", "kube_runtime"],
+        &["src/cluster/", "src/lease/", "src/ledger/"],
+    ),
+    (&["hyper_rustls", "rustls"], &["src/cluster/"]),
+    (&["axum", "prometheus", "tracing_subscriber"], &["src/serve/"]),
+    (&["clap"], &["flags.rs", "/flags/"]),
+    // A room or a foundation has an error type of its own.
+    (&["anyhow"], &["src/app/", "src/bin/"]),
+    (&["prost_build", "protox", "tonic_prost_build"], &[]),
+];
+
+/// Files that have no reason to be anything but pure.
+const MUST_BE_PURE: [&str; 12] = [
+    "decide", "source", "topology", "secrets", "request", "answer", "volume", "settle", "segments", "diff",
+    "rows", "elect",
+];
+
+const IMPURE_CRATES: [&str; 17] = [
+    "anyhow",
+    "axum",
+    "clap",
+    "fastrand",
+    "futures",
+    "hyper",
+    "hyper_rustls",
+    "hyper_util",
+    "kube",
+    "kube_runtime",
+    "prometheus",
+    "rand",
+    "tokio",
+    "tokio_util",
+    "tonic",
+    "tower",
+    "tracing",
+];
+const IMPURE_STD: [&str; 6] = ["env", "fs", "io", "net", "process", "thread"];
+/// Banned wherever they stand, since `use std::time` would hide their origin.
+const IMPURE_WORDS: [&str; 7] = [
+    "Instant",
+    "SystemTime",
+    "async",
+    "println",
+    "eprintln",
+    "dbg",
+    "RandomState",
+];
+
+/// Source lines of a file, tests not counted.
+const LONGEST: usize = 400;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rule {
+    Placed,
+    Opening,
+    Length,
+    Reason,
+    RoomsApart,
+    FoundationsBelow,
+    FoundationsApart,
+    NothingImportsApp,
+    DoorsOpenApp,
+    OneOwner,
+    StillRooms,
+    Pure,
+    PureNeighbours,
+    PureByName,
+}
+
+impl Rule {
+    const ALL: [Self; 14] = [
+        Self::Placed,
+        Self::Opening,
+        Self::Length,
+        Self::Reason,
+        Self::RoomsApart,
+        Self::FoundationsBelow,
+        Self::FoundationsApart,
+        Self::NothingImportsApp,
+        Self::DoorsOpenApp,
+        Self::OneOwner,
+        Self::StillRooms,
+        Self::Pure,
+        Self::PureNeighbours,
+        Self::PureByName,
+    ];
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Placed => "every file is in bin/, app/, a room or a foundation",
+            Self::Opening => "every file starts with `//!`: what it is for",
+            Self::Length => "a file above 400 lines without its tests is two files",
+            Self::Reason => "no lint is silenced without `reason = \"…\"`",
+            Self::RoomsApart => "rooms never import each other; app/ wires them",
+            Self::FoundationsBelow => "foundations never import rooms",
+            Self::FoundationsApart => "foundations other than base never import each other",
+            Self::NothingImportsApp => "nothing imports app/",
+            Self::DoorsOpenApp => "a door in bin/ opens app/ and nothing else",
+            Self::OneOwner => "one owner per outside crate",
+            Self::StillRooms => "rooms start no tasks, read no clock and throw no dice",
+            Self::Pure => "a pure file has no clock, no dice, no task, no network, no log",
+            Self::PureNeighbours => "a pure file imports only pure files, base and csi::proto",
+            Self::PureByName => "a file with this name is pure and says so: `//! Pure.`",
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Breach {
+    rule: Rule,
+    file: String,
+    line: usize,
+    what: String,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}: {}", self.file, self.line, self.rule, self.what)
+    }
+}
+
+/// Source files by path (`src/provision/decide.rs`).
+type House = BTreeMap<String, String>;
+
+#[test]
+fn the_house_keeps_its_rules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut house = House::new();
+    read(root, &root.join("src"), &mut house);
+    assert!(house.len() > 5, "src/ was not found");
+    let breaches: Vec<_> = house.keys().flat_map(|file| inspect(&house, file)).collect();
+    let said: Vec<_> = breaches.iter().map(ToString::to_string).collect();
+    assert!(said.is_empty(), "\n{}\n", said.join("\n"));
+}
+
+fn read(root: &Path, folder: &Path, house: &mut House) {
+    for entry in fs::read_dir(folder).expect("a folder of src") {
+        let path = entry.expect("an entry of src").path();
+        if path.is_dir() {
+            read(root, &path, house);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            let name = path
+                .strip_prefix(root)
+                .expect("below the root")
+                .to_string_lossy()
+                .into_owned();
+            house.insert(name, fs::read_to_string(&path).expect("a readable file"));
+        }
+    }
+}
+
+// === one file ===
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place<'a> {
+    Root,
+    Bin,
+    App,
+    Room(&'a str),
+    Foundation(&'a str),
+}
+
+fn place(module: &str) -> Option<Place<'_>> {
+    match module {
+        "lib.rs" => Some(Place::Root),
+        "bin" => Some(Place::Bin),
+        "app" => Some(Place::App),
+        _ if ROOMS.contains(&module) => Some(Place::Room(module)),
+        _ if FOUNDATIONS.contains(&module) => Some(Place::Foundation(module)),
+        _ => None,
+    }
+}
+
+fn inspect(house: &House, file: &str) -> Vec<Breach> {
+    let text = &house[file];
+    let mut breaches = Vec::new();
+    let mut breach = |rule, line, what: String| {
+        breaches.push(Breach {
+            rule,
+            file: file.to_owned(),
+            line,
+            what,
+        });
+    };
+
+    let inner = file.strip_prefix("src/").unwrap_or(file);
+    let first = inner.split('/').next().unwrap_or(inner);
+    let Some(here) = place(first) else {
+        breach(Rule::Placed, 1, format!("`{first}` is none of them"));
+        return breaches;
+    };
+    if !text.starts_with("//!") {
+        breach(Rule::Opening, 1, "the first line is something else".to_owned());
+    }
+    let length = text
+        .lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .count();
+    if length > LONGEST {
+        breach(Rule::Length, LONGEST + 1, format!("{length} lines"));
+    }
+    let pure = is_pure(house, file);
+    let stem = Path::new(file)
+        .file_stem()
+        .map(|it| it.to_string_lossy())
+        .unwrap_or_default();
+    let counted = matches!(here, Place::Room(_)) || ["cluster/rows.rs", "lease/elect.rs"].contains(&inner);
+    if counted && MUST_BE_PURE.contains(&&*stem) && !pure {
+        breach(Rule::PureByName, 1, format!("`{stem}.rs`"));
+    }
+
+    let tokens = TokenStream::from_str(text).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let mut found = Found::default();
+    found.walk(tokens);
+    for line in found.silenced {
+        breach(Rule::Reason, line, "an `allow` or `expect` attribute".to_owned());
+    }
+    for name in &found.names {
+        let said = name.path.join("::");
+        let outside = name.path[0].as_str();
+        let named = name.imported || name.path.len() > 1;
+        let owner = OWNERS
+            .iter()
+            .find(|(crates, _)| named && crates.contains(&outside));
+        if let Some((_, owners)) = owner
+            && !owners.iter().any(|it| file.contains(it))
+        {
+            breach(
+                Rule::OneOwner,
+                name.line,
+                format!("`{said}` belongs to {}", owners.join(", ")),
+            );
+        }
+        if matches!(here, Place::Room(_)) && restless(&name.path) {
+            breach(Rule::StillRooms, name.line, format!("`{said}`"));
+        }
+        if pure && impure(name) {
+            breach(Rule::Pure, name.line, format!("`{said}`"));
+        }
+        let Some(target) = inside(inner, &name.path) else {
+            continue;
+        };
+        let Some(there) = target.first().and_then(|it| place(it)) else {
+            continue;
+        };
+        if let Some(rule) = forbidden(here, there) {
+            breach(rule, name.line, format!("`{said}`"));
+        } else if pure && !is_pure_module(house, &target) {
+            breach(Rule::PureNeighbours, name.line, format!("`{said}`"));
+        }
+    }
+    breaches
+}
+
+/// The rule that stands between two places, if one does.
+fn forbidden(here: Place<'_>, there: Place<'_>) -> Option<Rule> {
+    match (here, there) {
+        (Place::Root, _) => None,
+        (Place::Bin, Place::App) | (Place::App, _) => None,
+        (Place::Bin, _) => Some(Rule::DoorsOpenApp),
+        (_, Place::App | Place::Bin) => Some(Rule::NothingImportsApp),
+        (Place::Room(a), Place::Room(b)) if a != b => Some(Rule::RoomsApart),
+        (Place::Foundation(_), Place::Room(_)) => Some(Rule::FoundationsBelow),
+        (Place::Foundation(a), Place::Foundation(b)) if a != b && b != "base" => Some(Rule::FoundationsApart),
+        _ => None,
+    }
+}
+
+fn restless(path: &[String]) -> bool {
+    let ends = |a: &str, b: &str| matches!(path, [.., x, y] if x == a && y == b);
+    ends("Instant", "now")
+        || ends("SystemTime", "now")
+        || ends("Timestamp", "now")
+        || ends("Zoned", "now")
+        || ends("tokio", "spawn")
+        || ends("task", "spawn")
+        || ends("thread", "spawn")
+        || ends("thread", "sleep")
+        || matches!(path[0].as_str(), "fastrand" | "rand")
+}
+
+fn impure(name: &Name) -> bool {
+    let path: Vec<_> = name.path.iter().map(String::as_str).collect();
+    let named = name.imported || path.len() > 1;
+    named && IMPURE_CRATES.contains(&path[0])
+        || matches!(path[..], ["std", module, ..] if IMPURE_STD.contains(&module))
+        || path.iter().any(|it| IMPURE_WORDS.contains(it))
+        || restless(&name.path)
+}
+
+/// Base is pure as a whole; elsewhere the first line decides.
+fn is_pure(house: &House, file: &str) -> bool {
+    file.starts_with("src/base/") || house[file].starts_with("//! Pure.")
+}
+
+/// Whether the file that a path leads to is pure. Generated messages are data.
+fn is_pure_module(house: &House, path: &[String]) -> bool {
+    if matches!(path, [csi, proto, ..] if csi == "csi" && proto == "proto") {
+        return true;
+    }
+    let file = (1..=path.len()).rev().find_map(|depth| {
+        let stem = format!("src/{}", path[..depth].join("/"));
+        [format!("{stem}.rs"), format!("{stem}/mod.rs")]
+            .into_iter()
+            .find(|it| house.contains_key(it))
+    });
+    file.is_some_and(|it| is_pure(house, &it))
+}
+
+/// A path of ours from the crate's root on; none for one that leads outside.
+fn inside(file: &str, path: &[String]) -> Option<Vec<String>> {
+    let mut base: Vec<String> = Vec::new();
+    let mut rest = path;
+    match path[0].as_str() {
+        "crate" | "volwright" => rest = &path[1..],
+        "self" | "super" => {
+            let module = file.strip_suffix(".rs").unwrap_or(file);
+            let module = module.strip_suffix("/mod").unwrap_or(module);
+            base.extend(module.split('/').map(str::to_owned));
+            while let Some((head, tail)) = rest.split_first() {
+                match head.as_str() {
+                    "self" => {}
+                    "super" => drop(base.pop()),
+                    _ => break,
+                }
+                rest = tail;
+            }
+        }
+        _ => return None,
+    }
+    base.extend(rest.iter().cloned());
+    Some(base)
+}
+
+// === tokens ===
+
+/// A path as it stands in the source, groups of a `use` written out.
+struct Name {
+    path: Vec<String>,
+    imported: bool,
+    line: usize,
+}
+
+#[derive(Default)]
+struct Found {
+    names: Vec<Name>,
+    /// Lines of attributes that silence a lint and give no reason.
+    silenced: Vec<usize>,
+}
+
+impl Found {
+    fn walk(&mut self, stream: TokenStream) {
+        let tokens: Vec<_> = stream.into_iter().collect();
+        let mut at = 0;
+        while at < tokens.len() {
+            at += match &tokens[at] {
+                TokenTree::Punct(p) if p.as_char() == '#' => self.attribute(&tokens[at..]),
+                TokenTree::Ident(word) if word == "use" && !is_punct(tokens.get(at + 1), '<') => {
+                    let end = tokens[at..].iter().position(|it| is_punct(Some(it), ';'));
+                    let end = end.unwrap_or(tokens.len() - at);
+                    self.import(&tokens[at + 1..at + end], &[]);
+                    end
+                }
+                TokenTree::Ident(word) if word == "extern" && is_word(tokens.get(at + 1), "crate") => {
+                    self.import(&tokens[at + 2..(at + 3).min(tokens.len())], &[]);
+                    3
+                }
+                TokenTree::Ident(word) => {
+                    let (path, length) = path_at(&tokens[at..]);
+                    self.names.push(Name {
+                        path,
+                        imported: false,
+                        line: word.span().start().line,
+                    });
+                    length
+                }
+                TokenTree::Group(group) => {
+                    self.walk(group.stream());
+                    1
+                }
+                _ => 1,
+            };
+        }
+    }
+
+    /// Takes `#[…]` or `#![…]`, and the whole item after `#[cfg(test)]`.
+    fn attribute(&mut self, tokens: &[TokenTree]) -> usize {
+        let skip = if is_punct(tokens.get(1), '!') { 2 } else { 1 };
+        let Some(TokenTree::Group(body)) = tokens.get(skip) else {
+            return 1;
+        };
+        let text = body.stream().to_string().replace(' ', "");
+        if text == "cfg(test)" && skip == 1 {
+            let end = tokens.iter().position(|it| {
+                is_punct(Some(it), ';')
+                    || matches!(it, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
+            });
+            return end.map_or(tokens.len(), |it| it + 1);
+        }
+        if text.starts_with("doc=") {
+            return skip + 1;
+        }
+        let silences = ["allow(", "expect("]
+            .iter()
+            .any(|it| text.starts_with(it) || text.contains(&format!(",{it}")));
+        if silences && !text.contains("reason=\"") {
+            self.silenced.push(body.span_open().start().line);
+        }
+        self.walk(body.stream());
+        skip + 1
+    }
+
+    /// Writes out one tree of a `use`.
+    fn import(&mut self, tokens: &[TokenTree], prefix: &[String]) {
+        let skip = tokens.iter().take_while(|it| is_punct(Some(it), ':')).count();
+        let tokens = &tokens[skip..];
+        let Some(first) = tokens.first() else { return };
+        let mut path = prefix.to_vec();
+        let mut rest = tokens;
+        if matches!(first, TokenTree::Ident(_)) {
+            let (here, length) = path_at(tokens);
+            path.extend(here);
+            rest = &tokens[length..];
+        }
+        let skip = rest.iter().take_while(|it| is_punct(Some(it), ':')).count();
+        if let Some(TokenTree::Group(group)) = rest.get(skip) {
+            let inner: Vec<_> = group.stream().into_iter().collect();
+            for tree in inner.split(|it| is_punct(Some(it), ',')) {
+                self.import(tree, &path);
+            }
+        } else if !path.is_empty() {
+            self.names.push(Name {
+                path,
+                imported: true,
+                line: first.span().start().line,
+            });
+        }
+    }
+}
+
+/// The path that starts here and how many tokens it takes.
+fn path_at(tokens: &[TokenTree]) -> (Vec<String>, usize) {
+    let mut path = Vec::new();
+    let mut at = 0;
+    while let Some(TokenTree::Ident(word)) = tokens.get(at) {
+        path.push(word.to_string());
+        at += 1;
+        let colons = matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == ':' && p.spacing() == Spacing::Joint)
+            && is_punct(tokens.get(at + 1), ':');
+        if !colons || !matches!(tokens.get(at + 2), Some(TokenTree::Ident(_))) {
+            break;
+        }
+        at += 2;
+    }
+    (path, at)
+}
+
+fn is_punct(token: Option<&TokenTree>, sign: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(p)) if p.as_char() == sign)
+}
+
+fn is_word(token: Option<&TokenTree>, word: &str) -> bool {
+    matches!(token, Some(TokenTree::Ident(it)) if it == word)
+}
+
+// === the rules bite ===
+
+/// A small house that keeps every rule; rows below add one file to it.
+fn sound_house() -> House {
+    let files = [
+        ("src/lib.rs", "//! The map.\npub mod base;\n"),
+        ("src/base/names.rs", "//! Names.\npub struct Name;\n"),
+        ("src/cluster/rows.rs", "//! Pure. Rows.\npub struct Claim;\n"),
+        ("src/cluster/write.rs", "//! Writes.\nuse kube::Api;\n"),
+        ("src/csi/proto.rs", "//! Messages.\n"),
+        ("src/provision/mod.rs", "//! Claims.\npub mod decide;\n"),
+        (
+            "src/provision/decide.rs",
+            "//! Pure. Decides.\nuse crate::cluster::rows::Claim;\n",
+        ),
+    ];
+    files
+        .into_iter()
+        .map(|(file, text)| (file.to_owned(), text.to_owned()))
+        .collect()
+}
+
+fn found_in(file: &str, text: &str) -> Vec<(Rule, usize)> {
+    let mut house = sound_house();
+    house.insert(file.to_owned(), text.to_owned());
+    inspect(&house, file)
+        .into_iter()
+        .map(|it| (it.rule, it.line))
+        .collect()
+}
+
+const CAUGHT: &[(Rule, usize, &str, &str)] = &[
+    (Rule::Placed, 1, "src/utils/mod.rs", "//! Odds and ends.\n"),
+    (Rule::Placed, 1, "src/stray.rs", "//! Stray.\n"),
+    (Rule::Opening, 1, "src/csi/call.rs", "use std::fmt;\n"),
+    (Rule::Opening, 1, "src/csi/call.rs", "\n//! Too late.\n"),
+    (
+        Rule::Reason,
+        2,
+        "src/csi/call.rs",
+        "//! Calls.\n#[allow(dead_code)]\nfn f() {}\n",
+    ),
+    (
+        Rule::Reason,
+        2,
+        "src/csi/call.rs",
+        "//! Calls.\n#![allow(clippy::all)]\n",
+    ),
+    (
+        Rule::Reason,
+        2,
+        "src/csi/call.rs",
+        "//! Calls.\n#[cfg_attr(unix, allow(dead_code))]\nfn f() {}\n",
+    ),
+    (
+        Rule::Reason,
+        3,
+        "src/csi/call.rs",
+        "//! Calls.\nfn f() {\n#[expect(unused)] let x = 1; }\n",
+    ),
+    (
+        Rule::RoomsApart,
+        2,
+        "src/reclaim/mod.rs",
+        "//! R.\nuse crate::provision::decide;\n",
+    ),
+    (
+        Rule::RoomsApart,
+        3,
+        "src/reclaim/act.rs",
+        "//! R.\nuse crate::{\n    provision::decide as d,\n};\n",
+    ),
+    (
+        Rule::RoomsApart,
+        3,
+        "src/reclaim/act.rs",
+        "//! R.\nfn f() {\n    crate::capacity::poke(); }\n",
+    ),
+    (
+        Rule::RoomsApart,
+        2,
+        "src/reclaim/act.rs",
+        "//! R.\nuse super::super::provision;\n",
+    ),
+    (
+        Rule::RoomsApart,
+        2,
+        "src/reclaim/act.rs",
+        "//! R.\ntype T = Vec<crate::protect::Row>;\n",
+    ),
+    (
+        Rule::RoomsApart,
+        2,
+        "src/reclaim/act.rs",
+        "//! R.\nfn f() { println!(\"{}\", crate::protect::N); }\n",
+    ),
+    (
+        Rule::FoundationsBelow,
+        2,
+        "src/cluster/watch.rs",
+        "//! W.\nuse crate::provision::decide;\n",
+    ),
+    (
+        Rule::FoundationsBelow,
+        2,
+        "src/base/mod.rs",
+        "//! B.\npub use crate::reclaim::Row;\n",
+    ),
+    (
+        Rule::FoundationsApart,
+        2,
+        "src/csi/call.rs",
+        "//! C.\nuse crate::serve::metrics;\n",
+    ),
+    (
+        Rule::FoundationsApart,
+        2,
+        "src/base/mod.rs",
+        "//! B.\nuse crate::csi::proto;\n",
+    ),
+    (
+        Rule::FoundationsApart,
+        2,
+        "src/serve/log.rs",
+        "//! S.\nuse super::super::lease::Lease;\n",
+    ),
+    (
+        Rule::NothingImportsApp,
+        2,
+        "src/serve/http.rs",
+        "//! S.\nuse crate::app::flags;\n",
+    ),
+    (
+        Rule::NothingImportsApp,
+        2,
+        "src/provision/act.rs",
+        "//! P.\nfn f() -> crate::app::Config { todo() }\n",
+    ),
+    (
+        Rule::DoorsOpenApp,
+        2,
+        "src/bin/csi-provisioner.rs",
+        "//! D.\nuse volwright::csi::Driver;\n",
+    ),
+    (
+        Rule::OneOwner,
+        2,
+        "src/cluster/watch.rs",
+        "//! W.\nuse tonic::Status;\n",
+    ),
+    (
+        Rule::OneOwner,
+        2,
+        "src/provision/act.rs",
+        "//! A.\nuse {std::fmt, kube::Api};\n",
+    ),
+    (
+        Rule::OneOwner,
+        2,
+        "src/provision/act.rs",
+        "//! A.\nfn f(_: ::kube::Error) {}\n",
+    ),
+    (Rule::OneOwner, 2, "src/app/mod.rs", "//! A.\nuse kube as k;\n"),
+    (
+        Rule::OneOwner,
+        2,
+        "src/app/mod.rs",
+        "//! A.\nextern crate axum;\n",
+    ),
+    (
+        Rule::OneOwner,
+        2,
+        "src/app/mod.rs",
+        "//! A.\n#[derive(clap::Parser)]\nstruct Flags;\n",
+    ),
+    (
+        Rule::OneOwner,
+        2,
+        "src/csi/call.rs",
+        "//! C.\nfn f() { prometheus::gather(); }\n",
+    ),
+    (
+        Rule::OneOwner,
+        2,
+        "src/lease/mod.rs",
+        "//! L.\nfn f() -> anyhow::Result<()> { Ok(()) }\n",
+    ),
+    (
+        Rule::OneOwner,
+        3,
+        "src/csi/call.rs",
+        "//! C.\n#[cfg(unix)]\nuse kube::Api;\n",
+    ),
+    (
+        Rule::StillRooms,
+        2,
+        "src/provision/act.rs",
+        "//! A.\nfn f() { tokio::spawn(g()); }\n",
+    ),
+    (
+        Rule::StillRooms,
+        2,
+        "src/provision/act.rs",
+        "//! A.\nfn f() { let t = std::time::Instant::now(); }\n",
+    ),
+    (
+        Rule::StillRooms,
+        2,
+        "src/provision/act.rs",
+        "//! A.\nuse fastrand::Rng;\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/lease/elect.rs",
+        "//! Pure. E.\nuse std::time::{Duration, Instant};\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/lease/elect.rs",
+        "//! Pure. E.\nfn f(now: time::SystemTime) {}\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/lease/elect.rs",
+        "//! Pure. E.\nfn f() { jiff::Timestamp::now(); }\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/lease/elect.rs",
+        "//! Pure. E.\nuse kube::Resource;\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/csi/codes.rs",
+        "//! Pure. C.\nuse tonic::Code;\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/csi/codes.rs",
+        "//! Pure. C.\nfn f() { tracing::info!(\"x\"); }\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/csi/codes.rs",
+        "//! Pure. C.\nasync fn f() {}\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/csi/codes.rs",
+        "//! Pure. C.\nfn f() { std::env::var(\"X\"); }\n",
+    ),
+    (
+        Rule::Pure,
+        2,
+        "src/base/backoff.rs",
+        "//! B.\nuse tokio::time::Duration;\n",
+    ),
+    (
+        Rule::PureNeighbours,
+        2,
+        "src/provision/answer.rs",
+        "//! Pure. A.\nuse crate::cluster::write::Write;\n",
+    ),
+    (
+        Rule::PureNeighbours,
+        2,
+        "src/provision/answer.rs",
+        "//! Pure. A.\nuse super::Room;\n",
+    ),
+    (
+        Rule::PureNeighbours,
+        2,
+        "src/provision/answer.rs",
+        "//! Pure. A.\nuse crate::csi::Driver;\n",
+    ),
+    (Rule::PureByName, 1, "src/reclaim/decide.rs", "//! Decides.\n"),
+    (Rule::PureByName, 1, "src/lease/elect.rs", "//! Elects.\n"),
+];
+
+#[test]
+fn each_rule_catches_its_breach_and_names_the_line() {
+    let long = format!("//! Long.\n{}", "\n".repeat(LONGEST));
+    let rows = CAUGHT
+        .iter()
+        .copied()
+        .chain([(Rule::Length, LONGEST + 1, "src/csi/call.rs", long.as_str())]);
+    let mut seen = Vec::new();
+    for (rule, line, file, text) in rows {
+        assert_eq!(found_in(file, text), [(rule, line)], "{rule:?}: {file}\n{text}");
+        seen.push(rule);
+    }
+    for rule in Rule::ALL {
+        assert!(seen.contains(&rule), "no row breaks the rule {rule:?}");
+    }
+}
+
+#[test]
+fn what_keeps_the_rules_passes() {
+    let rows = [
+        (
+            "src/app/mod.rs",
+            "//! A.\nuse crate::{provision, reclaim, csi, cluster};\nfn f() { tokio::spawn(g()); }\n",
+        ),
+        ("src/app/flags.rs", "//! F.\nuse clap::Command;\n"),
+        (
+            "src/bin/csi-provisioner.rs",
+            "//! D.\nfn main() { volwright::app::provisioner::main() }\n",
+        ),
+        (
+            "src/provision/answer.rs",
+            "//! Pure. A.\nuse super::decide::Decision;\nuse crate::base::names::Name;\n",
+        ),
+        (
+            "src/provision/request.rs",
+            "//! Pure. R.\nuse crate::csi::proto::CreateVolumeRequest;\n",
+        ),
+        (
+            "src/provision/act.rs",
+            "//! A. See `crate::reclaim`.\n/// Like [`crate::reclaim::act`].\nfn f() {}\n",
+        ),
+        (
+            "src/provision/act.rs",
+            "//! A.\nconst S: &str = \"crate::reclaim\";\n// kube::Api\n",
+        ),
+        (
+            "src/csi/call.rs",
+            "//! C.\n#[allow(dead_code, reason = \"later\")]\nfn f() { tonic::g() }\n",
+        ),
+        (
+            "src/csi/call.rs",
+            "//! C.\n#[cfg(test)]\nmod tests {\n    #![allow(unused)]\n    use kube::Api;\n}\n",
+        ),
+        (
+            "src/csi/call.rs",
+            "//! C.\n#[cfg(test)]\nuse crate::serve::log;\nfn f(kube: u8) -> u8 { kube }\n",
+        ),
+        (
+            "src/lease/elect.rs",
+            "//! Pure. E.\nuse std::time::Duration;\nfn f<'a>() -> impl Sized + use<'a> {}\n",
+        ),
+    ];
+    for (file, text) in rows {
+        assert_eq!(found_in(file, text), [], "{file}\n{text}");
+    }
+    let house = sound_house();
+    assert!(house.keys().all(|file| inspect(&house, file).is_empty()));
+}
