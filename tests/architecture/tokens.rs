@@ -20,7 +20,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    pub(crate) fn walk(&mut self, stream: TokenStream) {
+    pub(crate) fn read(text: &str) -> Self {
+        let mut found = Self::default();
+        found.walk(text.parse().expect("Rust, since it compiled"));
+        found
+    }
+
+    fn walk(&mut self, stream: TokenStream) {
         let tokens: Vec<_> = stream.into_iter().collect();
         let mut at = 0;
         while at < tokens.len() {
