@@ -1,0 +1,71 @@
+# One way in for people and for CI. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+target := $(abspath $(or $(CARGO_TARGET_DIR),target))
+cache := $(or $(VOLWRIGHT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volwright)
+triple := $(shell rustc -vV | sed -n 's/^host: //p')
+# Naming the triple keeps the flag for static linking away from build scripts.
+binary := $(target)/$(triple)/release/csi-provisioner
+play := $(target)/cluster
+deny_version := 0.20.2
+deny := $(or $(shell command -v cargo-deny),$(cache)/tools/bin/cargo-deny)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+.PHONY: test
+test: fmt deny clippy binary ## everything that must hold before a change is taken
+	tests/cluster/build.sh >/dev/null
+	CSI_PROVISIONER=$(binary) cargo test --workspace --locked
+
+.PHONY: fmt
+fmt: ## formatting
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy: ## lints, warnings as errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: $(deny) ## licences, bans, sources; advisories where their database answers
+	$(deny) --locked check licenses bans sources
+	@if timeout 120 $(deny) fetch db; then \
+		$(deny) --locked check --disable-fetch advisories; echo "advisories: checked"; \
+	else \
+		echo "advisories: NOT checked, their database cannot be reached from here"; \
+	fi
+
+$(cache)/tools/bin/cargo-deny:
+	CARGO_TARGET_DIR=$(target)/tools cargo install cargo-deny@$(deny_version) --locked --root $(cache)/tools
+	rm -rf $(target)/tools
+
+.PHONY: binary
+binary: ## the static release binary
+	RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" \
+		cargo build --release --locked --target $(triple) --bin csi-provisioner
+
+.PHONY: image
+image: binary ## an OCI archive, no container runtime needed; prints its path
+	@manifests/image.sh $(binary) $(target)/csi-provisioner.oci.tar
+
+.PHONY: demo
+demo: ## 20 claims become volumes and go away again; needs only Rust
+	cargo run --release --locked --example demo
+
+.PHONY: cluster
+cluster: ## a real control plane that stays up until Ctrl-C (needs Go)
+	@mkdir -p $(play)
+	bin=$$(tests/cluster/build.sh); exec $$bin/up -interactive -dir $(play)
+
+# KUBECONFIG would win over --kubeconfig, as it does upstream; nobody's own
+# cluster is to be touched from here.
+.PHONY: dev
+dev: ## the sidecar out of cluster against `make cluster`, with an in-memory driver
+	@bin=$$(tests/cluster/build.sh); unset KUBECONFIG; \
+	$$bin/driver -socket $(play)/csi.sock -calls $(play)/calls.jsonl & driver=$$!; \
+	trap "kill $$driver" EXIT; \
+	cargo run --locked --bin csi-provisioner -- \
+		--kubeconfig=$(play)/kubeconfig --csi-address=$(play)/csi.sock --http-endpoint=127.0.0.1:8080 -v=4

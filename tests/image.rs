@@ -1,0 +1,268 @@
+//! The image holds what it promises and runs with nothing around it: the archive
+//! that `make image` writes is unpacked into an empty root and started there.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::{
+    fs,
+    io::Read as _,
+    net::TcpListener,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// In the root's own /etc/hosts and nowhere else.
+const HOST: &str = "api.sandbox.test";
+
+/// A certificate authority that signs nothing. It must be one that can be read.
+const AUTHORITY: &str = "\
+    LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJlekNDQVNHZ0F3SUJBZ0lVVCtiU2hmWXBLSXdJZGxZRU4xako5b2RH\
+    dXE0d0NnWUlLb1pJemowRUF3SXcKRWpFUU1BNEdBMVVFQXd3SGMyRnVaR0p2ZURBZ0Z3MHlOakV4TWpFd05EVTFNVEJhR0E4\
+    eU1USTJNVEF5T0RBMApOVFV4TUZvd0VqRVFNQTRHQTFVRUF3d0hjMkZ1WkdKdmVEQlpNQk1HQnlxR1NNNDlBZ0VHQ0NxR1NN\
+    NDlBd0VICkEwSUFCSU9ieFdyNENSWnNVVlhKTFRJRTF3bThweTN3OVlyUDRBM0tyV0VhbE8wOWp4S0VIZTJRYytaMWJseWoK\
+    RVFwWWViL0pIWEtIZGxGM0VzMXNRWVRDU09lalV6QlJNQjBHQTFVZERnUVdCQlFWeE9ZQzBhMHFuV1lKL0xYcQpiWHU4Sk5q\
+    NnlEQWZCZ05WSFNNRUdEQVdnQlFWeE9ZQzBhMHFuV1lKL0xYcWJYdThKTmo2eURBUEJnTlZIUk1CCkFmOEVCVEFEQVFIL01B\
+    b0dDQ3FHU000OUJBTUNBMGdBTUVVQ0lRRDZycExyM0IwbWJIQkRCckxJUnlQamlBMkkKZ21nSmdDZUdxZHRwUHRFQXVBSWdC\
+    dmlYWVY5VWowSUNQVS84WnBIYVJpWjlidU9JRHI0MGJPai9SOHJVM3MwPQotLS0tLUVORCBDRVJUSUZJQ0FURS0tLS0tCg==";
+
+#[test]
+fn the_image_runs_in_an_empty_root() {
+    let scratch = Scratch::new();
+    let archive = make_image();
+    let config = unpack(&archive, &scratch.0);
+
+    assert_eq!(
+        config["config"]["Entrypoint"],
+        serde_json::json!(["/csi-provisioner"])
+    );
+    assert_eq!(config["config"]["User"], "0", "the user of upstream's image");
+    let root = scratch.0.join("root");
+    let files: Vec<_> = fs::read_dir(&root)
+        .expect("the root")
+        .map(|it| it.expect("a file").file_name())
+        .collect();
+    assert_eq!(files, ["csi-provisioner"], "nothing else is in the image");
+
+    let version = Running::start(&root, &["--version"]).end(Duration::from_secs(10));
+    let said = String::from_utf8_lossy(&version.stdout).into_owned();
+    assert!(
+        version.status.success() && said.contains(env!("CARGO_PKG_VERSION")),
+        "{version:?}"
+    );
+
+    // glibc's static resolver is the part of a static binary that may fail
+    // only at run time, so a name is looked up and connected to.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("its address").port();
+    fs::create_dir(root.join("etc")).expect("etc");
+    fs::write(root.join("etc/hosts"), format!("127.0.0.1 {HOST}\n")).expect("hosts");
+    fs::write(root.join("kubeconfig"), kubeconfig(port)).expect("a kubeconfig");
+    let sidecar = Running::start(&root, &["--kubeconfig=/kubeconfig", "--csi-address=/socket"]);
+    let hello = first_words(&listener, Duration::from_secs(20));
+    drop(listener);
+    let ended = sidecar.stop();
+    let hello = hello.unwrap_or_else(|| panic!("nobody connected to {HOST}: {ended:?}"));
+    // The name stands in clear in the TLS greeting.
+    assert!(
+        hello.windows(HOST.len()).any(|it| it == HOST.as_bytes()),
+        "no TLS greeting for {HOST}: {ended:?}"
+    );
+}
+
+/// Asks the Makefile, which knows how the image is built, and takes the archive
+/// that it names. Nothing is built again that is fresh.
+fn make_image() -> PathBuf {
+    let mut make = Command::new("make");
+    // What cargo tells its tests is part of what build scripts are built for:
+    // with it nothing would be fresh. The same goes for an outer make.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("MAKE")
+            || ["PKG", "MANIFEST", "BIN"]
+                .iter()
+                .any(|it| name.starts_with(&format!("CARGO_{it}_")))
+        {
+            make.env_remove(name);
+        }
+    }
+    let made = make
+        .args(["--silent", "--no-print-directory", "image"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("make");
+    assert!(made.status.success(), "make image failed");
+    let said = String::from_utf8(made.stdout).expect("a path");
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(said.lines().last().expect("a path on the last line"))
+}
+
+/// Follows the archive from its index to the layers as a runtime does, checks
+/// each digest, fills `root` and returns the image's configuration.
+fn unpack(archive: &Path, scratch: &Path) -> Value {
+    let layout = scratch.join("layout");
+    untar(archive, &layout);
+    let index = json(&fs::read(layout.join("index.json")).expect("an index"));
+    assert_eq!(
+        json(&fs::read(layout.join("oci-layout")).expect("a layout"))["imageLayoutVersion"],
+        "1.0.0"
+    );
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"]
+            .as_str()
+            .and_then(|it| it.strip_prefix("sha256:"));
+        let path = layout.join("blobs/sha256").join(digest.expect("a digest"));
+        let sum = Command::new("sha256sum")
+            .arg(&path)
+            .output()
+            .expect("sha256sum")
+            .stdout;
+        assert!(
+            sum.starts_with(digest.unwrap_or_default().as_bytes()),
+            "{} is something else",
+            path.display()
+        );
+        assert_eq!(descriptor["size"], fs::metadata(&path).expect("a blob").len());
+        path
+    };
+    let manifest = json(&fs::read(blob(&index["manifests"][0])).expect("a manifest"));
+    let config = json(&fs::read(blob(&manifest["config"])).expect("a configuration"));
+    for layer in manifest["layers"].as_array().expect("layers") {
+        assert_eq!(
+            layer["digest"], config["rootfs"]["diff_ids"][0],
+            "an uncompressed layer is its own content"
+        );
+        untar(&blob(layer), &scratch.join("root"));
+    }
+    config
+}
+
+fn untar(archive: &Path, folder: &Path) {
+    fs::create_dir_all(folder).expect("a folder");
+    let done = Command::new("tar")
+        .arg("-xf")
+        .arg(archive)
+        .arg("-C")
+        .arg(folder)
+        .status();
+    assert!(done.expect("tar").success(), "{} is no tar", archive.display());
+}
+
+fn json(text: &[u8]) -> Value {
+    serde_json::from_slice(text).expect("JSON")
+}
+
+fn kubeconfig(port: u16) -> String {
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "it",
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "users": [{"name": "it", "user": {"token": "none"}}],
+        "clusters": [{"name": "it", "cluster": {
+            "server": format!("https://{HOST}:{port}"),
+            "certificate-authority-data": AUTHORITY,
+        }}],
+    })
+    .to_string()
+}
+
+/// What the first guest says on its own.
+fn first_words(listener: &TcpListener, limit: Duration) -> Option<Vec<u8>> {
+    listener
+        .set_nonblocking(true)
+        .expect("a listener that does not wait");
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        let Ok((mut guest, _)) = listener.accept() else {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        guest.set_nonblocking(false).expect("a guest that waits");
+        guest.set_read_timeout(Some(limit)).expect("a limit");
+        let mut words = vec![0; 4096];
+        let length = guest.read(&mut words).unwrap_or_default();
+        words.truncate(length);
+        return Some(words);
+    }
+    None
+}
+
+/// The binary inside the root; killed when the test is done with it.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(root: &Path, arguments: &[&str]) -> Self {
+        // Both replace themselves by the binary, so the child's id is its id.
+        let is_root = fs::metadata("/proc/self").expect("/proc").uid() == 0;
+        let mut command = if is_root {
+            let mut command = Command::new("chroot");
+            command.arg(root);
+            command
+        } else {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--root"]).arg(root);
+            command
+        };
+        command
+            .arg("/csi-provisioner")
+            .args(arguments)
+            .stdin(Stdio::null());
+        // An image from scratch sets no variables either; PATH finds chroot.
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        Self(Some(
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("chroot or unshare"),
+        ))
+    }
+
+    fn stop(mut self) -> Output {
+        let mut child = self.0.take().expect("it runs");
+        let _ = child.kill();
+        child.wait_with_output().expect("its last words")
+    }
+
+    /// Waits for it to end by itself, and ends it when it does not.
+    fn end(mut self, limit: Duration) -> Output {
+        let start = Instant::now();
+        let child = self.0.as_mut().expect("it runs");
+        while start.elapsed() < limit && child.try_wait().expect("its state").is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.stop()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A folder of this process's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("volwright-image-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a scratch folder");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
