@@ -64,6 +64,9 @@ fn the_image_runs_in_an_empty_root() {
     fs::create_dir(root.join("etc")).expect("etc");
     fs::write(root.join("etc/hosts"), format!("127.0.0.1 {HOST}\n")).expect("hosts");
     fs::write(root.join("kubeconfig"), kubeconfig(port)).expect("a kubeconfig");
+    // The driver comes first: before it has said its name nothing is asked of
+    // the API server.
+    let _driver = driver(&root.join("socket"), &scratch.0.join("calls"));
     let sidecar = Running::start(&root, &["--kubeconfig=/kubeconfig", "--csi-address=/socket"]);
     let hello = first_words(&listener, Duration::from_secs(20));
     drop(listener);
@@ -83,7 +86,8 @@ fn make_image() -> PathBuf {
     // What cargo tells its tests is part of what build scripts are built for:
     // with it nothing would be fresh. The same goes for an outer make.
     for (name, _) in std::env::vars() {
-        if name.starts_with("MAKE")
+        if name == "OUT_DIR"
+            || name.starts_with("MAKE")
             || ["PKG", "MANIFEST", "BIN"]
                 .iter()
                 .any(|it| name.starts_with(&format!("CARGO_{it}_")))
@@ -100,6 +104,29 @@ fn make_image() -> PathBuf {
     assert!(made.status.success(), "make image failed");
     let said = String::from_utf8(made.stdout).expect("a path");
     Path::new(env!("CARGO_MANIFEST_DIR")).join(said.lines().last().expect("a path on the last line"))
+}
+
+/// The in-memory driver of the real control plane, outside the root.
+fn driver(socket: &Path, calls: &Path) -> Running {
+    let built = Command::new("tests/cluster/build.sh")
+        .arg("small")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("build.sh");
+    let folder = String::from_utf8(built.stdout).expect("a path");
+    let mut command = Command::new(Path::new(folder.trim()).join("driver"));
+    command.arg("-socket").arg(socket).arg("-calls").arg(calls);
+    let driver = Running::spawn(&mut command);
+    let start = Instant::now();
+    while !socket.exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the driver makes no socket"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    driver
 }
 
 /// Follows the archive from its index to the layers as a runtime does, checks
@@ -209,19 +236,15 @@ impl Running {
             command.args(["--user", "--map-root-user", "--root"]).arg(root);
             command
         };
-        command
-            .arg("/csi-provisioner")
-            .args(arguments)
-            .stdin(Stdio::null());
+        command.arg("/csi-provisioner").args(arguments);
         // An image from scratch sets no variables either; PATH finds chroot.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        Self(Some(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("chroot or unshare"),
-        ))
+        Self::spawn(command.stdin(Stdio::null()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self(Some(child.unwrap_or_else(|e| panic!("{command:?}: {e}"))))
     }
 
     fn stop(mut self) -> Output {
