@@ -90,7 +90,9 @@ impl fmt::Display for Rule {
             Self::Reason => "no lint is silenced without `reason = \"…\"`",
             Self::RoomsApart => "rooms never import each other; app/ wires them",
             Self::FoundationsBelow => "foundations never import rooms",
-            Self::FoundationsApart => "foundations other than base never import each other",
+            Self::FoundationsApart => {
+                "foundations import base, and the ledger the hot sets of cluster/, and no other"
+            }
             Self::NothingImportsApp => "nothing imports app/",
             Self::DoorsOpenApp => "a door in bin/ opens app/ and nothing else",
             Self::OneOwner => "one owner per outside crate",
@@ -258,6 +260,8 @@ fn forbidden(here: Place<'_>, there: Place<'_>) -> Option<Rule> {
         (_, Place::App | Place::Bin) => Some(Rule::NothingImportsApp),
         (Place::Room(a), Place::Room(b)) if a != b => Some(Rule::RoomsApart),
         (Place::Foundation(_), Place::Room(_)) => Some(Rule::FoundationsBelow),
+        // The ledger's records are worked through like any other hot rows.
+        (Place::Foundation("ledger"), Place::Foundation("cluster")) => None,
         (Place::Foundation(a), Place::Foundation(b)) if a != b && b != "base" => Some(Rule::FoundationsApart),
         _ => None,
     }

@@ -19,6 +19,7 @@ pub(super) fn stop() -> std::io::Result<CancellationToken> {
             }
             if asked.is_cancelled() {
                 tracing::error!("second signal: stopping at once, whatever is under way");
+                #[allow(clippy::disallowed_methods, reason = "the second signal asks for just that")]
                 std::process::exit(1);
             }
             tracing::info!("stopping: no new work, running calls may finish");

@@ -271,7 +271,13 @@ mod tests {
                 handle: "h".into(),
             })
         };
-        let cases: &[(&str, &[(&str, &str)], Option<CsiSource>, bool)] = &[
+        type Row = (
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            Option<CsiSource>,
+            bool,
+        );
+        let cases: &[Row] = &[
             ("made by us", &[(PROVISIONED_BY, "us")], csi("us"), true),
             (
                 "made by another for our driver",

@@ -16,7 +16,7 @@ use kube::runtime::controller::{Action, Config, applier};
 use tokio::{sync::OwnedMutexGuard, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::hot::HotSet;
+use super::hot::{HotSet, Item};
 use crate::base::backoff::Backoff;
 
 /// When to look at an object again.
@@ -63,13 +63,13 @@ impl Crew {
 
         let attempt = Arc::new(attempt);
         let (store, workers) = (set.store(), self.workers);
-        let reconcile = move |item: Arc<super::hot::Item<R>>, ()| {
+        let reconcile = move |item: Arc<Item<R>>, _: Arc<()>| {
             let uid = kube::ResourceExt::name_any(item.as_ref());
             let (set, term, attempt, crew) = (set.clone(), term.clone(), attempt.clone(), self.clone());
             async move { Ok::<_, Infallible>(crew.turn(set, &uid, term, attempt).await) }.boxed()
         };
         applier(
-            move |item, ctx: Arc<()>| reconcile(item, *ctx),
+            reconcile,
             |_, never: &Infallible, _| match *never {},
             Arc::new(()),
             store,

@@ -18,7 +18,10 @@ use tokio::{sync::Notify, time::Instant};
 use tonic::{body::Body, transport::Channel};
 use tower::ServiceExt as _;
 
-use super::connect::Trouble;
+use super::{
+    connect::Trouble,
+    fault::{Code, Fault},
+};
 
 /// What is sent to the driver in `grpc-timeout` beyond our own deadline, so that it is always ours that strikes
 /// first and the driver is not told of a deadline that we do not keep.
@@ -30,79 +33,12 @@ const HEADER_LIMIT: Duration = Duration::from_secs(99_999_999 * 3600);
 /// The driver's name in a [`Call`] before the driver has told it; the value of upstream's metric.
 const UNKNOWN_DRIVER: &str = "unknown-driver";
 
-/// The 17 codes of gRPC, with the names that Go prints; events and metrics carry these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are gRPC's")]
-pub enum Code {
-    Ok,
-    Canceled,
-    Unknown,
-    InvalidArgument,
-    DeadlineExceeded,
-    NotFound,
-    AlreadyExists,
-    PermissionDenied,
-    ResourceExhausted,
-    FailedPrecondition,
-    Aborted,
-    OutOfRange,
-    Unimplemented,
-    Internal,
-    Unavailable,
-    DataLoss,
-    Unauthenticated,
-}
-
-impl Code {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
-        Self::Ok,
-        Self::Canceled,
-        Self::Unknown,
-        Self::InvalidArgument,
-        Self::DeadlineExceeded,
-        Self::NotFound,
-        Self::AlreadyExists,
-        Self::PermissionDenied,
-        Self::ResourceExhausted,
-        Self::FailedPrecondition,
-        Self::Aborted,
-        Self::OutOfRange,
-        Self::Unimplemented,
-        Self::Internal,
-        Self::Unavailable,
-        Self::DataLoss,
-        Self::Unauthenticated,
-    ];
-
-    /// A number outside 0..=16 has no meaning in gRPC and is `Unknown`.
-    fn of(code: tonic::Code) -> Self {
-        usize::try_from(code as i32)
-            .ok()
-            .and_then(|number| Self::ALL.get(number).copied())
-            .unwrap_or(Self::Unknown)
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ok => f.write_str("OK"),
-            named => fmt::Debug::fmt(named, f),
-        }
-    }
-}
-
-/// A call that did not succeed. Prints as Go prints a gRPC status, which is what events quote.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("rpc error: code = {code} desc = {message}")]
-pub struct Fault {
-    /// The full gRPC path, `/csi.v1.Controller/CreateVolume`.
-    pub method: &'static str,
-    /// The driver's own word, except that `Unavailable` and `DeadlineExceeded` may also be ours.
-    pub code: Code,
-    /// The driver's text, or ours where it said nothing.
-    pub message: String,
+/// A number outside 0..=16 has no meaning in gRPC and is `Unknown`.
+fn code_of(code: tonic::Code) -> Code {
+    let number = usize::try_from(code as i32).ok();
+    number
+        .and_then(|number| Code::ALL.get(number).copied())
+        .unwrap_or(Code::Unknown)
 }
 
 /// One finished call, for the metric `csi_sidecar_operations_seconds`.
@@ -209,7 +145,7 @@ impl Door {
             if said.get() == Some(&false) {
                 return Fault {
                     method,
-                    code: Code::of(status.code()),
+                    code: code_of(status.code()),
                     message: status.message().to_owned(),
                 };
             }
@@ -275,14 +211,14 @@ mod tests {
         ];
         for (number, name) in (0..).zip(NAMES) {
             assert_eq!(
-                Code::of(tonic::Code::from_i32(number)).to_string(),
+                code_of(tonic::Code::from_i32(number)).to_string(),
                 name,
                 "number {number}"
             );
         }
         for number in [-1, 17, 255, i32::MAX] {
             assert_eq!(
-                Code::of(tonic::Code::from_i32(number)),
+                code_of(tonic::Code::from_i32(number)),
                 Code::Unknown,
                 "number {number}"
             );

@@ -9,8 +9,9 @@ use futures::FutureExt as _;
 use tokio::sync::{Notify, watch};
 
 use super::{
-    call::{Code, Door, Fault, OnCall},
+    call::{Door, OnCall},
     connect::Line,
+    fault::{Code, Fault},
     profile::{Profile, Unfit, check_name},
     proto::{
         ControllerGetCapabilitiesRequest, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,

@@ -6,13 +6,15 @@
 pub mod call;
 pub mod connect;
 pub mod driver;
+pub mod fault;
 pub mod profile;
 pub mod proto;
 pub mod reach;
 
-pub use call::{Call, Code, Fault, OnCall};
+pub use call::{Call, OnCall};
 pub use connect::{Address, Line, Trouble};
 pub use driver::{Driver, IntroduceError};
+pub use fault::{Code, Fault};
 pub use profile::{Profile, Unfit};
 pub use reach::{Absence, ContactError, Reach};
 

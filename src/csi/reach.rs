@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    call::{Code, Fault},
     connect::PAUSE,
     driver::{Driver, IntroduceError},
+    fault::{Code, Fault},
     profile::Profile,
 };
 

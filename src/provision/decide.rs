@@ -111,7 +111,7 @@ pub enum Refusal {
     /// An access mode that CSI does not know.
     AccessMode(String),
     /// The secrets' parameters make no sense.
-    Secret(String, SecretError),
+    Secret(String, Box<SecretError>),
 }
 
 impl Refusal {
@@ -281,7 +281,7 @@ fn plan(
     let wrong = |error| Refusal::Parameter(class.name.clone(), error);
     let fs_type = request::fs_type(&class.parameters, &policy.default_fs_type).map_err(wrong)?;
     let capabilities = request::capabilities(claim, class, driver, &fs_type).map_err(Refusal::AccessMode)?;
-    let odd = |error| Refusal::Secret(class.name.clone(), error);
+    let odd = |error| Refusal::Secret(class.name.clone(), Box::new(error));
     let scope = Scope {
         volume: name,
         namespace: &claim.namespace,

@@ -51,7 +51,7 @@ pub enum Refusal {
     /// The driver lacks what it takes.
     DriverLacks(&'static str),
     /// The class's secret parameters cannot be resolved without the claim.
-    Secret(String, SecretError),
+    Secret(String, Box<SecretError>),
 }
 
 impl fmt::Display for Refusal {
@@ -120,7 +120,7 @@ pub fn decide(facts: Facts<'_>) -> Decision {
     }
     let secret = match secret(volume, class) {
         Ok(secret) => secret,
-        Err(error) => return Decision::Tell(Refusal::Secret(volume.class().to_owned(), error)),
+        Err(error) => return Decision::Tell(Refusal::Secret(volume.class().to_owned(), Box::new(error))),
     };
     if let Some(node) = node.filter(|_| driver.publish_unpublish) {
         return Decision::WaitForDetach(node.to_owned());

@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +26,7 @@ use self::{config::Config, rooms::Rooms};
 use crate::{
     app::signals,
     cluster::{
-        client::{self, Access, AccessError},
+        client::{self, Access, AccessError, Client},
         pace::Limit,
     },
     csi::{Address, ContactError, IntroduceError, Line, connect::BadAddress},

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use kube::Client;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{config::Config, me::Me, terms::GRACE};
 use crate::{
     cluster::{
+        client::Client,
         events::{Events, Notice, Subject},
         hot::{LineEvent, OnLine},
         view::{Interest, View},
