@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     call::{Code, Door, Fault, OnCall},
     connect::Line,
-    profile::{Profile, Unfit},
+    profile::{Profile, Unfit, check_name},
     proto::{
         ControllerGetCapabilitiesRequest, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
         DeleteVolumeResponse, GetPluginCapabilitiesRequest, GetPluginInfoRequest, GetPluginInfoResponse,
@@ -43,6 +43,17 @@ pub enum IntroduceError {
     /// It answered, and it is no driver for a provisioner.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// Another driver has taken the socket. It is shown and gets no calls.
+    #[error(
+        "the socket now belongs to the CSI driver {found:?}, this sidecar serves {expected:?}: check what mounts \
+         the directory, or restart the sidecar to serve the new one"
+    )]
+    Stranger {
+        /// The first name heard on this socket.
+        expected: String,
+        /// The name now.
+        found: String,
+    },
 }
 
 impl Driver {
@@ -81,21 +92,20 @@ impl Driver {
         Ok(answer.ready.unwrap_or(true))
     }
 
-    /// Asks for name and capabilities, in upstream's order, and accepts or refuses the driver. From then on calls
-    /// are counted under its name and [`Driver::reach`] says `Ready`.
+    /// Asks for name and capabilities, in upstream's order, and accepts or refuses the driver; then
+    /// [`Driver::reach`] says `Ready`. The first name heard stays: calls are counted under it, and a driver with
+    /// another one is refused from then on.
     pub async fn introduce(&self) -> Result<Profile, IntroduceError> {
-        let profile = self.ask().await?;
-        self.door.driver_name.get_or_init(|| profile.name.as_str().into());
-        self.found(profile.clone());
-        Ok(profile)
-    }
-
-    pub(super) async fn ask(&self) -> Result<Profile, IntroduceError> {
         // What has stirred so far is answered by this; a connection made from here on has to be asked again.
         let _ = self.door.stir.notified().now_or_never();
         let info: GetPluginInfoResponse = self.door.call(GET_PLUGIN_INFO, GetPluginInfoRequest {}).await?;
-        if info.name.is_empty() {
-            return Err(Unfit::NoName.into());
+        check_name(&info.name)?;
+        let expected = self.door.driver_name.get_or_init(|| info.name.as_str().into());
+        if **expected != *info.name {
+            return Err(IntroduceError::Stranger {
+                expected: expected.to_string(),
+                found: info.name,
+            });
         }
         let plugin = self
             .door
@@ -112,6 +122,7 @@ impl Driver {
         };
         let profile = Profile::read(info, &plugin, &controller);
         profile.check()?;
+        self.found(&profile);
         Ok(profile)
     }
 
@@ -131,7 +142,7 @@ impl Driver {
     fn trusted(&self, method: &'static str) -> Result<(), Fault> {
         match &*self.reach.borrow() {
             Reach::Lost {
-                why: why @ Absence::Stranger { .. },
+                why: why @ Absence::Unfit(IntroduceError::Stranger { .. }),
                 ..
             } => Err(Fault {
                 method,

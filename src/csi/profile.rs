@@ -119,17 +119,27 @@ impl Profile {
     /// Whether a provisioner can work with this driver.
     pub fn check(&self) -> Result<(), Unfit> {
         let name = || self.name.clone();
-        if self.name.is_empty() {
-            Err(Unfit::NoName)
-        } else if !nameable(&self.name) {
-            Err(Unfit::OddName { name: name() })
-        } else if !self.controller_service {
+        check_name(&self.name)?;
+        if !self.controller_service {
             Err(Unfit::NoControllerService { name: name() })
         } else if !self.create_delete_volume {
             Err(Unfit::NoCreateDelete { name: name() })
         } else {
             Ok(())
         }
+    }
+}
+
+/// A driver without a usable name is refused before it is asked for more.
+pub(super) fn check_name(name: &str) -> Result<(), Unfit> {
+    if name.is_empty() {
+        Err(Unfit::NoName)
+    } else if !nameable(name) {
+        Err(Unfit::OddName {
+            name: name.to_owned(),
+        })
+    } else {
+        Ok(())
     }
 }
 

@@ -52,16 +52,6 @@ pub enum Absence {
     /// It is ready, and its introduction failed or was refused.
     #[error(transparent)]
     Unfit(IntroduceError),
-    /// Another driver has taken the socket. It is shown here and gets no calls.
-    #[error(
-        "the socket now belongs to the CSI driver {found:?}, this sidecar serves {expected:?}: check what mounts the directory, or restart the sidecar to serve the new one"
-    )]
-    Stranger {
-        /// The name at the introduction.
-        expected: String,
-        /// The name now.
-        found: String,
-    },
 }
 
 /// Why waiting for the first contact ended without one.
@@ -133,13 +123,8 @@ impl Driver {
                 timeout(every, self.door.stir.notified()).await.is_ok()
             };
             match self.look(stirred).await {
-                Ok(None) => {}
-                Ok(Some(profile)) => {
-                    if away {
-                        tracing::info!("the CSI driver {} is back", profile.name);
-                    }
-                    self.found(profile);
-                }
+                Ok(()) if away => tracing::info!("the CSI driver is back"),
+                Ok(()) => {}
                 Err(why) => {
                     if reminder.is_due(&why) {
                         tracing::warn!("the CSI driver is away: {why}");
@@ -151,19 +136,12 @@ impl Driver {
     }
 
     /// Probe, and if `again` the introduction, which must be by the driver that we know.
-    async fn look(&self, again: bool) -> Result<Option<Profile>, Absence> {
+    async fn look(&self, again: bool) -> Result<(), Absence> {
         self.ready().await?;
-        if !again {
-            return Ok(None);
+        if again {
+            self.introduce().await.map_err(Absence::Unfit)?;
         }
-        let profile = self.ask().await.map_err(Absence::Unfit)?;
-        match self.door.driver_name.get() {
-            Some(name) if **name != profile.name => Err(Absence::Stranger {
-                expected: name.to_string(),
-                found: profile.name,
-            }),
-            _ => Ok(Some(profile)),
-        }
+        Ok(())
     }
 
     async fn ready(&self) -> Result<(), Absence> {
@@ -178,8 +156,8 @@ impl Driver {
         }
     }
 
-    pub(super) fn found(&self, profile: Profile) {
-        let ready = Reach::Ready(Arc::new(profile));
+    pub(super) fn found(&self, profile: &Profile) {
+        let ready = Reach::Ready(Arc::new(profile.clone()));
         self.reach.send_if_modified(|reach| {
             let news = *reach != ready;
             *reach = ready;
