@@ -1,0 +1,155 @@
+//! The driver as the rest of the house holds it: typed calls, each through the one door.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use tokio::sync::{Notify, watch};
+
+use super::{
+    call::{Code, Door, Fault, OnCall},
+    connect::Line,
+    profile::{Profile, Unfit, check_name},
+    proto::{
+        ControllerGetCapabilitiesRequest, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
+        DeleteVolumeResponse, GetPluginCapabilitiesRequest, GetPluginInfoRequest, GetPluginInfoResponse,
+        ProbeRequest, ProbeResponse,
+    },
+    reach::{Absence, Reach},
+};
+
+const PROBE: &str = "/csi.v1.Identity/Probe";
+const GET_PLUGIN_INFO: &str = "/csi.v1.Identity/GetPluginInfo";
+const GET_PLUGIN_CAPABILITIES: &str = "/csi.v1.Identity/GetPluginCapabilities";
+const CONTROLLER_GET_CAPABILITIES: &str = "/csi.v1.Controller/ControllerGetCapabilities";
+const CREATE_VOLUME: &str = "/csi.v1.Controller/CreateVolume";
+const DELETE_VOLUME: &str = "/csi.v1.Controller/DeleteVolume";
+
+/// A driver. Clones are cheap and share one connection, which comes back by itself after a loss.
+#[derive(Clone)]
+pub struct Driver {
+    pub(super) door: Door,
+    pub(super) reach: Arc<watch::Sender<Reach>>,
+}
+
+/// Why the driver's introduction was not understood or not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IntroduceError {
+    /// One of the three calls failed.
+    #[error("asking the CSI driver who it is ({method}) failed: {0}", method = .0.method)]
+    Fault(#[from] Fault),
+    /// It answered, and it is no driver for a provisioner.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Another driver has taken the socket. It is shown and gets no calls.
+    #[error(
+        "the socket now belongs to the CSI driver {found:?}, this sidecar serves {expected:?}: check what mounts \
+         the directory, or restart the sidecar to serve the new one"
+    )]
+    Stranger {
+        /// The first name heard on this socket.
+        expected: String,
+        /// The name now.
+        found: String,
+    },
+}
+
+impl Driver {
+    /// Connects to nothing yet. `timeout` is the deadline of each call; `on_call` hears of every finished one.
+    /// Must be called inside a tokio runtime.
+    pub fn new(line: &Line, timeout: Duration, on_call: OnCall) -> Self {
+        let stir = Arc::new(Notify::new());
+        let door = Door {
+            channel: line.channel(stir.clone()),
+            timeout,
+            on_call,
+            driver_name: Arc::new(OnceLock::new()),
+            stir,
+        };
+        Self {
+            door,
+            reach: Arc::new(watch::Sender::new(Reach::never())),
+        }
+    }
+
+    /// The same driver with another deadline, for calls that share what is left of one.
+    pub fn within(&self, timeout: Duration) -> Self {
+        let mut driver = self.clone();
+        driver.door.timeout = timeout;
+        driver
+    }
+
+    /// Whether the driver can be used right now, and how that changes.
+    pub fn reach(&self) -> watch::Receiver<Reach> {
+        self.reach.subscribe()
+    }
+
+    /// Whether the driver says that it is ready. CSI: no word about it means yes.
+    pub async fn probe(&self) -> Result<bool, Fault> {
+        let answer: ProbeResponse = self.door.call(PROBE, ProbeRequest {}).await?;
+        Ok(answer.ready.unwrap_or(true))
+    }
+
+    /// Asks for name and capabilities, in upstream's order, and accepts or refuses the driver; then
+    /// [`Driver::reach`] says `Ready`. The first name heard stays: calls are counted under it, and a driver with
+    /// another one is refused from then on.
+    pub async fn introduce(&self) -> Result<Profile, IntroduceError> {
+        // What has stirred so far is answered by this; a connection made from here on has to be asked again.
+        let _ = self.door.stir.notified().now_or_never();
+        let info: GetPluginInfoResponse = self.door.call(GET_PLUGIN_INFO, GetPluginInfoRequest {}).await?;
+        check_name(&info.name)?;
+        let expected = self.door.driver_name.get_or_init(|| info.name.as_str().into());
+        if **expected != *info.name {
+            return Err(IntroduceError::Stranger {
+                expected: expected.to_string(),
+                found: info.name,
+            });
+        }
+        let plugin = self
+            .door
+            .call(GET_PLUGIN_CAPABILITIES, GetPluginCapabilitiesRequest {})
+            .await?;
+        let controller = self
+            .door
+            .call(CONTROLLER_GET_CAPABILITIES, ControllerGetCapabilitiesRequest {})
+            .await;
+        let controller = match controller {
+            // A driver without the Controller service does not know the call; `check` has the better words.
+            Err(fault) if fault.code == Code::Unimplemented => Default::default(),
+            answer => answer?,
+        };
+        let profile = Profile::read(info, &plugin, &controller);
+        profile.check()?;
+        self.found(&profile);
+        Ok(profile)
+    }
+
+    /// CreateVolume. An answer may lack anything; judging it is the caller's.
+    pub async fn create_volume(&self, request: CreateVolumeRequest) -> Result<CreateVolumeResponse, Fault> {
+        self.trusted(CREATE_VOLUME)?;
+        self.door.call(CREATE_VOLUME, request).await
+    }
+
+    /// DeleteVolume.
+    pub async fn delete_volume(&self, request: DeleteVolumeRequest) -> Result<DeleteVolumeResponse, Fault> {
+        self.trusted(DELETE_VOLUME)?;
+        self.door.call(DELETE_VOLUME, request).await
+    }
+
+    /// A stranger on our socket must get no volume and no secret of ours.
+    fn trusted(&self, method: &'static str) -> Result<(), Fault> {
+        match &*self.reach.borrow() {
+            Reach::Lost {
+                why: why @ Absence::Unfit(IntroduceError::Stranger { .. }),
+                ..
+            } => Err(Fault {
+                method,
+                code: Code::Unavailable,
+                message: why.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Pure. Who the driver is and what it can do, read from its three answers.
+
+use super::proto::{
+    self, ControllerGetCapabilitiesResponse, GetPluginCapabilitiesResponse, GetPluginInfoResponse,
+    controller_service_capability, plugin_capability,
+};
+
+/// The longest name that Kubernetes accepts in a PersistentVolume, and CSI for a driver; bytes.
+const NAME_LIMIT: usize = 63;
+
+/// The driver as it introduced itself. Capabilities that this specification does not know are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// What classes and claims call the driver.
+    pub name: String,
+    /// The driver's own version, for people.
+    pub vendor_version: String,
+    /// Serves the Controller service at all.
+    pub controller_service: bool,
+    /// Volumes are not reachable from everywhere (`VOLUME_ACCESSIBILITY_CONSTRAINTS`).
+    pub topology: bool,
+    /// CreateVolume and DeleteVolume.
+    pub create_delete_volume: bool,
+    /// Volumes are attached and detached, so deletion has to wait for that.
+    pub publish_unpublish: bool,
+    /// ListVolumes.
+    pub list_volumes: bool,
+    /// GetCapacity.
+    pub get_capacity: bool,
+    /// CreateSnapshot and DeleteSnapshot.
+    pub create_delete_snapshot: bool,
+    /// A volume can start as a copy of another.
+    pub clone: bool,
+    /// Tells the access modes SINGLE_NODE_SINGLE_WRITER and SINGLE_NODE_MULTI_WRITER apart.
+    pub single_node_multi_writer: bool,
+    /// ControllerModifyVolume and mutable parameters.
+    pub modify_volume: bool,
+}
+
+/// Why a driver cannot be a provisioner's driver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// GetPluginInfo answered without a name.
+    #[error("the CSI driver has no name: its GetPluginInfo must answer with one")]
+    NoName,
+    /// No PersistentVolume could carry this name, so every volume would be lost.
+    #[error(
+        "the CSI driver's name {name:?} cannot be used: Kubernetes wants at most {NAME_LIMIT} characters, \
+         letters, digits, '-' and '.', and a letter or digit at both ends of each part between dots"
+    )]
+    OddName {
+        /// As the driver gave it.
+        name: String,
+    },
+    /// GetPluginCapabilities lacks CONTROLLER_SERVICE.
+    #[error(
+        "the CSI driver {name} does not offer the Controller service (CONTROLLER_SERVICE), so it cannot make \
+         volumes: check that the socket is the one of its controller part"
+    )]
+    NoControllerService {
+        /// The driver's name.
+        name: String,
+    },
+    /// ControllerGetCapabilities lacks CREATE_DELETE_VOLUME.
+    #[error(
+        "the CSI driver {name} cannot create and delete volumes (CREATE_DELETE_VOLUME is missing from its \
+         controller's capabilities): it needs no provisioner"
+    )]
+    NoCreateDelete {
+        /// The driver's name.
+        name: String,
+    },
+}
+
+impl Profile {
+    /// Reads the answers as they are; [`Profile::check`] judges them.
+    pub fn read(
+        info: GetPluginInfoResponse,
+        plugin: &GetPluginCapabilitiesResponse,
+        controller: &ControllerGetCapabilitiesResponse,
+    ) -> Self {
+        let mut profile = Self {
+            name: info.name,
+            vendor_version: info.vendor_version,
+            ..Self::default()
+        };
+        for capability in &plugin.capabilities {
+            // Upstream skips entries without content too.
+            let Some(plugin_capability::Type::Service(service)) = &capability.r#type else {
+                continue;
+            };
+            use plugin_capability::service::Type as Is;
+            match service.r#type() {
+                Is::ControllerService => profile.controller_service = true,
+                Is::VolumeAccessibilityConstraints => profile.topology = true,
+                _ => {}
+            }
+        }
+        for capability in &controller.capabilities {
+            let Some(controller_service_capability::Type::Rpc(rpc)) = &capability.r#type else {
+                continue;
+            };
+            use proto::controller_service_capability::rpc::Type as Is;
+            match rpc.r#type() {
+                Is::CreateDeleteVolume => profile.create_delete_volume = true,
+                Is::PublishUnpublishVolume => profile.publish_unpublish = true,
+                Is::ListVolumes => profile.list_volumes = true,
+                Is::GetCapacity => profile.get_capacity = true,
+                Is::CreateDeleteSnapshot => profile.create_delete_snapshot = true,
+                Is::CloneVolume => profile.clone = true,
+                Is::SingleNodeMultiWriter => profile.single_node_multi_writer = true,
+                Is::ModifyVolume => profile.modify_volume = true,
+                _ => {}
+            }
+        }
+        profile
+    }
+
+    /// Whether a provisioner can work with this driver.
+    pub fn check(&self) -> Result<(), Unfit> {
+        let name = || self.name.clone();
+        check_name(&self.name)?;
+        if !self.controller_service {
+            Err(Unfit::NoControllerService { name: name() })
+        } else if !self.create_delete_volume {
+            Err(Unfit::NoCreateDelete { name: name() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A driver without a usable name is refused before it is asked for more.
+pub(super) fn check_name(name: &str) -> Result<(), Unfit> {
+    if name.is_empty() {
+        Err(Unfit::NoName)
+    } else if !nameable(name) {
+        Err(Unfit::OddName {
+            name: name.to_owned(),
+        })
+    } else {
+        Ok(())
+    }
+}
+
+/// The API server's rule for `spec.csi.driver`: a DNS subdomain, capitals allowed. CSI's own rule is a little
+/// wider (it lets dots and dashes touch), but such a volume could never be written down.
+fn nameable(name: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    name.len() <= NAME_LIMIT
+        && name.split('.').map(str::as_bytes).all(|part| {
+            edge(part.first())
+                && edge(part.last())
+                && part
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_a_persistent_volume_can_carry() {
+        let longest = "a".repeat(63);
+        let too_long = "a".repeat(64);
+        let rows = [
+            ("hostpath.csi.k8s.io", true),
+            ("EBS.csi.aws.com", true),
+            ("a", true),
+            ("a--b", true),
+            (&longest, true),
+            (&too_long, false),
+            (".a", false),
+            ("a-", false),
+            ("a..b", false),
+            ("a.-b", false),
+            ("a b", false),
+            ("a/b", false),
+            ("a_b", false),
+            ("\u{fc}ber.io", false),
+            ("a\nb", false),
+        ];
+        for (name, good) in rows {
+            assert_eq!(nameable(name), good, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_driver_is_refused_for_the_first_thing_that_it_lacks() {
+        let fit = Profile {
+            name: "d.io".into(),
+            controller_service: true,
+            create_delete_volume: true,
+            ..Profile::default()
+        };
+        let name = || "d.io".to_owned();
+        let rows = [
+            (fit.clone(), Ok(())),
+            (
+                Profile {
+                    name: String::new(),
+                    ..fit.clone()
+                },
+                Err(Unfit::NoName),
+            ),
+            (
+                Profile {
+                    name: "d io".into(),
+                    ..fit.clone()
+                },
+                Err(Unfit::OddName { name: "d io".into() }),
+            ),
+            (
+                Profile {
+                    controller_service: false,
+                    ..fit.clone()
+                },
+                Err(Unfit::NoControllerService { name: name() }),
+            ),
+            (
+                Profile {
+                    create_delete_volume: false,
+                    ..fit.clone()
+                },
+                Err(Unfit::NoCreateDelete { name: name() }),
+            ),
+        ];
+        for (profile, expected) in rows {
+            assert_eq!(profile.check(), expected, "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn entries_without_content_and_capabilities_of_tomorrow_are_left_out() {
+        use controller_service_capability::{Rpc, Type, rpc};
+        let controller = ControllerGetCapabilitiesResponse {
+            capabilities: [
+                None,
+                Some(99),
+                Some(rpc::Type::CloneVolume as i32),
+                Some(0),
+                Some(-1),
+            ]
+            .map(|number| proto::ControllerServiceCapability {
+                r#type: number.map(|number| Type::Rpc(Rpc { r#type: number })),
+            })
+            .into(),
+        };
+        let profile = Profile::read(GetPluginInfoResponse::default(), &Default::default(), &controller);
+        assert_eq!(
+            profile,
+            Profile {
+                clone: true,
+                ..Profile::default()
+            }
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! One call: what the driver said, what it did not say, and the way back to it.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_good_driver_introduces_itself_and_makes_a_volume() {
+    let socket = Socket::default();
+    socket.listen(good("d.io"));
+    let driver = socket.driver();
+    driver.first_contact(None).await.unwrap();
+    let profile = driver.introduce().await.unwrap();
+    assert_eq!(
+        (
+            profile.name.as_str(),
+            profile.create_delete_volume,
+            profile.topology
+        ),
+        ("d.io", true, false)
+    );
+    assert_eq!(create(&driver).await.unwrap().volume.unwrap().volume_id, "vol-1");
+    assert!(matches!(&*driver.reach().borrow(), Reach::Ready(known) if **known == profile));
+
+    let unknown = || "unknown-driver".to_owned();
+    assert_eq!(
+        socket.seen(),
+        [
+            (unknown(), "/csi.v1.Identity/Probe", Code::Ok),
+            (unknown(), "/csi.v1.Identity/GetPluginInfo", Code::Ok),
+            ("d.io".into(), "/csi.v1.Identity/GetPluginCapabilities", Code::Ok),
+            (
+                "d.io".into(),
+                "/csi.v1.Controller/ControllerGetCapabilities",
+                Code::Ok
+            ),
+            ("d.io".into(), CREATE, Code::Ok),
+        ]
+    );
+    assert!(
+        socket
+            .authorities
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|authority| authority == "localhost")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drivers_own_code_and_text_come_through_for_every_code() {
+    let socket = Socket::default();
+    let driver = socket.driver();
+    for (number, code) in (1..).zip(Code::ALL.into_iter().skip(1)) {
+        socket.kill();
+        socket.listen([(CREATE, Reply::Refuse(number, "because"))].into());
+        // The first call after a restart may still meet the old connection's end.
+        let _ = driver.probe().await;
+        let fault = create(&driver).await.unwrap_err();
+        assert_eq!(
+            fault,
+            Fault {
+                method: CREATE,
+                code,
+                message: "because".into()
+            }
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_driver_did_not_say_is_unavailable_and_never_final() {
+    let mut truncated = frame(&[0; 100]).to_vec();
+    truncated.truncate(50);
+    let rows = [
+        (
+            "a message over 4 MiB",
+            Reply::Message(vec![0; (4 << 20) + 1]),
+            "length too large",
+        ),
+        (
+            "bytes that are no message",
+            Reply::Message(vec![0xff; 40]),
+            "cannot be read",
+        ),
+        ("a cut message", Reply::Bytes(truncated), "cannot be read"),
+        (
+            "success without a message",
+            Reply::Bytes(Vec::new()),
+            "cannot be read",
+        ),
+        ("no status at the end", Reply::NoTrailers, "cannot be read"),
+        ("HTTP 404", Reply::Http(404), "404"),
+        ("HTTP 200 that is no gRPC", Reply::Http(200), "cannot be read"),
+    ];
+    for (row, reply, text) in rows {
+        let socket = Socket::default();
+        socket.listen([(CREATE, reply)].into());
+        let fault = create(&socket.driver()).await.unwrap_err();
+        assert_eq!(fault.code, Code::Unavailable, "{row}: {fault}");
+        assert!(fault.message.contains(text), "{row}: {fault}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_volume_is_an_answer() {
+    let socket = Socket::default();
+    socket.listen([(CREATE, message(&CreateVolumeResponse::default()))].into());
+    assert_eq!(
+        create(&socket.driver()).await,
+        Ok(CreateVolumeResponse { volume: None })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_at_its_deadline_as_deadline_exceeded() {
+    let socket = Socket::default();
+    socket.listen([(CREATE, Reply::Hang)].into());
+    let driver = socket.driver();
+    for deadline in [TIMEOUT, Duration::from_millis(1500)] {
+        let started = Instant::now();
+        let fault = create(&driver.within(deadline)).await.unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
+        );
+        let took = started.elapsed();
+        assert!(
+            took >= deadline && took < deadline + Duration::from_millis(10),
+            "{took:?}"
+        );
+        assert_eq!(
+            socket.calls.lock().unwrap().last().unwrap().code,
+            Code::DeadlineExceeded
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_during_a_call_leaves_the_outcome_open() {
+    let socket = Socket::default();
+    socket.listen([(CREATE, Reply::Hang)].into());
+    let driver = socket.driver();
+    let calling = tokio::spawn(async move { create(&driver).await });
+    while socket.authorities.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    socket.kill();
+    let fault = calling.await.unwrap().unwrap_err();
+    assert_eq!(fault.code, Code::Unavailable);
+    assert!(fault.message.contains("broke during the call"), "{fault}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_driver_is_found_again_by_the_same_handle() {
+    let socket = Socket::default();
+    socket.listen(good("d.io"));
+    let driver = socket.driver();
+    create(&driver).await.unwrap();
+    socket.kill();
+    // Until the loss is seen a call may still meet the dying connection; then it names the missing socket.
+    while let Err(fault) = create(&driver).await
+        && !fault.message.contains("no socket at")
+    {}
+    let fault = create(&driver).await.unwrap_err();
+    assert_eq!(fault.code, Code::Unavailable);
+    assert!(fault.message.starts_with("no socket at /csi/csi.sock"), "{fault}");
+    socket.listen(good("d.io"));
+    assert_eq!(create(&driver).await.unwrap().volume.unwrap().volume_id, "vol-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_is_no_provisioners_driver_is_refused_by_name_of_the_lack() {
+    let name = || "d.io".to_owned();
+    let without =
+        |path: &'static str, reply: Reply| good("d.io").into_iter().chain([(path, reply)]).collect();
+    let nothing = || Reply::Message(Vec::new());
+    let rows: [(Script, IntroduceError); 4] = [
+        (good(""), Unfit::NoName.into()),
+        (good("d io"), Unfit::OddName { name: "d io".into() }.into()),
+        (
+            without("/csi.v1.Identity/GetPluginCapabilities", nothing()),
+            Unfit::NoControllerService { name: name() }.into(),
+        ),
+        (
+            without("/csi.v1.Controller/ControllerGetCapabilities", nothing()),
+            Unfit::NoCreateDelete { name: name() }.into(),
+        ),
+    ];
+    for (script, expected) in rows {
+        let socket = Socket::default();
+        socket.listen(script);
+        assert_eq!(socket.driver().introduce().await, Err(expected));
+    }
+}
+
+#[tokio::test]
+async fn over_a_real_socket_a_restart_needs_no_new_handle() {
+    let path = std::env::temp_dir().join(format!("volwright-driver-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let address: Address = format!("unix://{}", path.display()).parse().unwrap();
+    let driver = Driver::new(&Line::to(address), Duration::from_secs(10), Arc::new(|_| {}));
+    assert!(
+        create(&driver)
+            .await
+            .unwrap_err()
+            .message
+            .starts_with("no socket at")
+    );
+
+    for generation in 1..=2 {
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let router = axum::Router::new()
+            .fallback(async |request: http::Request<Body>| answer(good("d.io"), request.uri().path()).await);
+        let incoming = stream::unfold(listener, |listener| async {
+            let accepted = listener.accept().await.map(|(pipe, _)| pipe);
+            Some((accepted, listener))
+        });
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tonic::transport::Server::builder()
+            .add_routes(tonic::service::Routes::from(router))
+            .serve_with_incoming_shutdown(incoming.boxed(), stopped.map(drop));
+        let server = tokio::spawn(server);
+        // A graceful stop may still be on its way to us.
+        let made = timeout(Duration::from_secs(10), async {
+            loop {
+                if let Ok(made) = create(&driver).await {
+                    return made;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(made.await.unwrap().volume.is_some(), "generation {generation}");
+        drop(stop);
+        server.await.unwrap().unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+}

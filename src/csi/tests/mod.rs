@@ -1,0 +1,241 @@
+//! The driver's side of the socket, made of raw HTTP/2 answers so that it can also be wrong, and what we make of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::body::{Body, Bytes};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use http_body_util::{BodyExt as _, Full};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, copy_bidirectional, duplex},
+    sync::mpsc,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Absence, Address, Call, Code, ContactError, Driver, Fault, IntroduceError, Line, Reach, Trouble, Unfit,
+    proto::{
+        ControllerGetCapabilitiesResponse, ControllerServiceCapability, CreateVolumeRequest,
+        CreateVolumeResponse, DeleteVolumeRequest, GetPluginCapabilitiesResponse, GetPluginInfoResponse,
+        PluginCapability, ProbeResponse, Volume, controller_service_capability, plugin_capability,
+    },
+};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+const CREATE: &str = "/csi.v1.Controller/CreateVolume";
+
+/// What a driver answers to one call.
+#[derive(Clone)]
+enum Reply {
+    Message(Vec<u8>),
+    Bytes(Vec<u8>),
+    Refuse(u32, &'static str),
+    Http(u16),
+    NoTrailers,
+    Hang,
+}
+
+fn message(message: &impl prost::Message) -> Reply {
+    Reply::Message(message.encode_to_vec())
+}
+
+type Script = BTreeMap<&'static str, Reply>;
+
+/// A driver that can do its job, as a start for one that cannot.
+fn good(name: &str) -> Script {
+    use plugin_capability::{Service, service};
+    let plugin = PluginCapability {
+        r#type: Some(plugin_capability::Type::Service(Service {
+            r#type: service::Type::ControllerService as i32,
+        })),
+    };
+    [
+        ("/csi.v1.Identity/Probe", message(&ProbeResponse { ready: None })),
+        (
+            "/csi.v1.Identity/GetPluginInfo",
+            message(&GetPluginInfoResponse {
+                name: name.into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "/csi.v1.Identity/GetPluginCapabilities",
+            message(&GetPluginCapabilitiesResponse {
+                capabilities: vec![plugin],
+            }),
+        ),
+        (
+            "/csi.v1.Controller/ControllerGetCapabilities",
+            message(&ControllerGetCapabilitiesResponse {
+                capabilities: vec![can(controller_service_capability::rpc::Type::CreateDeleteVolume)],
+            }),
+        ),
+        (
+            CREATE,
+            message(&CreateVolumeResponse {
+                volume: Some(Volume {
+                    volume_id: "vol-1".into(),
+                    ..Default::default()
+                }),
+            }),
+        ),
+    ]
+    .into()
+}
+
+fn can(what: controller_service_capability::rpc::Type) -> ControllerServiceCapability {
+    use controller_service_capability::{Rpc, Type};
+    ControllerServiceCapability {
+        r#type: Some(Type::Rpc(Rpc { r#type: what as i32 })),
+    }
+}
+
+/// One gRPC frame: not compressed, length, bytes.
+fn frame(message: &[u8]) -> Bytes {
+    let mut frame = vec![0];
+    frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    frame.extend(message);
+    frame.into()
+}
+
+async fn answer(script: Script, path: &str) -> http::Response<Body> {
+    let reply = script
+        .get(path)
+        .cloned()
+        .unwrap_or(Reply::Refuse(12, "unknown method"));
+    let response = http::Response::builder().header("content-type", "application/grpc");
+    let status = |code: u32| {
+        let trailers: http::HeaderMap = [("grpc-status".parse().unwrap(), code.into())]
+            .into_iter()
+            .collect();
+        std::future::ready(Some(Ok(trailers)))
+    };
+    match reply {
+        Reply::Message(bytes) => response.body(Body::new(Full::new(frame(&bytes)).with_trailers(status(0)))),
+        Reply::Bytes(bytes) => {
+            response.body(Body::new(Full::new(Bytes::from(bytes)).with_trailers(status(0))))
+        }
+        Reply::Refuse(code, text) => response
+            .header("grpc-status", code)
+            .header("grpc-message", text)
+            .body(Body::empty()),
+        Reply::Http(code) => http::Response::builder()
+            .status(code)
+            .body(Body::from("no gRPC here")),
+        Reply::NoTrailers => response.body(Body::from(frame(&[]))),
+        Reply::Hang => std::future::pending().await,
+    }
+    .unwrap()
+}
+
+/// A place where a driver may listen, in memory, so that paused time works.
+#[derive(Clone, Default)]
+struct Socket {
+    listener: Arc<Mutex<Option<mpsc::UnboundedSender<DuplexStream>>>>,
+    wires: Arc<Mutex<Vec<AbortHandle>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
+    authorities: Arc<Mutex<Vec<String>>>,
+}
+
+impl Socket {
+    fn driver(&self) -> Driver {
+        let socket = self.clone();
+        let line = Line::over(move || std::future::ready(socket.dial()));
+        let calls = self.calls.clone();
+        Driver::new(
+            &line,
+            TIMEOUT,
+            Arc::new(move |call| calls.lock().unwrap().push(call.clone())),
+        )
+    }
+
+    fn dial(&self) -> Result<DuplexStream, Trouble> {
+        let absent = || Trouble::NoSocket {
+            path: "/csi/csi.sock".into(),
+        };
+        let (ours, mut near) = duplex(1 << 16);
+        let (mut far, theirs) = duplex(1 << 16);
+        self.listener
+            .lock()
+            .unwrap()
+            .as_ref()
+            .ok_or_else(absent)?
+            .send(theirs)
+            .map_err(|_| absent())?;
+        let wire = tokio::spawn(async move { copy_bidirectional(&mut near, &mut far).await });
+        self.wires.lock().unwrap().push(wire.abort_handle());
+        Ok(ours)
+    }
+
+    /// A driver starts to listen, in place of any before it.
+    fn listen(&self, script: Script) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.listener.lock().unwrap() = Some(sender);
+        let authorities = self.authorities.clone();
+        let router = axum::Router::new().fallback(move |request: http::Request<Body>| {
+            let authority = request
+                .uri()
+                .authority()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            authorities.lock().unwrap().push(authority);
+            let script = script.clone();
+            async move { answer(script, request.uri().path()).await }
+        });
+        let incoming = stream::unfold(receiver, |mut receiver| async {
+            receiver
+                .recv()
+                .await
+                .map(|pipe| (Ok::<_, std::io::Error>(pipe), receiver))
+        });
+        let server = tonic::transport::Server::builder().add_routes(tonic::service::Routes::from(router));
+        tokio::spawn(server.serve_with_incoming(incoming.boxed()));
+    }
+
+    /// Something listens that does this with every connection.
+    fn listen_raw<F, D>(&self, each: F)
+    where
+        F: Fn(DuplexStream) -> D + Send + 'static,
+        D: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        *self.listener.lock().unwrap() = Some(sender);
+        tokio::spawn(async move {
+            while let Some(pipe) = receiver.recv().await {
+                tokio::spawn(each(pipe));
+            }
+        });
+    }
+
+    /// The driver is gone, and its connections with it.
+    fn kill(&self) {
+        *self.listener.lock().unwrap() = None;
+        self.wires.lock().unwrap().drain(..).for_each(|wire| wire.abort());
+    }
+
+    /// Code and driver's name of each call so far.
+    fn seen(&self) -> Vec<(String, &'static str, Code)> {
+        let calls = self.calls.lock().unwrap();
+        calls
+            .iter()
+            .map(|call| (call.driver_name.to_string(), call.method, call.code))
+            .collect()
+    }
+}
+
+async fn create(driver: &Driver) -> Result<CreateVolumeResponse, Fault> {
+    driver
+        .create_volume(CreateVolumeRequest {
+            name: "pvc-1".into(),
+            ..Default::default()
+        })
+        .await
+}
+
+mod calls;
+mod reach;

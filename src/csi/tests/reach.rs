@@ -1,0 +1,211 @@
+//! Whether the driver is there: waiting for it, losing it, meeting another one.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn first_contact_waits_for_a_driver_that_starts_late() {
+    let socket = Socket::default();
+    let driver = socket.driver();
+    let later = socket.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let not_ready = message(&ProbeResponse { ready: Some(false) });
+        later.listen([("/csi.v1.Identity/Probe", not_ready)].into());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        later.kill();
+        later.listen(good("d.io"));
+    });
+    let started = Instant::now();
+    let mut reach = driver.reach();
+    let (contact, states) = tokio::join!(driver.first_contact(None), async {
+        let mut states = Vec::new();
+        for _ in 0..2 {
+            reach.changed().await.unwrap();
+            states.push(reach.borrow_and_update().clone());
+        }
+        states
+    });
+    assert_eq!(contact, Ok(()));
+    assert!(
+        (3660..3665).contains(&started.elapsed().as_secs()),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        matches!(&states[0], Reach::Lost { why: Absence::Unreachable(text), .. } if text.contains("no socket"))
+    );
+    assert!(matches!(
+        &states[1],
+        Reach::Lost {
+            why: Absence::NotReady,
+            ..
+        }
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_contact_gives_up_only_at_its_limit_and_says_what_was_missing() {
+    let limit = Duration::from_secs(30);
+    let absent = Socket::default();
+    let silent = Socket::default();
+    silent.listen_raw(async |pipe| {
+        std::future::pending::<()>().await;
+        drop(pipe);
+    });
+    let closing = Socket::default();
+    closing.listen_raw(async |pipe| drop(pipe));
+    let web = Socket::default();
+    web.listen_raw(async |mut pipe| {
+        let _ = pipe.read(&mut [0; 512]).await;
+        let _ = pipe
+            .write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+            .await;
+    });
+    let rows = [
+        ("no socket", absent, "no socket at /csi/csi.sock"),
+        ("accepts and is silent", silent, "does not answer Probe"),
+        ("accepts and closes", closing, "cannot be reached"),
+        ("speaks HTTP/1", web, "cannot be reached"),
+    ];
+    for (row, socket, text) in rows {
+        let error = socket.driver().first_contact(Some(limit)).await.unwrap_err();
+        assert!(
+            matches!(&error, ContactError::TooLong { after, .. } if *after == limit),
+            "{row}: {error}"
+        );
+        assert!(error.to_string().contains(text), "{row}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_server_that_is_no_csi_driver_is_refused_at_once() {
+    let socket = Socket::default();
+    socket.listen(Script::new());
+    let error = socket.driver().first_contact(None).await.unwrap_err();
+    assert!(
+        matches!(&error, ContactError::NoCsi(fault) if fault.code == Code::Unimplemented),
+        "{error}"
+    );
+}
+
+/// Waits, at most a minute of paused time, until the reach is as wanted.
+async fn until(driver: &Driver, wanted: impl Fn(&Reach) -> bool) -> Reach {
+    let mut reach = driver.reach();
+    let found = timeout(Duration::from_secs(60), reach.wait_for(|reach| wanted(reach))).await;
+    found
+        .unwrap_or_else(|_| panic!("still {:?}", driver.reach().borrow()))
+        .unwrap()
+        .clone()
+}
+
+async fn watched(socket: &Socket) -> Driver {
+    socket.listen(good("d.io"));
+    let driver = socket.driver();
+    driver.introduce().await.unwrap();
+    tokio::spawn(driver.clone().watch_reach(Duration::from_secs(10)));
+    driver
+}
+
+fn is_ready(reach: &Reach) -> bool {
+    matches!(reach, Reach::Ready(_))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_noticed_while_idle_and_keeps_its_first_time() {
+    let socket = Socket::default();
+    let driver = watched(&socket).await;
+    let killed = Instant::now();
+    socket.kill();
+    let Reach::Lost { since, .. } = until(&driver, |reach| !is_ready(reach)).await else {
+        panic!()
+    };
+    assert!(since - killed <= Duration::from_secs(10), "{:?}", since - killed);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(matches!(&*driver.reach().borrow(), Reach::Lost { since: still, .. } if *still == since));
+
+    socket.listen(good("d.io"));
+    let back = Instant::now();
+    until(&driver, is_ready).await;
+    assert!(back.elapsed() <= Duration::from_secs(2), "{:?}", back.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_meets_the_loss_makes_it_known_at_once() {
+    let socket = Socket::default();
+    let driver = watched(&socket).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    socket.kill();
+    let met = Instant::now();
+    create(&driver).await.unwrap_err();
+    until(&driver, |reach| !is_ready(reach)).await;
+    assert!(met.elapsed() < Duration::from_millis(100), "{:?}", met.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_comes_back_with_new_capabilities_is_known_by_them() {
+    let socket = Socket::default();
+    let driver = watched(&socket).await;
+    socket.kill();
+    let capabilities = [
+        controller_service_capability::rpc::Type::CreateDeleteVolume,
+        controller_service_capability::rpc::Type::CloneVolume,
+    ];
+    let answer = ControllerGetCapabilitiesResponse {
+        capabilities: capabilities.map(can).into(),
+    };
+    let mut script = good("d.io");
+    script.insert("/csi.v1.Controller/ControllerGetCapabilities", message(&answer));
+    socket.listen(script);
+    // The restart falls between two looks: no loss is seen, only the new connection.
+    until(
+        &driver,
+        |reach| matches!(reach, Reach::Ready(profile) if profile.clone),
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_comes_back_without_its_capability_or_as_another_is_shown_and_not_used() {
+    let socket = Socket::default();
+    let driver = watched(&socket).await;
+
+    socket.kill();
+    let mut script = good("d.io");
+    script.insert(
+        "/csi.v1.Controller/ControllerGetCapabilities",
+        Reply::Message(Vec::new()),
+    );
+    socket.listen(script);
+    let unfit = IntroduceError::Unfit(Unfit::NoCreateDelete { name: "d.io".into() });
+    until(
+        &driver,
+        |reach| matches!(reach, Reach::Lost { why: Absence::Unfit(error), .. } if *error == unfit),
+    )
+    .await;
+
+    socket.kill();
+    socket.listen(good("other.io"));
+    let stranger = IntroduceError::Stranger {
+        expected: "d.io".into(),
+        found: "other.io".into(),
+    };
+    until(
+        &driver,
+        |reach| matches!(reach, Reach::Lost { why: Absence::Unfit(error), .. } if *error == stranger),
+    )
+    .await;
+    let before = socket.seen().len();
+    let fault = create(&driver).await.unwrap_err();
+    let delete = driver
+        .delete_volume(DeleteVolumeRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!((fault.code, delete.code), (Code::Unavailable, Code::Unavailable));
+    assert!(fault.message.contains("other.io"), "{fault}");
+    assert_eq!(socket.seen().len(), before, "a stranger was called");
+
+    socket.kill();
+    socket.listen(good("d.io"));
+    until(&driver, is_ready).await;
+    create(&driver).await.unwrap();
+}
