@@ -4,6 +4,7 @@
 //! that this one cannot lie.
 
 mod api;
+pub mod contract;
 
 pub use api::{
     ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service,

@@ -94,6 +94,9 @@ impl Api {
             return Err(unknown());
         }
         check_media(parts)?;
+        if !route.kind.serves(route.verb, route.status) {
+            return Err(failure::not_served(&format!("{:?} of {}", route.verb, route.kind.plural)));
+        }
         let now = self.now();
         let (kind, place) = (route.kind, route.place());
         let part = if route.status { Part::Status } else { Part::Main };
@@ -112,7 +115,7 @@ impl Api {
                 (201, json!(*state.store.create(kind, &place.0, parse(kind.kind, body)?, &now)?))
             }
             Verb::Update => {
-                let object = parse(kind.kind, body)?;
+                let object: Value = parse(kind.kind, body)?;
                 let named = object["metadata"]["name"].as_str().unwrap_or_default();
                 if named != route.name {
                     return Err(failure::bad_request(format!(
@@ -130,7 +133,6 @@ impl Api {
                 let made = state.store.update(kind, &place, part, &now, |old| patch.apply(body, old))?;
                 (200, json!(*made))
             }
-            Verb::Delete if !kind.deletable => return Err(failure::not_served("deletion of namespaces")),
             Verb::Delete => {
                 let only = match body.is_empty() {
                     true => Preconditions::default(),

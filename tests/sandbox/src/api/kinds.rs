@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::failure::Cause;
+use super::route::Verb;
 use super::rules;
 
 /// One resource of the API, and how the real server treats it.
@@ -128,16 +129,30 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         plural: "volumeattachments",
+        unconditional: false,
         kind: "VolumeAttachment",
         normal: normal::<VolumeAttachment>,
         fill: rules::fill_attachment,
         ..STORAGE
     },
-    Kind { plural: "csinodes", kind: "CSINode", normal: normal::<CSINode>, ..STORAGE },
-    Kind { plural: "csidrivers", kind: "CSIDriver", normal: normal::<CSIDriver>, ..STORAGE },
+    Kind {
+        plural: "csinodes",
+        kind: "CSINode",
+        unconditional: false,
+        normal: normal::<CSINode>,
+        ..STORAGE
+    },
+    Kind {
+        plural: "csidrivers",
+        kind: "CSIDriver",
+        unconditional: false,
+        normal: normal::<CSIDriver>,
+        ..STORAGE
+    },
     Kind {
         plural: "volumeattributesclasses",
         kind: "VolumeAttributesClass",
+        finalizer: Some("kubernetes.io/vac-protection"),
         normal: normal::<VolumeAttributesClass>,
         ..STORAGE
     },
@@ -170,6 +185,17 @@ impl Kind {
         match self.group {
             "" => self.version.to_owned(),
             group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// Whether a verb is a route of this resource, or of its `/status`.
+    /// Everything else is answered 405, or 501 where the real server has more.
+    pub fn serves(&self, verb: Verb, status: bool) -> bool {
+        match verb {
+            Verb::Get | Verb::Update | Verb::Patch(_) if status => self.status,
+            _ if status => false,
+            Verb::Delete => self.deletable,
+            _ => true,
         }
     }
 

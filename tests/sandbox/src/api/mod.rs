@@ -29,7 +29,7 @@ pub use rbac::{ADMIN, Right};
 pub use route::Verb;
 pub use serve::{ApiBody, BoxError, Service, kubeconfig};
 
-use store::{Part, Preconditions, Store};
+use store::{Preconditions, Store};
 
 /// A Kubernetes API of one's own. Clones share the same state.
 #[derive(Clone)]

@@ -39,7 +39,7 @@ pub(crate) fn check_metadata(object: &Value, old: Option<&Value>) -> Vec<Cause> 
             causes.push(Cause::invalid(
                 format!("metadata.{field}"),
                 &format!("{key:?}"),
-                "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
+                "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
             ));
         }
     }

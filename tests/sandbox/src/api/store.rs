@@ -126,7 +126,7 @@ impl Store {
         }
         let prefix = text(&meta["generateName"]).to_owned();
         if text(&meta["name"]).is_empty() && !prefix.is_empty() {
-            let tail: String = (0..5).map(|_| self.dice.choice("bcdfghjklmnpqrstvwxz2456789".chars()).unwrap_or('x')).collect();
+            let tail: String = (0..5).map(|_| self.dice.lowercase()).collect();
             meta["name"] = format!("{prefix}{tail}").into();
         }
         meta["uid"] = self.uid().into();

@@ -16,8 +16,6 @@ use super::{Api, State};
 
 /// How often an idle watch with bookmarks hears the revision.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// One more bookmark comes this long before the server ends the watch.
-const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
 struct Watcher {
     api: Api,
@@ -59,7 +57,6 @@ pub(crate) fn watch(
         over: false,
         route,
     };
-    watcher.schedule_bookmark(now);
     watcher.start(state, newest);
     Ok(futures::stream::unfold(watcher, |mut watcher| async move {
         watcher.next().await.map(|line| (line, watcher))
@@ -118,10 +115,8 @@ impl Watcher {
                 biased;
                 changed = self.changed.changed() => self.over = changed.is_err(),
                 () = bookmark => {
-                    let now = Instant::now();
                     self.push_bookmark(self.cursor, None);
-                    self.bookmark = now + BOOKMARK_EVERY;
-                    self.schedule_bookmark(now);
+                    self.bookmark = Instant::now() + BOOKMARK_EVERY;
                 }
                 () = tokio::time::sleep_until(self.end) => self.over = true,
             }
@@ -180,12 +175,5 @@ impl Watcher {
             meta["annotations"] = annotations;
         }
         self.push("BOOKMARK", &json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": meta}));
-    }
-
-    fn schedule_bookmark(&mut self, now: Instant) {
-        let last = self.end.checked_sub(BOOKMARK_BEFORE_END).filter(|last| *last > now);
-        if let Some(last) = last {
-            self.bookmark = self.bookmark.min(last);
-        }
     }
 }
