@@ -4,9 +4,12 @@
 //! that this one cannot lie.
 
 mod api;
+pub mod binder;
 pub mod contract;
+pub mod driver;
 
 pub use api::{
     ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service,
     Verb, kubeconfig,
 };
+pub use driver::Driver;

@@ -15,7 +15,7 @@ use super::list::{self, Listed};
 use super::rbac::Rbac;
 use super::route::{self, Route, Verb};
 use super::serve::{ApiBody, BoxError, full};
-use super::store::{Part, Preconditions};
+use super::store::{By, Part, Preconditions};
 use super::{Api, KINDS, Request, State, watch};
 
 /// How long the server waits for a revision of the future.
@@ -126,11 +126,11 @@ impl Api {
                 if kind.upsert && state.store.get(kind, &place).is_err() {
                     (201, json!(*state.store.create(kind, &place.0, object, &now)?))
                 } else {
-                    (200, json!(*state.store.update(kind, &place, part, &now, |_| Ok(object))?))
+                    (200, json!(*state.store.update(kind, &place, (part, By::Put), &now, |_| Ok(object))?))
                 }
             }
             Verb::Patch(patch) => {
-                let made = state.store.update(kind, &place, part, &now, |old| patch.apply(body, old))?;
+                let made = state.store.update(kind, &place, (part, By::Patch), &now, |old| patch.apply(body, old))?;
                 (200, json!(*made))
             }
             Verb::Delete => {

@@ -158,6 +158,12 @@ impl Api {
         state.store.list(kind(plural)).values().map(|object| (**object).clone()).collect()
     }
 
+    /// The objects that a condition chooses, without copying the others.
+    pub fn filter(&self, plural: &str, chosen: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let all = self.state.lock().store.list(kind(plural));
+        all.values().filter(|object| chosen(object)).map(|object| (**object).clone()).collect()
+    }
+
     /// How many objects of a resource there are.
     pub fn len(&self, plural: &str) -> usize {
         self.state.lock().store.list(kind(plural)).len()

@@ -114,7 +114,9 @@ pub(crate) fn check_volume(volume: &Value, old: Option<&Value>) -> Vec<Cause> {
         if csi.get("volumeHandle").map(text).unwrap_or_default().is_empty() {
             causes.push(Cause::required("spec.csi.volumeHandle", ""));
         }
-        for (key, secret) in csi.iter().filter(|(key, _)| key.ends_with("SecretRef")) {
+        // The server forgets to look at nodeStageSecretRef.
+        let checked = |key: &str| key.ends_with("SecretRef") && key != "nodeStageSecretRef";
+        for (key, secret) in csi.iter().filter(|(key, _)| checked(key)) {
             for part in ["name", "namespace"].iter().filter(|part| text(&secret[**part]).is_empty()) {
                 causes.push(Cause::required(format!("spec.csi.{key}.{part}"), ""));
             }
@@ -133,7 +135,7 @@ pub(crate) fn check_volume(volume: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
         if old["spec"]["volumeMode"] != spec["volumeMode"] {
             let mode = spec["volumeMode"].to_string();
-            causes.push(Cause::invalid("spec.volumeMode", &mode, "field is immutable"));
+            causes.push(Cause::invalid("volumeMode", &mode, "field is immutable"));
         }
     }
     causes

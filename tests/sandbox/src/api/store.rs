@@ -30,6 +30,13 @@ pub(crate) enum Part {
     Status,
 }
 
+/// How a write came.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum By {
+    Put,
+    Patch,
+}
+
 /// What a DELETE asks to hold.
 #[derive(Default, serde::Deserialize)]
 pub(crate) struct Preconditions {
@@ -159,7 +166,7 @@ impl Store {
         &mut self,
         kind: &'static Kind,
         place: &Place,
-        part: Part,
+        (part, by): (Part, By),
         now: &str,
         edit: impl FnOnce(&Value) -> Result<Value, Refusal>,
     ) -> Result<Arc<Value>, Refusal> {
@@ -168,6 +175,11 @@ impl Store {
         let meta = &mut new["metadata"];
         let (uid, version) = (text(&meta["uid"]), text(&meta["resourceVersion"]));
         if !uid.is_empty() && uid != old["metadata"]["uid"] {
+            // A PUT makes it a precondition, a patch just tries to change it.
+            if by == By::Patch {
+                let cause = failure::Cause::invalid("metadata.uid", &format!("{uid:?}"), "field is immutable");
+                return Err(failure::invalid(kind, &place.1, &[cause]));
+            }
             let why = format!(
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
                 text(&old["metadata"]["uid"])

@@ -43,6 +43,9 @@ pub struct Target {
 /// See [`Target::expire`].
 pub type Expire = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
+/// No case needs longer, bookmarks and a restarted server included.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// One thing to rely on.
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -85,6 +88,10 @@ pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
 }
 
 async fn judge(case: Case, probe: &Probe) -> Option<(String, String)> {
-    let judged = (case.run)(probe.clone()).await;
+    let judging = (case.run)(probe.clone());
+    let t0 = std::time::Instant::now();
+    let judged = tokio::time::timeout(LIMIT, judging).await;
+    if t0.elapsed().as_secs() > 8 { eprintln!("{} {:?}", case.name, t0.elapsed()); }
+    let judged = judged.unwrap_or_else(|_| Err("does not come to an end".into()));
     judged.err().map(|why| (case.name, why))
 }

@@ -174,7 +174,7 @@ async fn stale_patch(probe: Probe) -> Judgement {
     ]);
     probe.patch(&path, PatchKind::Json, tested).await.refused(422, "Invalid", "")?;
     let uid = json!({"metadata": {"uid": "another", "labels": {"a": "2"}}});
-    probe.patch(&path, PatchKind::Merge, uid).await.refused(409, "Conflict", "Precondition failed: UID")?;
+    probe.patch(&path, PatchKind::Merge, uid).await.refused(422, "Invalid", "metadata.uid: Invalid value: \"another\": field is immutable")?;
     Ok(())
 }
 

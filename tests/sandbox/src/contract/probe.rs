@@ -155,9 +155,18 @@ impl Probe {
     }
 
     /// Opens a watch and collects events until one satisfies `last`.
-    pub(crate) async fn watch(&self, path: &str, mut last: impl FnMut(&Value) -> bool) -> Result<Vec<Value>, String> {
+    pub(crate) async fn watch(&self, path: &str, last: impl FnMut(&Value) -> bool) -> Result<Vec<Value>, String> {
+        self.watch_within(PATIENCE, path, last).await
+    }
+
+    pub(crate) async fn watch_within(
+        &self,
+        patience: Duration,
+        path: &str,
+        mut last: impl FnMut(&Value) -> bool,
+    ) -> Result<Vec<Value>, String> {
         let mut seen = Vec::new();
-        match tokio::time::timeout(PATIENCE, self.collect(path, &mut last, &mut seen)).await {
+        match tokio::time::timeout(patience, self.collect(path, &mut last, &mut seen)).await {
             Ok(done) => done?,
             Err(_) => return Err(format!("GET {path}: the event did not come; seen: {}", brief(&seen))),
         }

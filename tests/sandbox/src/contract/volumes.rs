@@ -35,7 +35,10 @@ async fn bad_volumes(probe: Probe) -> Judgement {
         ("/spec/csi/driver", json!(""), "spec.csi.driver: Required value"),
         ("/spec/csi/driver", json!("no driver"), "spec.csi.driver: Invalid value: \"no driver\""),
         ("/spec/csi/volumeHandle", json!(""), "spec.csi.volumeHandle: Required value"),
-        ("/spec/csi/nodeStageSecretRef", json!({"name": "a"}), "spec.csi.nodeStageSecretRef.namespace: Required value"),
+        ("/spec/csi/nodePublishSecretRef", json!({"name": "a"}), "spec.csi.nodePublishSecretRef.namespace: Required value"),
+        ("/spec/csi/nodeExpandSecretRef", json!({"namespace": "a"}), "spec.csi.nodeExpandSecretRef.name: Required value"),
+        ("/spec/csi/controllerPublishSecretRef", json!({}), "spec.csi.controllerPublishSecretRef.name: Required value"),
+        ("/spec/csi/controllerExpandSecretRef", json!({"name": "a"}), "spec.csi.controllerExpandSecretRef.namespace: Required value"),
         ("/spec/storageClassName", json!("Bad_"), "spec.storageClassName: Invalid value: \"Bad_\""),
         ("/spec/volumeMode", json!("Tape"), "spec.volumeMode: Unsupported value: \"Tape\": supported values: \"Block\", \"Filesystem\""),
         ("/spec/persistentVolumeReclaimPolicy", json!("Keep"), "Unsupported value: \"Keep\": supported values: \"Delete\", \"Recycle\", \"Retain\""),
@@ -48,6 +51,10 @@ async fn bad_volumes(probe: Probe) -> Judgement {
         let refused = probe.post(&volumes, object).await.refused(422, "Invalid", text);
         refused.map_err(|why| format!("{path}: {why}"))?;
     }
+    // One reference that nobody looks at.
+    let mut object = volume(&name);
+    object["spec"]["csi"]["nodeStageSecretRef"] = json!({"name": "a"});
+    probe.make(kind("persistentvolumes")?, object).await?;
     Ok(())
 }
 
@@ -57,7 +64,7 @@ async fn volume_source(probe: Probe) -> Judgement {
     let refused = probe.patch(&path, PatchKind::Merge, other).await;
     refused.refused(422, "Invalid", "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation")?;
     let mode = probe.patch(&path, PatchKind::Merge, json!({"spec": {"volumeMode": "Block"}})).await;
-    mode.refused(422, "Invalid", "spec.volumeMode: Invalid value: \"Block\": field is immutable")?;
+    mode.refused(422, "Invalid", "is invalid: volumeMode: Invalid value: \"Block\": field is immutable")?;
     let policy = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
     let policy = probe.patch(&path, PatchKind::Merge, policy).await.is(200)?;
     same("policy", &policy["spec"]["persistentVolumeReclaimPolicy"], "Delete")

@@ -140,14 +140,8 @@ async fn future(probe: Probe) -> Judgement {
 async fn bookmarks(probe: Probe) -> Judgement {
     let (_, _, revision) = made(&probe).await?;
     let path = format!("{}?watch=1&resourceVersion={revision}&allowWatchBookmarks=true&timeoutSeconds=100&fieldSelector=metadata.name%3Dnone", leases(&probe)?);
-    let mut seen = Vec::new();
-    for _ in 0..3 {
-        // `watch` waits for a third of it.
-        if let Ok(events) = probe.watch(&path, |event| event["type"] == "BOOKMARK").await {
-            seen = events;
-            break;
-        }
-    }
+    let patience = std::time::Duration::from_secs(90);
+    let seen = probe.watch_within(patience, &path, |event| event["type"] == "BOOKMARK").await?;
     same("events", &types(&seen), json!(["BOOKMARK"]))?;
     holds("a revision", seen[0]["object"]["metadata"]["resourceVersion"].is_string())
 }
