@@ -1,0 +1,13 @@
+//! Compiles the servers of `proto/csi.proto`: the sandbox is the driver's side.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=../../proto/csi.proto");
+    let descriptors = protox::compile(["csi.proto"], ["../../proto"])?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .generate_default_stubs(true)
+        .btree_map(".")
+        .disable_comments(["."])
+        .compile_fds(descriptors)?;
+    Ok(())
+}

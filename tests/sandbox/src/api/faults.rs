@@ -1,0 +1,152 @@
+//! What goes wrong between a client and the server, by script or by seed.
+
+use std::time::Duration;
+
+use super::failure::{self, Refusal};
+use super::route::{Route, Verb};
+
+/// What happens to a request.
+#[derive(Clone, Debug)]
+pub enum Harm {
+    /// Answered with this code (401, 403, 404, 409, 500, 503) and a fitting `Status`.
+    Status(u16),
+    /// 429 with `Retry-After` in seconds.
+    Throttle(u64),
+    /// Served after this much time.
+    Delay(Duration),
+    /// The connection breaks before the request is read.
+    Cut,
+    /// The request is carried out, then the connection breaks.
+    LoseReply,
+    /// No answer, ever, and nothing is done.
+    Hang,
+}
+
+/// Which requests are harmed, and how. Made with [`Fault::new`], narrowed by
+/// its methods, handed to [`Api::harm`](super::Api::harm).
+#[derive(Clone, Debug)]
+pub struct Fault {
+    harm: Harm,
+    verb: Option<&'static str>,
+    resource: Option<&'static str>,
+    name: Option<String>,
+    user: Option<String>,
+    skip: usize,
+    times: usize,
+}
+
+impl Fault {
+    /// Every request, for ever.
+    pub fn new(harm: Harm) -> Self {
+        Self { harm, verb: None, resource: None, name: None, user: None, skip: 0, times: usize::MAX }
+    }
+
+    /// Only this verb of RBAC on this resource.
+    pub fn on(mut self, verb: &'static str, resource: &'static str) -> Self {
+        (self.verb, self.resource) = (Some(verb), Some(resource));
+        self
+    }
+
+    /// Only objects of this name.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Only requests of this user.
+    pub fn by(mut self, user: &str) -> Self {
+        self.user = Some(user.to_owned());
+        self
+    }
+
+    /// Not the first `n` that match.
+    pub fn after(mut self, n: usize) -> Self {
+        self.skip = n;
+        self
+    }
+
+    /// Only `n` times.
+    pub fn times(mut self, n: usize) -> Self {
+        self.times = n;
+        self
+    }
+
+    fn matches(&self, user: &str, route: &Route, name: &str) -> bool {
+        self.verb.is_none_or(|verb| verb == route.verb.rbac())
+            && self.resource.is_none_or(|resource| resource == route.kind.plural)
+            && self.name.as_deref().is_none_or(|wanted| wanted == name)
+            && self.user.as_deref().is_none_or(|wanted| wanted == user)
+    }
+}
+
+/// The script and the dice of one API.
+#[derive(Default)]
+pub(crate) struct Faults {
+    script: Vec<Fault>,
+    chaos: Option<(fastrand::Rng, u32)>,
+    /// Nobody answers.
+    pub(crate) down: bool,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, fault: Fault) {
+        self.script.push(fault);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// From now on `per_mille` of all requests are harmed, repeatably.
+    pub(crate) fn chaos(&mut self, seed: u64, per_mille: u32) {
+        self.chaos = Some((fastrand::Rng::with_seed(seed), per_mille));
+    }
+
+    /// The harm for this request, used up by asking.
+    pub(crate) fn next(&mut self, user: &str, route: &Route, name: &str) -> Option<Harm> {
+        if self.down {
+            return Some(Harm::Cut);
+        }
+        for fault in self.script.iter_mut().filter(|fault| fault.matches(user, route, name)) {
+            if fault.skip > 0 {
+                fault.skip -= 1;
+            } else if fault.times > 0 {
+                fault.times -= 1;
+                return Some(fault.harm.clone());
+            }
+        }
+        let (dice, per_mille) = self.chaos.as_mut()?;
+        if dice.u32(0..1000) >= *per_mille {
+            return None;
+        }
+        let delay = Duration::from_millis(dice.u64(1..3000));
+        let all = [Harm::Status(500), Harm::Status(503), Harm::Throttle(1), Harm::Delay(delay), Harm::Cut, Harm::LoseReply];
+        Some(all[dice.usize(0..all.len())].clone())
+    }
+}
+
+/// The answer for [`Harm::Status`] and [`Harm::Throttle`].
+pub(crate) fn refusal(code: u16, user: &str, route: &Route) -> Refusal {
+    let kind = route.kind;
+    match code {
+        401 => failure::bare(401, "Unauthorized", "Unauthorized"),
+        403 => failure::forbidden(
+            user,
+            route.verb.rbac(),
+            kind,
+            route.subresource(),
+            route.namespace.as_deref(),
+            &route.name,
+        ),
+        404 => failure::not_found(kind, &route.name),
+        409 if route.verb == Verb::Create => failure::already_exists(kind, &route.name),
+        409 => failure::conflict(kind, &route.name, failure::MODIFIED),
+        429 => failure::bare(
+            429,
+            "TooManyRequests",
+            "the server has received too many requests and has asked us to try again later",
+        ),
+        503 => failure::bare(503, "ServiceUnavailable", "the server is currently unable to handle the request"),
+        code => failure::bare(code, "InternalError", "Internal error occurred: scripted by the sandbox"),
+    }
+}

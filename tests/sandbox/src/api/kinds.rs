@@ -1,0 +1,232 @@
+//! The table of resources. Everything that differs between resources is a
+//! column here; the verbs know no resource by name.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Secret,
+};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::failure::Cause;
+use super::route::Verb;
+use super::rules;
+
+/// One resource of the API, and how the real server treats it.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// API group, empty for core.
+    pub group: &'static str,
+    /// Version within the group.
+    pub version: &'static str,
+    /// The name in the path.
+    pub plural: &'static str,
+    /// The name in objects.
+    pub kind: &'static str,
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Whether `/status` is served and the main resource ignores status.
+    pub status: bool,
+    /// Whether a PUT of an absent object creates it.
+    pub(crate) upsert: bool,
+    /// Whether a PUT without resourceVersion overwrites.
+    pub(crate) unconditional: bool,
+    /// Whether DELETE answers with the object instead of a `Status`.
+    pub(crate) echoes: bool,
+    /// Whether DELETE is served.
+    pub(crate) deletable: bool,
+    /// The finalizer that admission adds to every new object.
+    pub(crate) finalizer: Option<&'static str>,
+    /// Drops fields the server does not know and refuses wrong types.
+    pub(crate) normal: fn(Value) -> Result<Value, serde_json::Error>,
+    /// Fills in what the server defaults on create.
+    pub(crate) fill: fn(&mut Value),
+    /// Validation; the old object is given on updates.
+    pub(crate) check: fn(&Value, Option<&Value>) -> Vec<Cause>,
+}
+
+const PLAIN: Kind = Kind {
+    group: "",
+    version: "v1",
+    plural: "",
+    kind: "",
+    namespaced: false,
+    status: false,
+    upsert: false,
+    unconditional: true,
+    echoes: false,
+    deletable: true,
+    finalizer: None,
+    normal: normal::<Value>,
+    fill: |_| {},
+    check: |_, _| Vec::new(),
+};
+
+const STORAGE: Kind = Kind { group: "storage.k8s.io", echoes: true, ..PLAIN };
+
+/// All resources that the sandbox serves.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        plural: "persistentvolumes",
+        kind: "PersistentVolume",
+        status: true,
+        echoes: true,
+        finalizer: Some("kubernetes.io/pv-protection"),
+        normal: normal::<PersistentVolume>,
+        fill: rules::fill_volume,
+        check: rules::check_volume,
+        ..PLAIN
+    },
+    Kind {
+        plural: "persistentvolumeclaims",
+        kind: "PersistentVolumeClaim",
+        namespaced: true,
+        status: true,
+        echoes: true,
+        finalizer: Some("kubernetes.io/pvc-protection"),
+        normal: normal::<PersistentVolumeClaim>,
+        fill: rules::fill_claim,
+        check: rules::check_claim,
+        ..PLAIN
+    },
+    Kind {
+        plural: "secrets",
+        kind: "Secret",
+        namespaced: true,
+        normal: normal::<Secret>,
+        fill: rules::fill_secret,
+        ..PLAIN
+    },
+    Kind {
+        plural: "events",
+        kind: "Event",
+        namespaced: true,
+        upsert: true,
+        normal: normal::<Event>,
+        check: rules::check_event,
+        ..PLAIN
+    },
+    Kind {
+        plural: "namespaces",
+        kind: "Namespace",
+        // A namespace dies by a controller that the sandbox does not play.
+        deletable: false,
+        normal: normal::<Namespace>,
+        fill: rules::fill_namespace,
+        ..PLAIN
+    },
+    Kind { plural: "nodes", kind: "Node", normal: normal::<Node>, ..PLAIN },
+    Kind {
+        plural: "storageclasses",
+        kind: "StorageClass",
+        normal: normal::<StorageClass>,
+        fill: rules::fill_class,
+        check: rules::check_class,
+        ..STORAGE
+    },
+    Kind {
+        plural: "volumeattachments",
+        unconditional: false,
+        kind: "VolumeAttachment",
+        normal: normal::<VolumeAttachment>,
+        fill: rules::fill_attachment,
+        ..STORAGE
+    },
+    Kind {
+        plural: "csinodes",
+        kind: "CSINode",
+        unconditional: false,
+        normal: normal::<CSINode>,
+        ..STORAGE
+    },
+    Kind {
+        plural: "csidrivers",
+        kind: "CSIDriver",
+        unconditional: false,
+        normal: normal::<CSIDriver>,
+        ..STORAGE
+    },
+    Kind {
+        plural: "volumeattributesclasses",
+        kind: "VolumeAttributesClass",
+        finalizer: Some("kubernetes.io/vac-protection"),
+        normal: normal::<VolumeAttributesClass>,
+        ..STORAGE
+    },
+    Kind {
+        group: "coordination.k8s.io",
+        plural: "leases",
+        kind: "Lease",
+        namespaced: true,
+        upsert: true,
+        unconditional: false,
+        normal: normal::<Lease>,
+        check: rules::check_lease,
+        ..PLAIN
+    },
+];
+
+impl Kind {
+    /// The row whose plural name this is; names are unique in the table.
+    pub fn named(plural: &str) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| kind.plural == plural)
+    }
+
+    /// The row for a group and plural name in a path.
+    pub(crate) fn at(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+        KINDS.iter().find(|k| k.group == group && k.version == version && k.plural == plural)
+    }
+
+    /// `v1` or `storage.k8s.io/v1`.
+    pub fn api_version(&self) -> String {
+        match self.group {
+            "" => self.version.to_owned(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// Whether a verb is a route of this resource, or of its `/status`.
+    /// Everything else is answered 405, or 501 where the real server has more.
+    pub fn serves(&self, verb: Verb, status: bool) -> bool {
+        match verb {
+            Verb::Get | Verb::Update | Verb::Patch(_) if status => self.status,
+            _ if status => false,
+            Verb::Delete => self.deletable,
+            _ => true,
+        }
+    }
+
+    /// The path of one object, or of the collection when `name` is empty.
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let root = if self.group.is_empty() { "/api" } else { "/apis" };
+        let mut path = format!("{root}/{}", self.api_version());
+        if self.namespaced && !namespace.is_empty() {
+            path = format!("{path}/namespaces/{namespace}");
+        }
+        path = format!("{path}/{}", self.plural);
+        if name.is_empty() { path } else { format!("{path}/{name}") }
+    }
+
+    /// `persistentvolumes` or `leases.coordination.k8s.io`, as messages name a resource.
+    pub(crate) fn qualified(&self) -> String {
+        dotted(self.plural, self.group)
+    }
+
+    /// `PersistentVolume` or `Lease.coordination.k8s.io`, as validation names a kind.
+    pub(crate) fn qualified_kind(&self) -> String {
+        dotted(self.kind, self.group)
+    }
+}
+
+fn dotted(name: &str, group: &str) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+}
+
+/// There and back through the published type: what the type does not know is
+/// gone, as it is after the real server's decoder.
+fn normal<T: DeserializeOwned + Serialize>(object: Value) -> Result<Value, serde_json::Error> {
+    serde_json::to_value(serde_json::from_value::<T>(object)?)
+}

@@ -1,0 +1,287 @@
+//! Reads a request line: which resource, which verb, which options.
+
+use http::{Method, request::Parts};
+
+use super::failure::{self, Refusal};
+use super::kinds::Kind;
+use super::patch::PatchKind;
+use super::rules;
+
+/// What a request wants, in the words of RBAC, a patch with its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// GET of one object.
+    Get,
+    /// GET of a collection.
+    List,
+    /// GET with `watch=true`.
+    Watch,
+    /// POST.
+    Create,
+    /// PUT.
+    Update,
+    /// PATCH.
+    Patch(PatchKind),
+    /// DELETE of one object.
+    Delete,
+}
+
+impl Verb {
+    /// Every verb that the sandbox knows.
+    pub const ALL: [Self; 9] = [
+        Self::Get,
+        Self::List,
+        Self::Watch,
+        Self::Create,
+        Self::Update,
+        Self::Patch(PatchKind::Json),
+        Self::Patch(PatchKind::Merge),
+        Self::Patch(PatchKind::Strategic),
+        Self::Delete,
+    ];
+
+    /// As a Role spells it.
+    pub fn rbac(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch(_) => "patch",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// Whether it may change something.
+    pub fn writes(self) -> bool {
+        !matches!(self, Self::Get | Self::List | Self::Watch)
+    }
+}
+
+/// Everything the request line says about a resource request.
+pub(crate) struct Route {
+    pub(crate) kind: &'static Kind,
+    pub(crate) verb: Verb,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) status: bool,
+    pub(crate) options: Options,
+}
+
+impl Route {
+    pub(crate) fn subresource(&self) -> &'static str {
+        if self.status { "status" } else { "" }
+    }
+
+    pub(crate) fn place(&self) -> (String, String) {
+        (self.namespace.clone().unwrap_or_default(), self.name.clone())
+    }
+}
+
+/// The query parameters of lists and watches.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) limit: usize,
+    pub(crate) resume: Option<String>,
+    pub(crate) revision: Option<u64>,
+    pub(crate) exactly: bool,
+    pub(crate) initial_events: bool,
+    pub(crate) bookmarks: bool,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) labels: Vec<Label>,
+    pub(crate) fields: Vec<(String, String)>,
+}
+
+/// One clause of a label selector.
+pub(crate) enum Label {
+    Is(String, String),
+    Not(String, String),
+    Has(String),
+}
+
+impl Options {
+    pub(crate) fn select(&self, object: &serde_json::Value) -> bool {
+        let meta = &object["metadata"];
+        let fields = self.fields.iter().all(|(path, value)| match path.as_str() {
+            "metadata.name" => meta["name"] == **value,
+            _ => meta["namespace"] == **value,
+        });
+        fields
+            && self.labels.iter().all(|label| match label {
+                Label::Is(key, value) => meta["labels"][key] == **value,
+                Label::Not(key, value) => meta["labels"][key] != **value,
+                Label::Has(key) => !meta["labels"][key].is_null(),
+            })
+    }
+}
+
+/// `None` is a path the API does not have at all.
+pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
+    let path: Vec<_> = parts.uri.path().split('/').filter(|part| !part.is_empty()).collect();
+    let (group, rest) = match path.as_slice() {
+        ["api", rest @ ..] => ("", rest),
+        ["apis", group, rest @ ..] => (*group, rest),
+        _ => return Ok(None),
+    };
+    let (version, namespace, rest) = match rest {
+        [version, "namespaces", namespace, rest @ ..] if !rest.is_empty() => {
+            (*version, Some((*namespace).to_owned()), rest)
+        }
+        [version, rest @ ..] => (*version, None, rest),
+        _ => return Ok(None),
+    };
+    let Some((plural, rest)) = rest.split_first() else { return Ok(None) };
+    let Some(kind) = Kind::at(group, version, plural) else { return Ok(None) };
+    let (name, status) = match rest {
+        [] => ("", false),
+        [name] => (*name, false),
+        [name, "status"] if kind.status => (*name, true),
+        _ => return Ok(None),
+    };
+    if namespace.is_some() != kind.namespaced && !(kind.namespaced && name.is_empty()) {
+        return Ok(None);
+    }
+    let pairs = pairs(parts.uri.query().unwrap_or_default());
+    let watch = pairs.iter().any(|(k, v)| k == "watch" && matches!(v.as_str(), "true" | "1"));
+    let verb = match (&parts.method, name.is_empty()) {
+        (&Method::GET, true) if watch => Verb::Watch,
+        (&Method::GET, true) => Verb::List,
+        (&Method::GET, false) => Verb::Get,
+        (&Method::POST, true) if namespace.is_some() || !kind.namespaced => Verb::Create,
+        (&Method::PUT, false) => Verb::Update,
+        (&Method::PATCH, false) => {
+            let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+            let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if content_type.starts_with("application/apply-patch") {
+                return Err(failure::not_served("server-side apply"));
+            }
+            Verb::Patch(PatchKind::of(content_type).ok_or_else(|| {
+                failure::bare(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+            })?)
+        }
+        (&Method::DELETE, false) if !status => Verb::Delete,
+        (&Method::DELETE, true) => return Err(failure::not_served("deletecollection")),
+        _ => {
+            return Err(failure::bare(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            ));
+        }
+    };
+    let options = if verb.writes() { Options::default() } else { options(&pairs, verb)? };
+    let name = name.to_owned();
+    Ok(Some(Route { kind, verb, namespace, name, status, options }))
+}
+
+fn options(pairs: &[(String, String)], verb: Verb) -> Result<Options, Refusal> {
+    let mut options = Options::default();
+    let mut matching = "";
+    for (key, value) in pairs {
+        let on = matches!(value.as_str(), "true" | "1");
+        match key.as_str() {
+            "limit" => {
+                let number = value.parse().map_err(|_| {
+                    failure::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
+                })?;
+                options.limit = number;
+            }
+            "continue" if !value.is_empty() => options.resume = Some(value.clone()),
+            "resourceVersion" if !value.is_empty() => {
+                let number = value.parse().map_err(|_| bad_revision(value, verb))?;
+                options.revision = Some(number);
+            }
+            "resourceVersionMatch" => matching = value,
+            "sendInitialEvents" => options.initial_events = on,
+            "allowWatchBookmarks" => options.bookmarks = on,
+            "timeoutSeconds" => options.timeout = value.parse().ok(),
+            "labelSelector" => options.labels = labels(value)?,
+            "fieldSelector" => options.fields = fields(value)?,
+            _ => {}
+        }
+    }
+    options.exactly = matching == "Exact";
+    if verb == Verb::Watch {
+        if options.initial_events && matching != "NotOlderThan" {
+            return Err(failure::bad_options(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
+        }
+        if !options.initial_events && !matching.is_empty() {
+            return Err(failure::bad_options(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+        }
+    }
+    Ok(options)
+}
+
+fn bad_revision(value: &str, verb: Verb) -> Refusal {
+    let text = format!(
+        "resourceVersion: Invalid value: {value:?}: strconv.ParseUint: parsing {value:?}: invalid syntax"
+    );
+    match verb {
+        Verb::Watch => failure::bare(500, "", text),
+        _ => failure::bad_request(format!("invalid resource version: {text}")),
+    }
+}
+
+fn labels(selector: &str) -> Result<Vec<Label>, Refusal> {
+    let clauses = selector.split(',').map(str::trim).filter(|clause| !clause.is_empty());
+    clauses
+        .map(|clause| {
+            if clause.contains([' ', '(', '!']) && !clause.contains("!=") {
+                return Err(failure::not_served(&format!("the label selector {clause:?}")));
+            }
+            Ok(match clause.split_once("!=") {
+                Some((key, value)) => Label::Not(key.into(), value.into()),
+                None => match clause.split_once('=') {
+                    Some((key, value)) => Label::Is(key.into(), value.trim_start_matches('=').into()),
+                    None => Label::Has(clause.into()),
+                },
+            })
+        })
+        .collect()
+}
+
+fn fields(selector: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let clauses = selector.split(',').filter_map(|clause| clause.split_once('='));
+    clauses
+        .map(|(field, value)| match field {
+            "metadata.name" | "metadata.namespace" => {
+                Ok((field.to_owned(), value.trim_start_matches('=').to_owned()))
+            }
+            _ => Err(failure::bad_request(format!(
+                "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            ))),
+        })
+        .collect()
+}
+
+/// Query pairs, percent-decoded.
+fn pairs(query: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+/// A continue token: the revision of the first page, and the last place given.
+pub(crate) fn token(revision: Option<u64>, (namespace, name): &(String, String)) -> String {
+    let revision = revision.map_or("now".to_owned(), |revision| revision.to_string());
+    format!("{revision}:{namespace}/{name}")
+}
+
+/// Reads a token back; without a revision it continues in the present.
+pub(crate) fn read_token(token: &str) -> Result<(Option<u64>, (String, String)), Refusal> {
+    let read = || {
+        let (revision, place) = token.split_once(':')?;
+        let (namespace, name) = place.split_once('/')?;
+        let revision = match revision {
+            "now" => None,
+            number => Some(number.parse().ok()?),
+        };
+        rules::is_subdomain(name).then(|| (revision, (namespace.to_owned(), name.to_owned())))
+    };
+    read().ok_or_else(|| failure::bad_request("invalid continue token: continue key is not valid"))
+}

@@ -1,0 +1,97 @@
+//! What a client of Kubernetes may rely on, as cases that run against any
+//! API server: the sandbox, so that it cannot lie, and the real one, so that
+//! the cases cannot.
+//!
+//! The cases make their own namespace and names and remove what they made.
+//! Against a real cluster they tolerate running controllers.
+
+mod history;
+mod lists;
+mod objects;
+mod probe;
+mod refusals;
+mod verbs;
+mod volumes;
+mod watches;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+
+use probe::Probe;
+
+/// A case's judgement: what was expected and what came instead.
+pub(crate) type Judgement = Result<(), String>;
+
+/// The server under test.
+pub struct Target {
+    /// A client that may do everything.
+    pub admin: kube::Client,
+    /// A client of a known user without any right.
+    pub stranger: kube::Client,
+    /// That user's name, as refusals print it.
+    pub stranger_name: String,
+    /// A client that is nobody: its token is unknown.
+    pub nobody: kube::Client,
+    /// Makes the server forget every revision so far. On a real one: compact
+    /// etcd, then start kube-apiserver anew, whose watch cache begins there.
+    /// `None` leaves those cases out.
+    pub expire: Option<Expire>,
+    /// Whether cases may wait longer than a minute.
+    pub patient: bool,
+}
+
+/// See [`Target::expire`].
+pub type Expire = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// No case needs longer, bookmarks and a restarted server included.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// One thing to rely on.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) run: Box<dyn FnOnce(Probe) -> BoxFuture<'static, Judgement> + Send>,
+}
+
+impl Case {
+    pub(crate) fn new<F>(name: impl Into<String>, run: impl FnOnce(Probe) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Judgement> + Send + 'static,
+    {
+        Self { name: name.into(), run: Box::new(|probe| Box::pin(run(probe))) }
+    }
+}
+
+/// Runs all cases; gives the number that ran and what failed, by name.
+pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
+    let expire = target.expire.is_some();
+    let probe = Probe::new(target).await;
+    let mut cases = verbs::cases();
+    cases.extend(objects::cases());
+    cases.extend(volumes::cases());
+    cases.extend(lists::cases());
+    cases.extend(watches::cases(probe.target().patient));
+    cases.extend(refusals::cases());
+    let mut ran = cases.len();
+    let mut failed = Vec::new();
+    let mut running: FuturesUnordered<_> = cases.into_iter().map(|case| judge(case, &probe)).collect();
+    while let Some(judged) = running.next().await {
+        failed.extend(judged);
+    }
+    // Alone and last: nothing else survives a server that forgets.
+    if expire {
+        let case = history::case();
+        ran += 1;
+        failed.extend(judge(case, &probe).await);
+    }
+    probe.clean().await;
+    (ran, failed)
+}
+
+async fn judge(case: Case, probe: &Probe) -> Option<(String, String)> {
+    let judging = (case.run)(probe.clone());
+    let t0 = std::time::Instant::now();
+    let judged = tokio::time::timeout(LIMIT, judging).await;
+    if t0.elapsed().as_secs() > 8 { eprintln!("{} {:?}", case.name, t0.elapsed()); }
+    let judged = judged.unwrap_or_else(|_| Err("does not come to an end".into()));
+    judged.err().map(|why| (case.name, why))
+}

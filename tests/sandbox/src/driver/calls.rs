@@ -1,0 +1,240 @@
+//! The calls. Work goes on when the caller has gone, as it does in a real
+//! driver; a second call meanwhile gets ABORTED.
+
+use std::collections::BTreeMap;
+
+use tonic::{Code, Request, Response, Status};
+
+use super::proto::{
+    self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, CreateVolumeRequest,
+    CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetPluginCapabilitiesRequest,
+    GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
+    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, ProbeRequest, ProbeResponse,
+    controller_server::Controller, controller_service_capability, identity_server::Identity,
+    node_server::Node, plugin_capability,
+};
+use super::{Call, Driver, State, Trouble, Volume};
+
+/// A response just above what gRPC clients accept, 4 MiB.
+const TOO_MUCH: usize = 4 * 1024 * 1024 + 1;
+
+impl Driver {
+    /// The frame around every call: log, trouble, rules.
+    async fn call<T: Send + 'static>(
+        &self,
+        method: &'static str,
+        target: &str,
+        secrets: BTreeMap<String, String>,
+        work: impl FnOnce(&mut State, Option<&Trouble>) -> Result<T, Status> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let (entry, trouble, _awaited) = {
+            let mut state = self.state.lock();
+            let at = self.began.elapsed();
+            state.log.push(Call { method, target: target.to_owned(), secrets, code: None, at });
+            let entry = state.log.len() - 1;
+            if !target.is_empty() && !state.awaited.insert(target.to_owned()) {
+                let text = format!("{method} of {target} while another call for it is awaited");
+                state.breaches.push(text);
+            }
+            let awaited = Awaited { driver: self.clone(), target: target.to_owned() };
+            if !target.is_empty() && state.busy.contains(target) {
+                state.log[entry].code = Some(Code::Aborted);
+                return Err(Status::aborted(format!("an operation for {target} is pending")));
+            }
+            let trouble = state.trouble(method, target);
+            if !matches!(trouble, Some(Trouble::Refuse(..) | Trouble::Hang)) && !target.is_empty() {
+                state.busy.insert(target.to_owned());
+            }
+            (entry, trouble, awaited)
+        };
+        let result = match trouble {
+            Some(Trouble::Refuse(code, text)) => Err(Status::new(code, text)),
+            Some(Trouble::Hang) => std::future::pending().await,
+            trouble => {
+                let (driver, target) = (self.clone(), target.to_owned());
+                let done = trouble.clone();
+                let working = tokio::spawn(async move {
+                    if let Some(Trouble::Delay(time)) = trouble {
+                        tokio::time::sleep(time).await;
+                    }
+                    let mut state = driver.state.lock();
+                    let worked = work(&mut state, trouble.as_ref());
+                    state.busy.remove(&target);
+                    worked
+                });
+                let worked = working.await.map_err(|panic| Status::internal(panic.to_string()))?;
+                match done {
+                    Some(Trouble::LoseReply) => std::future::pending().await,
+                    Some(Trouble::RefuseAfter(code, text)) => Err(Status::new(code, text)),
+                    _ => worked,
+                }
+            }
+        };
+        let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+        self.state.lock().log[entry].code = Some(code);
+        result.map(Response::new)
+    }
+}
+
+/// Dropped when the caller has its answer or has given up.
+struct Awaited {
+    driver: Driver,
+    target: String,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.driver.state.lock().awaited.remove(&self.target);
+    }
+}
+
+#[tonic::async_trait]
+impl Controller for Driver {
+    async fn create_volume(
+        &self,
+        request: Request<CreateVolumeRequest>,
+    ) -> Result<Response<CreateVolumeResponse>, Status> {
+        let mut request = request.into_inner();
+        let secrets = std::mem::take(&mut request.secrets);
+        let name = request.name.clone();
+        self.call("CreateVolume", &name, secrets, move |state, trouble| create(state, request, trouble)).await
+    }
+
+    async fn delete_volume(
+        &self,
+        request: Request<DeleteVolumeRequest>,
+    ) -> Result<Response<DeleteVolumeResponse>, Status> {
+        let DeleteVolumeRequest { volume_id: id, secrets } = request.into_inner();
+        if id.is_empty() {
+            return Err(Status::invalid_argument("volume_id is empty"));
+        }
+        let target = id.clone();
+        self.call("DeleteVolume", &target, secrets, move |state, _| {
+            if let Some(volume) = state.volumes.remove(&id) {
+                state.asked.remove(&volume.name);
+                state.deleted.insert(id);
+            } else if state.deleted.contains(&id) {
+                state.breaches.push(format!("DeleteVolume of {id}, which was deleted before"));
+            }
+            Ok(DeleteVolumeResponse {})
+        })
+        .await
+    }
+
+    async fn controller_get_capabilities(
+        &self,
+        _: Request<ControllerGetCapabilitiesRequest>,
+    ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
+        use controller_service_capability::{Rpc, Type};
+        self.call("ControllerGetCapabilities", "", BTreeMap::new(), |state, _| {
+            let one = |capability: &super::Capability| proto::ControllerServiceCapability {
+                r#type: Some(Type::Rpc(Rpc { r#type: (*capability).into() })),
+            };
+            let capabilities = state.identity.capabilities.iter().map(one).collect();
+            Ok(ControllerGetCapabilitiesResponse { capabilities })
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl Identity for Driver {
+    async fn get_plugin_info(
+        &self,
+        _: Request<GetPluginInfoRequest>,
+    ) -> Result<Response<GetPluginInfoResponse>, Status> {
+        self.call("GetPluginInfo", "", BTreeMap::new(), |state, _| {
+            let name = state.identity.name.clone();
+            Ok(GetPluginInfoResponse { name, vendor_version: "1.0.0".into(), ..Default::default() })
+        })
+        .await
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _: Request<GetPluginCapabilitiesRequest>,
+    ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
+        use plugin_capability::{Service, Type, service};
+        self.call("GetPluginCapabilities", "", BTreeMap::new(), |state, _| {
+            let identity = &state.identity;
+            let capabilities = [
+                (identity.controller, service::Type::ControllerService),
+                (identity.topology, service::Type::VolumeAccessibilityConstraints),
+            ];
+            let capabilities = capabilities.into_iter().filter(|(has, _)| *has).map(|(_, capability)| {
+                let service = Service { r#type: capability.into() };
+                proto::PluginCapability { r#type: Some(Type::Service(service)) }
+            });
+            Ok(GetPluginCapabilitiesResponse { capabilities: capabilities.collect() })
+        })
+        .await
+    }
+
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        self.call("Probe", "", BTreeMap::new(), |state, _| {
+            Ok(ProbeResponse { ready: state.identity.ready })
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl Node for Driver {
+    async fn node_get_capabilities(
+        &self,
+        _: Request<NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
+        let answer = |_: &mut State, _: Option<&Trouble>| Ok(NodeGetCapabilitiesResponse::default());
+        self.call("NodeGetCapabilities", "", BTreeMap::new(), answer).await
+    }
+}
+
+fn create(
+    state: &mut State,
+    request: CreateVolumeRequest,
+    trouble: Option<&Trouble>,
+) -> Result<CreateVolumeResponse, Status> {
+    if request.name.is_empty() || request.volume_capabilities.is_empty() {
+        return Err(Status::invalid_argument("name or volume_capabilities missing"));
+    }
+    if let Some(first) = state.asked.insert(request.name.clone(), request.clone())
+        && first != request
+    {
+        let text = format!("CreateVolume of {} again, with another request", request.name);
+        state.breaches.push(text);
+    }
+    let range = request.capacity_range.unwrap_or_default();
+    let (least, most) = (range.required_bytes, range.limit_bytes);
+    let unit = state.identity.granularity.max(1);
+    let bytes = match trouble {
+        Some(Trouble::WrongSize(bytes)) => *bytes,
+        _ => least.saturating_add(unit - 1) / unit * unit,
+    };
+    if most > 0 && bytes > most && !matches!(trouble, Some(Trouble::WrongSize(_))) {
+        return Err(Status::out_of_range(format!("{bytes} bytes are more than the limit of {most}")));
+    }
+    let known = state.volumes.values().find(|volume| volume.name == request.name).cloned();
+    let volume = match known {
+        Some(known) if known.bytes < least || most > 0 && known.bytes > most || known.parameters != request.parameters => {
+            return Err(Status::already_exists(format!("{} exists and is another volume", request.name)));
+        }
+        Some(known) => known,
+        None => {
+            state.made += 1;
+            let id = format!("vol-{}", state.made);
+            let made = Volume { id: id.clone(), name: request.name, bytes, parameters: request.parameters };
+            state.volumes.insert(id, made.clone());
+            made
+        }
+    };
+    let mut answer = proto::Volume { capacity_bytes: volume.bytes, volume_id: volume.id, ..Default::default() };
+    match trouble {
+        Some(Trouble::WithoutVolume) => return Ok(CreateVolumeResponse { volume: None }),
+        Some(Trouble::EmptyId) => answer.volume_id.clear(),
+        Some(Trouble::Oversized) => {
+            answer.volume_context.insert("filler".into(), "x".repeat(TOO_MUCH));
+        }
+        _ => {}
+    }
+    Ok(CreateVolumeResponse { volume: Some(answer) })
+}

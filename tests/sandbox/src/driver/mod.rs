@@ -1,0 +1,241 @@
+//! A CSI driver with volumes in memory, a script of what goes wrong, and an
+//! eye on whether its caller keeps the rules of the specification.
+
+mod calls;
+pub mod proto;
+mod serve;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::Code;
+
+pub use proto::controller_service_capability::rpc::Type as Capability;
+
+use proto::CreateVolumeRequest;
+
+/// A CSI driver. Clones share the same state; it serves until stopped or dropped.
+#[derive(Clone)]
+pub struct Driver {
+    state: Arc<Mutex<State>>,
+    began: Instant,
+}
+
+struct State {
+    identity: Identity,
+    volumes: BTreeMap<String, Volume>,
+    /// Ids of volumes that were deleted.
+    deleted: BTreeSet<String>,
+    /// The request that a name was first asked for with, secrets taken out.
+    asked: BTreeMap<String, CreateVolumeRequest>,
+    /// Volumes, by name or id, that a caller waits for right now.
+    awaited: BTreeSet<String>,
+    /// Volumes, by name or id, that work goes on for, awaited or not.
+    busy: BTreeSet<String>,
+    script: Vec<Upset>,
+    log: Vec<Call>,
+    breaches: Vec<String>,
+    made: u64,
+    running: bool,
+    connections: JoinSet<()>,
+}
+
+/// What the driver says about itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Plugin name.
+    pub name: String,
+    /// Whether it has the CONTROLLER_SERVICE capability.
+    pub controller: bool,
+    /// Whether it has the VOLUME_ACCESSIBILITY_CONSTRAINTS capability.
+    pub topology: bool,
+    /// Controller capabilities.
+    pub capabilities: Vec<Capability>,
+    /// What Probe answers; `None` leaves the field out, which means ready.
+    pub ready: Option<bool>,
+    /// Sizes are rounded up to a multiple of this many bytes.
+    pub granularity: i64,
+}
+
+/// One volume at the driver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    /// Handle.
+    pub id: String,
+    /// The name that it was asked for with.
+    pub name: String,
+    /// Size.
+    pub bytes: i64,
+    /// Parameters of the request.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// Refused with this code and text; nothing is done.
+    Refuse(Code, &'static str),
+    /// Carried out and refused with this code all the same.
+    RefuseAfter(Code, &'static str),
+    /// Carried out after this time, whether the caller still waits or not.
+    Delay(Duration),
+    /// Carried out, but the answer never comes.
+    LoseReply,
+    /// Nothing is done and no answer comes.
+    Hang,
+    /// CreateVolume: an answer without a volume. The volume exists.
+    WithoutVolume,
+    /// CreateVolume: the volume gets this size whatever was asked.
+    WrongSize(i64),
+    /// CreateVolume: the answer has an empty id. The volume exists.
+    EmptyId,
+    /// CreateVolume: an answer of more than 4 MiB. The volume exists.
+    Oversized,
+}
+
+/// A trouble for some calls of one method.
+#[derive(Clone, Debug)]
+struct Upset {
+    method: &'static str,
+    target: Option<String>,
+    skip: usize,
+    times: usize,
+    trouble: Trouble,
+}
+
+/// One call that was received.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Method without service, like `CreateVolume`.
+    pub method: &'static str,
+    /// Name for CreateVolume, id for the others, empty where there is none.
+    pub target: String,
+    /// Secrets as received.
+    pub secrets: BTreeMap<String, String>,
+    /// What was answered; `None` while it runs and for ever when the reply was lost.
+    pub code: Option<Code>,
+    /// Since the driver was made, in virtual time.
+    pub at: Duration,
+}
+
+impl Driver {
+    /// A driver that can create and delete volumes. It runs at once.
+    pub fn new(name: &str) -> Self {
+        let identity = Identity {
+            name: name.to_owned(),
+            controller: true,
+            topology: false,
+            capabilities: vec![Capability::CreateDeleteVolume],
+            ready: None,
+            granularity: 1,
+        };
+        let state = State {
+            identity,
+            volumes: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            script: Vec::new(),
+            log: Vec::new(),
+            breaches: Vec::new(),
+            made: 0,
+            running: true,
+            connections: JoinSet::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), began: Instant::now() }
+    }
+
+    /// Changes what the driver says about itself, also while it serves.
+    pub fn configure(&self, change: impl FnOnce(&mut Identity)) -> &Self {
+        change(&mut self.state.lock().identity);
+        self
+    }
+
+    /// The next `times` calls of a method meet this trouble.
+    pub fn upset(&self, method: &'static str, times: usize, trouble: Trouble) -> &Self {
+        self.state.lock().script.push(Upset { method, target: None, skip: 0, times, trouble });
+        self
+    }
+
+    /// As [`Driver::upset`], only for one volume, by name for CreateVolume and by id otherwise.
+    pub fn upset_for(&self, method: &'static str, target: &str, times: usize, trouble: Trouble) -> &Self {
+        let target = Some(target.to_owned());
+        self.state.lock().script.push(Upset { method, target, skip: 0, times, trouble });
+        self
+    }
+
+    /// As [`Driver::upset`], after `skip` calls without.
+    pub fn upset_after(&self, method: &'static str, skip: usize, times: usize, trouble: Trouble) -> &Self {
+        self.state.lock().script.push(Upset { method, target: None, skip, times, trouble });
+        self
+    }
+
+    /// Ends all troubles.
+    pub fn heal(&self) {
+        self.state.lock().script.clear();
+    }
+
+    /// The process dies: connections break, new ones are refused, volumes stay.
+    pub fn stop(&self) {
+        let mut state = self.state.lock();
+        state.running = false;
+        state.connections.abort_all();
+        state.awaited.clear();
+    }
+
+    /// The process comes back.
+    pub fn start(&self) {
+        self.state.lock().running = true;
+    }
+
+    /// Volumes that exist now, by id.
+    pub fn volumes(&self) -> Vec<Volume> {
+        self.state.lock().volumes.values().cloned().collect()
+    }
+
+    /// Makes a volume that no call asked for, as an administrator would.
+    pub fn add_volume(&self, volume: Volume) {
+        self.state.lock().volumes.insert(volume.id.clone(), volume);
+    }
+
+    /// Every call so far, in the order of arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.lock().log.clone()
+    }
+
+    /// How many calls of a method arrived.
+    pub fn count(&self, method: &str) -> usize {
+        self.state.lock().log.iter().filter(|call| call.method == method).count()
+    }
+
+    /// What the caller did against the specification: two calls at once for
+    /// one volume, a name asked for again with other parameters, a volume
+    /// deleted twice.
+    pub fn breaches(&self) -> Vec<String> {
+        self.state.lock().breaches.clone()
+    }
+}
+
+impl State {
+    /// The trouble of this call, used up by asking.
+    fn trouble(&mut self, method: &str, target: &str) -> Option<Trouble> {
+        for upset in &mut self.script {
+            let hit = upset.method == method && upset.target.as_deref().is_none_or(|t| t == target);
+            if !hit {
+                continue;
+            }
+            if upset.skip > 0 {
+                upset.skip -= 1;
+            } else if upset.times > 0 {
+                upset.times -= 1;
+                return Some(upset.trouble.clone());
+            }
+        }
+        None
+    }
+}

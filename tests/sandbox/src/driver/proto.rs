@@ -1,0 +1,5 @@
+//! The generated messages and servers of the CSI specification.
+
+#![allow(clippy::all, missing_docs, unreachable_pub)]
+
+tonic::include_proto!("csi.v1");

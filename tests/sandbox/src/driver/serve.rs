@@ -1,0 +1,63 @@
+//! Ways to the driver: a pipe in memory, or a unix socket. Both are copied by
+//! a task of ours into the server, so that stopping breaks them at once.
+
+use std::io;
+use std::path::Path;
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, copy_bidirectional, duplex};
+
+use super::Driver;
+use super::proto::controller_server::ControllerServer;
+use super::proto::identity_server::IdentityServer;
+use super::proto::node_server::NodeServer;
+
+const PIPE: usize = 64 * 1024;
+
+impl Driver {
+    /// A new connection, in memory. Fails like a socket without a listener
+    /// while the driver is stopped.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` while stopped.
+    pub fn connect(&self) -> io::Result<DuplexStream> {
+        let (caller, ours) = duplex(PIPE);
+        self.serve(ours)?;
+        Ok(caller)
+    }
+
+    /// Listens on a unix socket until the handle is aborted. Connections are
+    /// refused while the driver is stopped.
+    ///
+    /// # Errors
+    /// When the socket can not be bound.
+    pub fn listen(&self, path: &Path) -> io::Result<tokio::task::JoinHandle<()>> {
+        let listener = tokio::net::UnixListener::bind(path)?;
+        let driver = self.clone();
+        Ok(tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // Refused: the stream is dropped and the caller sees it close.
+                drop(driver.serve(stream));
+            }
+        }))
+    }
+
+    fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if !state.running {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (mut ours, server) = duplex(PIPE);
+        let routes = tonic::transport::Server::builder()
+            .add_service(IdentityServer::new(self.clone()))
+            .add_service(ControllerServer::new(self.clone()))
+            .add_service(NodeServer::new(self.clone()));
+        let once = futures::stream::iter([Ok::<_, io::Error>(server)]);
+        tokio::spawn(async move { routes.serve_with_incoming(once).await });
+        while state.connections.try_join_next().is_some() {}
+        state.connections.spawn(async move {
+            // Whichever side closes, the other one sees it.
+            let _ = copy_bidirectional(&mut stream, &mut ours).await;
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! A world for tests: a Kubernetes API, the part of the controller manager
+//! that binds volumes, and a CSI driver, all in one process and in virtual
+//! time. The contract suite runs the same cases against the real server, so
+//! that this one cannot lie.
+
+mod api;
+pub mod binder;
+pub mod contract;
+pub mod driver;
+
+pub use api::{
+    ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service,
+    Verb, kubeconfig,
+};
+pub use driver::Driver;
