@@ -1,32 +1,6 @@
-//! Pure. Names that are derived: the lease, the identity of a replica, a volume; and what Kubernetes accepts as one.
+//! Pure. The name of a volume, and what Kubernetes accepts as a name.
 
 use thiserror::Error;
-
-/// Name of the Lease on which the replicas of a driver's sidecar elect their leader.
-///
-/// The same as upstream's, so that both can take part in one election, except that it is lower-cased: upstream keeps
-/// upper case, and the API server then refuses the object for ever.
-pub fn lease_name(driver: &str) -> String {
-    let mut name = sanitise(driver).to_ascii_lowercase();
-    if name.ends_with('-') {
-        name.push('x');
-    }
-    name
-}
-
-/// Who holds the lease: the host's name, and what tells replicas on one host apart.
-///
-/// Upstream uses the host's name alone, with which two replicas on one host network both take themselves for the
-/// leader.
-pub fn identity(hostname: &str, replica: &str) -> String {
-    sanitise(&format!("{hostname}-{replica}"))
-}
-
-fn sanitise(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect()
-}
 
 /// How much of a claim's UID goes into the name of its volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,27 +131,6 @@ fn check_part(name: &str, part: &str) -> Result<(), NameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_lease_is_named_after_the_driver() {
-        for (driver, lease) in [
-            ("lab.csi.example.com", "lab-csi-example-com"),
-            ("example.com/driver", "example-com-driver"),
-            ("under_score", "under-score"),
-            ("Ends.In.Dot.", "ends-in-dot-x"),
-            ("CSI.Example.COM", "csi-example-com"),
-            ("t\u{e4}st", "t-st"),
-        ] {
-            assert_eq!(lease_name(driver), lease);
-        }
-    }
-
-    #[test]
-    fn two_replicas_on_one_host_have_different_identities() {
-        assert_eq!(identity("node-1.example", "b2c4"), "node-1-example-b2c4");
-        assert_ne!(identity("host", "a"), identity("host", "b"));
-    }
 
     #[test]
     fn a_volume_is_named_after_its_claim() {
@@ -247,20 +200,6 @@ mod tests {
             Err(NameError::TooLong { .. }) => "too long",
             Err(NameError::Character { .. }) => "character",
             Err(NameError::Edge(_)) => "edge",
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_driver_name_that_csi_allows_gives_a_valid_lease(
-            driver in "[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?"
-        ) {
-            prop_assert_eq!(check_subdomain(&lease_name(&driver)), Ok(()));
-        }
-
-        #[test]
-        fn an_odd_driver_name_gives_a_lease_that_does_not_end_in_a_dash(driver in ".{1,40}") {
-            prop_assert!(!lease_name(&driver).ends_with('-'));
         }
     }
 }

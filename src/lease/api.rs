@@ -1,7 +1,5 @@
-//! The three requests that an election makes: get, create, update.
-//!
-//! Upstream's example RBAC also grants watch, list, delete and patch on leases; our manifests do
-//! not, and nothing here needs them. An update is a PUT with the resourceVersion that we read.
+//! The three requests without which there is no election: get, create, update. An update is a PUT with the
+//! resourceVersion that we read.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
@@ -23,7 +21,7 @@ pub enum LeaseError {
     /// Our account may not.
     #[error(
         "cannot {verb} lease {lease}: not allowed ({message}); \
-         add a rule with apiGroups [coordination.k8s.io], resources [leases], verbs [get, create, update] \
+         add a rule with apiGroups [coordination.k8s.io], resources [leases], verbs [get, watch, create, update] \
          to a Role in that namespace for this pod's service account"
     )]
     Forbidden {
@@ -54,10 +52,10 @@ pub enum LeaseError {
 
 /// One Lease object at the API server.
 pub(super) struct LeaseApi {
-    client: Client,
-    request: Request,
+    pub(super) client: Client,
+    pub(super) request: Request,
     namespace: String,
-    name: String,
+    pub(super) name: String,
 }
 
 impl LeaseApi {

@@ -5,10 +5,12 @@
 
 mod api;
 mod elect;
+mod freed;
 #[cfg(test)]
 mod model;
 mod names;
 mod record;
+mod release;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -23,12 +25,13 @@ use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use api::LeaseApi;
 pub use api::LeaseError;
 use elect::{Elector, Move};
+use freed::Freed;
 pub use names::{identity, lease_name};
 use record::Record;
 pub use term::{Health, Leadership, LeaseRef, Over, Term};
@@ -64,6 +67,8 @@ pub struct Election {
     origin: Instant,
     terms: u64,
     trouble: Option<String>,
+    /// The resourceVersion at which it was last read.
+    version: Option<String>,
     shown: watch::Sender<Leadership>,
     health: Health,
     slow_path: Box<dyn Fn() + Send + Sync>,
@@ -82,6 +87,7 @@ impl Election {
             origin: Instant::now(),
             terms: 0,
             trouble: None,
+            version: None,
             shown: watch::Sender::new(Leadership::Standby { holder: None }),
             health: Health::new(candidate.timing.lease()),
             slow_path: Box::new(slow_path),
@@ -119,6 +125,7 @@ impl Election {
 
     /// Returns true when we lead, false when we are to stop.
     async fn stand_by(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) -> bool {
+        let mut freed = Freed::default();
         loop {
             self.shown.send_if_modified(|shown| {
                 let holder = self.elector.holder();
@@ -152,7 +159,7 @@ impl Election {
             }
             let pause = self.elector.pause(self.now(), fastrand::f64());
             tokio::select! {
-                () = sleep(pause) => {}
+                () = freed.pause(pause, &self.api, self.version.as_deref()) => {}
                 Ok(()) = compete.changed() => {}
                 () = stop.cancelled() => {}
             }
@@ -307,6 +314,10 @@ impl Election {
 
     async fn read(&mut self) -> Result<Option<Value>, LeaseError> {
         let lease = self.api.get().await?;
+        let version = lease
+            .as_ref()
+            .and_then(|lease| lease.pointer("/metadata/resourceVersion")?.as_str());
+        self.version = version.map(str::to_owned);
         self.elector.observe(lease.as_ref().map(Record::read), self.now());
         self.unsure = false;
         Ok(lease)
@@ -340,43 +351,6 @@ impl Election {
                 Err(error)
             }
         }
-    }
-
-    /// Gives the lease up so that the next replica need not wait for it to run out. A conflict, or
-    /// whatever else passes, is tried again until the renew deadline.
-    async fn release(&mut self) {
-        self.health.set(None);
-        let (renew, pause) = (
-            self.candidate.timing.renew(),
-            self.candidate.timing.retry() / HASTE,
-        );
-        let released = timeout(renew, async {
-            while let Err(error) = self.try_release().await {
-                tracing::debug!(err = %error, "Releasing the lease");
-                sleep(pause).await;
-            }
-        });
-        match released.await {
-            Ok(()) => tracing::info!(lease = %self.api.path(), "Released the lease"),
-            Err(_) => {
-                tracing::warn!(lease = %self.api.path(), "Could not release the lease, it will run out")
-            }
-        }
-        self.elector.step_down();
-    }
-
-    async fn try_release(&mut self) -> Result<(), LeaseError> {
-        let lease = match self.lease.take() {
-            Some(lease) => Some(lease),
-            None => self.read().await?,
-        };
-        // Not there, or not ours any more: nothing to give up.
-        let (Some(mut lease), Some(record)) = (lease, self.elector.release(Timestamp::now())) else {
-            return Ok(());
-        };
-        record.write(&mut lease, &self.candidate.labels);
-        let sent = self.now();
-        self.write(record, lease, sent, true).await
     }
 
     fn reference(&self) -> Arc<LeaseRef> {

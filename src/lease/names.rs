@@ -50,6 +50,8 @@ fn pod_uid(token: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
     use super::*;
 
     fn token(claims: &str) -> String {
@@ -103,6 +105,20 @@ mod tests {
         ];
         for (name, token, wanted) in rows {
             assert_eq!(identity("node.1", token.as_deref(), 42), wanted, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_driver_name_that_csi_allows_gives_a_valid_lease(
+            driver in "[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?"
+        ) {
+            prop_assert_eq!(crate::base::names::check_subdomain(&lease_name(&driver)), Ok(()));
+        }
+
+        #[test]
+        fn an_odd_driver_name_gives_a_lease_that_does_not_end_in_a_dash(driver in ".{1,40}") {
+            prop_assert!(!lease_name(&driver).ends_with('-'));
         }
     }
 }

@@ -5,7 +5,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use kube::client::Body;
 use serde_json::json;
 
@@ -26,6 +28,15 @@ struct World {
     version: u64,
     fault: Fault,
     seen: Vec<(Method, String)>,
+    watches: Vec<mpsc::UnboundedSender<String>>,
+    may_watch: bool,
+}
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+fn reply(code: StatusCode, body: &Value) -> Answer {
+    let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
+    Response::builder().status(code).body(body).unwrap()
 }
 
 #[derive(Clone)]
@@ -38,6 +49,8 @@ impl Api {
             version: 1,
             fault: Fault::None,
             seen: Vec::new(),
+            watches: Vec::new(),
+            may_watch: true,
         })))
     }
 
@@ -45,7 +58,7 @@ impl Api {
         let world = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let world = world.clone();
-            async move { Ok::<_, std::convert::Infallible>(world.answer(request).await) }
+            async move { Ok::<_, Infallible>(world.answer(request).await) }
         });
         Client::new(service, "default")
     }
@@ -54,8 +67,11 @@ impl Api {
         change(&mut self.0.lock().unwrap())
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    async fn answer(&self, request: Request<Body>) -> Answer {
         let (head, body) = request.into_parts();
+        if head.uri.query().is_some_and(|query| query.contains("watch=true")) {
+            return self.watch(head.uri.query().unwrap_or_default());
+        }
         let sent: Option<Value> = serde_json::from_slice(&body.collect_bytes().await.unwrap()).ok();
         let fault = self.with(|world| {
             world.seen.push((head.method.clone(), head.uri.path().to_owned()));
@@ -74,11 +90,25 @@ impl Api {
         let body = answer.unwrap_or_else(|| {
             json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "Test"})
         });
-        let code = StatusCode::from_u16(code).unwrap();
-        Response::builder()
-            .status(code)
-            .body(Body::from(body.to_string().into_bytes()))
-            .unwrap()
+        reply(StatusCode::from_u16(code).unwrap(), &body)
+    }
+
+    fn watch(&self, query: &str) -> Answer {
+        assert!(query.contains("fieldSelector=metadata.name%3Dlab"), "{query}");
+        if !self.with(|world| world.may_watch) {
+            let no = json!({"kind": "Status", "status": "Failure", "code": 403, "message": "no", "reason": "Forbidden"});
+            return reply(StatusCode::FORBIDDEN, &no);
+        }
+        let (news, lines) = mpsc::unbounded_channel::<String>();
+        self.with(|world| world.watches.push(news));
+        let frames = futures::stream::unfold(lines, |mut lines| async {
+            let line = lines.recv().await?;
+            Some((
+                Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(line))),
+                lines,
+            ))
+        });
+        Response::new(http_body_util::StreamBody::new(frames).boxed_unsync())
     }
 
     fn fault(&self, fault: Fault) {
@@ -111,6 +141,8 @@ impl World {
         lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
         lease["metadata"]["uid"] = json!("uid-1");
         self.lease = Some(lease.clone());
+        let line = format!("{}\n", json!({"type": "MODIFIED", "object": lease}));
+        self.watches.retain(|watch| watch.send(line.clone()).is_ok());
         lease
     }
 
@@ -309,6 +341,29 @@ async fn a_stop_waits_for_the_work_while_renewing_and_then_hands_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_standby_takes_over_at_once_when_the_lease_is_released() {
+    for (may_watch, at_most) in [
+        (true, Duration::from_millis(100)),
+        (false, Duration::from_secs(11)),
+    ] {
+        let api = Api::new();
+        api.with(|world| world.may_watch = may_watch);
+        let mut first = start(&api, "a");
+        drop(first.term().await);
+        let mut second = start(&api, "b");
+        second.standby("a").await;
+        // Long after the standby's first look, so that its watch is all it goes by.
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        first.stop.cancel();
+        first.until(|now| matches!(now, Leadership::Ended)).await;
+        let released = Instant::now();
+        second.term().await;
+        let took = released.elapsed();
+        assert!(took <= at_most, "may watch: {may_watch}, took {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_release_leaves_an_empty_holder_and_one_second() {
     let api = Api::new();
     let mut a = start(&api, "a");
@@ -490,7 +545,7 @@ async fn a_missing_right_names_the_rule_to_add() {
         "cannot get lease ns/lab",
         "coordination.k8s.io",
         "leases",
-        "[get, create, update]",
+        "[get, watch, create, update]",
     ] {
         assert!(error.contains(word), "{error}");
     }

@@ -30,7 +30,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Box::new(move || {
                 let forget = forget.clone();
                 Box::pin(async move {
-                    let status = tokio::process::Command::new("sh").args(["-c", &forget]).status().await;
+                    let status = tokio::process::Command::new("sh")
+                        .args(["-c", &forget])
+                        .status()
+                        .await;
                     assert!(status.is_ok_and(|status| status.success()), "{forget} failed");
                 })
             })
@@ -42,5 +45,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{name}:\n    {why}");
     }
     println!("{} passed, {} failed", ran - failed.len(), failed.len());
-    if failed.is_empty() { Ok(()) } else { Err("the contract does not hold".into()) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err("the contract does not hold".into())
+    }
 }

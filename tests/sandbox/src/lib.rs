@@ -9,7 +9,7 @@ pub mod contract;
 pub mod driver;
 
 pub use api::{
-    ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service,
-    Verb, kubeconfig,
+    ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service, Verb,
+    kubeconfig,
 };
 pub use driver::Driver;

@@ -57,7 +57,10 @@ impl Case {
     where
         F: Future<Output = Judgement> + Send + 'static,
     {
-        Self { name: name.into(), run: Box::new(|probe| Box::pin(run(probe))) }
+        Self {
+            name: name.into(),
+            run: Box::new(|probe| Box::pin(run(probe))),
+        }
     }
 }
 
@@ -91,7 +94,9 @@ async fn judge(case: Case, probe: &Probe) -> Option<(String, String)> {
     let judging = (case.run)(probe.clone());
     let t0 = std::time::Instant::now();
     let judged = tokio::time::timeout(LIMIT, judging).await;
-    if t0.elapsed().as_secs() > 8 { eprintln!("{} {:?}", case.name, t0.elapsed()); }
+    if t0.elapsed().as_secs() > 8 {
+        eprintln!("{} {:?}", case.name, t0.elapsed());
+    }
     let judged = judged.unwrap_or_else(|_| Err("does not come to an end".into()));
     judged.err().map(|why| (case.name, why))
 }
