@@ -13,6 +13,8 @@
 //! for themselves one after the other at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "real/audit.rs"]
+mod audit;
 #[path = "real/claims.rs"]
 mod claims;
 #[path = "real/cluster.rs"]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::api::ListParams;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::audit;
 use crate::cluster::{Cluster, Rights};
 use crate::driver::Driver;
 use crate::sidecar::{Binary, Sidecar, under_test};
@@ -106,7 +106,7 @@ async fn measure(cluster: &'static Cluster, binary: Binary, name: &str) -> Figur
     let driver = Driver::start(&world, Duration::ZERO).await;
     let class = world.class("standard", &driver.name, json!({})).await;
     let sidecar = Sidecar::start(&world, binary, &driver, "sidecar-0", &[]).await;
-    let written = || audited(cluster, &world.user());
+    let written = || audit::writes(cluster, &world.user());
 
     world.many_claims("life", &class, LIVES).await;
     world.all_bound(LIVES, Duration::from_secs(30)).await;
@@ -162,46 +162,6 @@ async fn quiet(what: &str, count: impl Fn() -> usize) {
         },
     )
     .await;
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Audited {
-    verb: String,
-    user: User,
-    object_ref: Option<ObjectRef>,
-    stage: String,
-}
-
-#[derive(Deserialize)]
-struct User {
-    username: String,
-}
-
-#[derive(Deserialize)]
-struct ObjectRef {
-    #[serde(default)]
-    resource: String,
-}
-
-/// The writes of one user so far, by verb and resource.
-fn audited(cluster: &Cluster, user: &str) -> BTreeMap<String, usize> {
-    let mut writes = BTreeMap::new();
-    let text = std::fs::read_to_string(&cluster.supervisor.audit).unwrap();
-    for line in text.lines().filter(|line| line.contains(user)) {
-        let Ok(request) = serde_json::from_str::<Audited>(line) else {
-            continue;
-        };
-        let write = ["create", "update", "patch", "delete"].contains(&request.verb.as_str());
-        if write && request.user.username == user && request.stage == "ResponseComplete" {
-            let resource = request
-                .object_ref
-                .map(|object| object.resource)
-                .unwrap_or_default();
-            *writes.entry(format!("{} {resource}", request.verb)).or_default() += 1;
-        }
-    }
-    writes
 }
 
 /// Resident memory of a sidecar each, in kB, that started beside this many
