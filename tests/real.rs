@@ -69,6 +69,9 @@ fn main() -> ExitCode {
         together("a killed leader is followed by the other replica", |c| {
             Box::pin(replicas::killed(c))
         }),
+        together("a container that restarts leads again at once", |c| {
+            Box::pin(replicas::container_restarted(c))
+        }),
         together("a terminated leader hands over at once", |c| {
             Box::pin(replicas::terminated(c))
         }),

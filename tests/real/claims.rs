@@ -125,9 +125,7 @@ async fn waits_for_its_secret(world: &World, driver: &Driver) {
         .class("late", &driver.name, json!({"parameters": parameters}))
         .await;
     world.claim("waiting", &class).await;
-    world
-        .event("waiting", "ProvisioningFailed", 2, "\"late\" not found")
-        .await;
+    world.event("waiting", "ProvisioningFailed", 2, "not found").await;
     world.secret("late", json!({"key": "wont-tell"})).await;
     world.bound("waiting", SOON).await;
 }

@@ -24,7 +24,7 @@ pub(crate) async fn driver(cluster: &'static Cluster) {
     if under_test() == Binary::Upstream {
         // It exits, and the kubelet would start it again.
         sidecar.ended(SOON).await;
-        sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &[]).await;
+        sidecar = sidecar.again(&world);
     }
     world.bound("meanwhile", SOON).await;
     world.gone(&before, SOON).await;

@@ -28,7 +28,7 @@ const LONG: [&str; 4] = [
 
 pub(crate) async fn killed(cluster: &'static Cluster) {
     let world = World::new(cluster, "killed", Rights::Ours).await;
-    let driver = Driver::start(&world, Duration::from_millis(400)).await;
+    let driver = Driver::start(&world, Duration::from_secs(1)).await;
     let class = world.class("standard", &driver.name, json!({})).await;
     let first = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &SHORT).await;
     let leader = world.new_leader(&driver.name, None, SOON).await;
@@ -46,9 +46,25 @@ pub(crate) async fn killed(cluster: &'static Cluster) {
     assert_same(&world, &driver).await;
 }
 
+/// The same Pod is the same candidate: its lease is not waited for.
+pub(crate) async fn container_restarted(cluster: &'static Cluster) {
+    let world = World::new(cluster, "container", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::ZERO).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    let sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &LONG).await;
+    let leader = world.new_leader(&driver.name, None, SOON).await;
+    sidecar.process.signal(SIGKILL);
+    sidecar.ended(SOON).await;
+    let sidecar = sidecar.again(&world);
+    world.claim("after", &class).await;
+    world.bound("after", SOON).await;
+    sidecar.assert_runs();
+    assert_eq!(world.leader(&driver.name).await, Some(leader));
+}
+
 pub(crate) async fn terminated(cluster: &'static Cluster) {
     let world = World::new(cluster, "terminated", Rights::Ours).await;
-    let driver = Driver::start(&world, Duration::from_millis(400)).await;
+    let driver = Driver::start(&world, Duration::from_secs(1)).await;
     let class = world.class("standard", &driver.name, json!({})).await;
     let mut flags = LONG.to_vec();
     if under_test() == Binary::Upstream {
