@@ -13,6 +13,8 @@
 //! for themselves one after the other at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "real/audit.rs"]
+mod audit;
 #[path = "real/claims.rs"]
 mod claims;
 #[path = "real/cluster.rs"]
@@ -66,6 +68,9 @@ fn main() -> ExitCode {
     let mut trials = vec![
         together("a killed leader is followed by the other replica", |c| {
             Box::pin(replicas::killed(c))
+        }),
+        together("a container that restarts leads again at once", |c| {
+            Box::pin(replicas::container_restarted(c))
         }),
         together("a terminated leader hands over at once", |c| {
             Box::pin(replicas::terminated(c))

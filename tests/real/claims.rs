@@ -7,30 +7,37 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::cluster::{self, Cluster, Rights};
 use crate::driver::Driver;
 use crate::sidecar::{Binary, Sidecar, under_test};
-use crate::world::{World, eventually, text};
-
-const SOON: Duration = Duration::from_secs(30);
+use crate::world::{SOON, World, eventually, text};
 
 pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
-    life(&World::new(cluster, "life-ours", Rights::Ours).await, true).await;
+    let world = World::new(cluster, "life-ours", Rights::Ours).await;
+    let (driver, _sidecar) = life(&world, true).await;
+    waits_for_its_secret(&world, &driver).await;
+    audit::assert_nothing_denied(&world);
+    if under_test() == Binary::Ours {
+        audit::all_rights_are_used(&world).await;
+    }
 }
 
 /// Upstream's example grants no secrets unless its user adds them.
 pub(crate) async fn life_under_upstreams_rights(cluster: &'static Cluster) {
-    life(&World::new(cluster, "life-theirs", Rights::Upstream).await, false).await;
+    let world = World::new(cluster, "life-theirs", Rights::Upstream).await;
+    let (_driver, _sidecar) = life(&world, false).await;
+    audit::assert_nothing_denied(&world);
 }
 
-async fn life(world: &World, secrets: bool) {
+async fn life(world: &World, secrets: bool) -> (Driver, Sidecar) {
     let driver = Driver::start(world, Duration::ZERO).await;
     let flags = [
         "--leader-election",
         "--extra-create-metadata",
         "--default-fstype=ext4",
     ];
-    let _sidecar = Sidecar::start(world, under_test(), &driver, "sidecar-0", &flags).await;
+    let sidecar = Sidecar::start(world, under_test(), &driver, "sidecar-0", &flags).await;
 
     let mut parameters = json!({"tier": "gold", "csi.storage.k8s.io/fstype": "xfs"});
     if secrets {
@@ -75,6 +82,24 @@ async fn life(world: &World, secrets: bool) {
         })
     );
 
+    let name = volume.name_any();
+    world
+        .event(
+            "data",
+            "Provisioning",
+            1,
+            "External provisioner is provisioning volume for claim",
+        )
+        .await;
+    world
+        .event(
+            "data",
+            "ProvisioningSucceeded",
+            1,
+            &format!("Successfully provisioned volume {name}"),
+        )
+        .await;
+
     world.delete_claim("data").await;
     world.gone(&volume, SOON).await;
     assert_eq!(driver.volumes(), BTreeSet::new());
@@ -86,6 +111,23 @@ async fn life(world: &World, secrets: bool) {
     if under_test() == Binary::Ours {
         assert_eq!(deletions.len(), 1, "one call for one volume: {deletions:?}");
     }
+    (driver, sidecar)
+}
+
+/// Without its secret a claim waits, says so on the claim, and goes on when the
+/// secret is there.
+async fn waits_for_its_secret(world: &World, driver: &Driver) {
+    let parameters = json!({
+        "csi.storage.k8s.io/provisioner-secret-name": "late",
+        "csi.storage.k8s.io/provisioner-secret-namespace": "${pvc.namespace}",
+    });
+    let class = world
+        .class("late", &driver.name, json!({"parameters": parameters}))
+        .await;
+    world.claim("waiting", &class).await;
+    world.event("waiting", "ProvisioningFailed", 2, "not found").await;
+    world.secret("late", json!({"key": "wont-tell"})).await;
+    world.bound("waiting", SOON).await;
 }
 
 /// What the sidecar wrote: without what the API server and the binder add.

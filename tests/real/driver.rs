@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::supervisor::{Process, SIGHUP};
-use crate::world::{World, eventually};
+use crate::world::{SOON, World, eventually};
 
 pub(crate) struct Driver {
     pub(crate) name: String,
@@ -17,11 +17,12 @@ pub(crate) struct Driver {
     calls: PathBuf,
 }
 
-/// One call as the driver answered it.
+/// One call as the driver answered it, or began it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Call {
     pub(crate) method: String,
+    /// Empty when it began.
     pub(crate) code: String,
     #[serde(default)]
     pub(crate) name: String,
@@ -91,13 +92,39 @@ impl Driver {
         .await;
     }
 
-    pub(crate) fn calls(&self) -> Vec<Call> {
+    fn lines(&self) -> Vec<Call> {
         let text = std::fs::read_to_string(&self.calls).unwrap();
         // The last line may be half written.
         text.split_inclusive('\n')
             .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+
+    /// The calls that were answered.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.lines()
+            .into_iter()
+            .filter(|call| !call.code.is_empty())
+            .collect()
+    }
+
+    /// Waits until the driver has begun so many calls of this method.
+    pub(crate) async fn begins(&self, method: &str, count: usize) {
+        eventually(
+            &format!("the driver begins {method} for the {count}th time"),
+            SOON,
+            async || {
+                let begun = |call: &&Call| call.method == method && call.code.is_empty();
+                let seen = self.lines().iter().filter(begun).count();
+                if seen >= count {
+                    Ok(())
+                } else {
+                    Err(format!("{seen} calls"))
+                }
+            },
+        )
+        .await;
     }
 
     pub(crate) fn calls_of(&self, method: &str) -> Vec<Call> {

@@ -7,9 +7,7 @@ use serde_json::json;
 use crate::cluster::{Cluster, Rights};
 use crate::driver::Driver;
 use crate::sidecar::{Binary, Sidecar, under_test};
-use crate::world::World;
-
-const SOON: Duration = Duration::from_secs(40);
+use crate::world::{SOON, World};
 
 pub(crate) async fn driver(cluster: &'static Cluster) {
     let world = World::new(cluster, "driver-away", Rights::Ours).await;
@@ -26,7 +24,7 @@ pub(crate) async fn driver(cluster: &'static Cluster) {
     if under_test() == Binary::Upstream {
         // It exits, and the kubelet would start it again.
         sidecar.ended(SOON).await;
-        sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &[]).await;
+        sidecar = sidecar.again(&world);
     }
     world.bound("meanwhile", SOON).await;
     world.gone(&before, SOON).await;
@@ -46,13 +44,7 @@ pub(crate) async fn api_server(cluster: &'static Cluster) {
 
     // The answer to this claim's CreateVolume comes when nobody can be told.
     world.claim("meanwhile", &class).await;
-    crate::world::eventually("the driver works on it", SOON, async || {
-        match world.cluster.supervisor.dir.exists() && driver.calls_of("CreateVolume").len() == 1 {
-            true => Ok(()),
-            false => Err(String::new()),
-        }
-    })
-    .await;
+    driver.begins("CreateVolume", 2).await;
     cluster.supervisor.plane("stop", "kube-apiserver");
     tokio::time::sleep(Duration::from_secs(2)).await;
     cluster.supervisor.plane("start", "kube-apiserver");

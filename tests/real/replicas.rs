@@ -9,9 +9,8 @@ use crate::cluster::{Cluster, Rights};
 use crate::driver::Driver;
 use crate::sidecar::{Binary, Sidecar, under_test};
 use crate::supervisor::{SIGKILL, SIGTERM};
-use crate::world::World;
+use crate::world::{SOON, World};
 
-const SOON: Duration = Duration::from_secs(30);
 /// A lease that is lost soon enough for a test.
 const SHORT: [&str; 4] = [
     "--leader-election",
@@ -29,7 +28,7 @@ const LONG: [&str; 4] = [
 
 pub(crate) async fn killed(cluster: &'static Cluster) {
     let world = World::new(cluster, "killed", Rights::Ours).await;
-    let driver = Driver::start(&world, Duration::from_millis(400)).await;
+    let driver = Driver::start(&world, Duration::from_secs(1)).await;
     let class = world.class("standard", &driver.name, json!({})).await;
     let first = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &SHORT).await;
     let leader = world.new_leader(&driver.name, None, SOON).await;
@@ -39,15 +38,7 @@ pub(crate) async fn killed(cluster: &'static Cluster) {
 
     // Killed while the driver works: CreateVolume has been called, nobody hears the answer.
     world.many_claims("data", &class, 10).await;
-    crate::world::eventually("the driver is asked", SOON, async || {
-        let seen = driver.calls_of("CreateVolume").len();
-        if seen > 1 {
-            Ok(())
-        } else {
-            Err(format!("{seen} calls"))
-        }
-    })
-    .await;
+    driver.begins("CreateVolume", 3).await;
     first.process.signal(SIGKILL);
     world.new_leader(&driver.name, Some(&leader), SOON).await;
     world.all_bound(11, SOON).await;
@@ -55,9 +46,25 @@ pub(crate) async fn killed(cluster: &'static Cluster) {
     assert_same(&world, &driver).await;
 }
 
+/// The same Pod is the same candidate: its lease is not waited for.
+pub(crate) async fn container_restarted(cluster: &'static Cluster) {
+    let world = World::new(cluster, "container", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::ZERO).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    let sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &LONG).await;
+    let leader = world.new_leader(&driver.name, None, SOON).await;
+    sidecar.process.signal(SIGKILL);
+    sidecar.ended(SOON).await;
+    let sidecar = sidecar.again(&world);
+    world.claim("after", &class).await;
+    world.bound("after", SOON).await;
+    sidecar.assert_runs();
+    assert_eq!(world.leader(&driver.name).await, Some(leader));
+}
+
 pub(crate) async fn terminated(cluster: &'static Cluster) {
     let world = World::new(cluster, "terminated", Rights::Ours).await;
-    let driver = Driver::start(&world, Duration::from_millis(400)).await;
+    let driver = Driver::start(&world, Duration::from_secs(1)).await;
     let class = world.class("standard", &driver.name, json!({})).await;
     let mut flags = LONG.to_vec();
     if under_test() == Binary::Upstream {
@@ -67,15 +74,7 @@ pub(crate) async fn terminated(cluster: &'static Cluster) {
     let leader = world.new_leader(&driver.name, None, SOON).await;
     let second = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
     world.many_claims("data", &class, 10).await;
-    crate::world::eventually("the driver is asked", SOON, async || {
-        let seen = driver.calls_of("CreateVolume").len();
-        if seen > 0 {
-            Ok(())
-        } else {
-            Err("no calls".to_owned())
-        }
-    })
-    .await;
+    driver.begins("CreateVolume", 2).await;
     first.process.signal(SIGTERM);
     let code = first.ended(Duration::from_secs(20)).await;
     world

@@ -26,8 +26,15 @@ pub(crate) fn under_test() -> Binary {
     }
 }
 
+/// Whether the figures of ours are those of a build that is shipped.
+pub(crate) fn is_release() -> bool {
+    std::env::var_os("CSI_PROVISIONER").is_some() || !cfg!(debug_assertions)
+}
+
 pub(crate) struct Sidecar {
     pub(crate) process: Process,
+    argv: Vec<String>,
+    pod: String,
 }
 
 impl Sidecar {
@@ -91,15 +98,21 @@ impl Sidecar {
             format!("--csi-address={}", driver.socket.display()),
         ]);
         argv.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let log = world
-            .cluster
-            .supervisor
-            .dir
-            .join(format!("{}-{pod}.log", world.namespace));
-        let env = [("POD_NAME", pod), ("POD_NAMESPACE", &world.namespace)];
-        Self {
-            process: world.cluster.supervisor.run(&argv, &env, log),
-        }
+        Self::run(world, argv, pod.to_owned())
+    }
+
+    /// Starts it once more after its end, as the kubelet starts a container again
+    /// in the same Pod.
+    pub(crate) fn again(self, world: &World) -> Self {
+        Self::run(world, self.argv.clone(), self.pod.clone())
+    }
+
+    fn run(world: &World, argv: Vec<String>, pod: String) -> Self {
+        let supervisor = &world.cluster.supervisor;
+        let log = supervisor.dir.join(format!("{}-{pod}.log", world.namespace));
+        let env = [("POD_NAME", pod.as_str()), ("POD_NAMESPACE", &world.namespace)];
+        let process = supervisor.run(&argv, &env, log);
+        Self { process, argv, pod }
     }
 
     /// Waits until the process has ended by itself and gives its exit code.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Secret,
+    Event, Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Secret,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{self, Cluster, Rights};
+
+/// Long enough for anything that happens at once, on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) cluster: &'static Cluster,
@@ -162,6 +165,37 @@ impl World {
         })
         .await;
         self.volumes.get(&volume).await.unwrap()
+    }
+
+    /// Waits until the claim has an event with this reason and text, this many times.
+    pub(crate) async fn event(&self, claim: &str, reason: &str, times: i32, text_part: &str) {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        eventually(
+            &format!("claim {claim} has the event {reason}, {text_part:?}"),
+            SOON,
+            async || {
+                let list = events.list(&ListParams::default()).await.map_err(text)?;
+                let of = |event: &&Event| event.involved_object.name.as_deref() == Some(claim);
+                let seen: Vec<_> = list
+                    .iter()
+                    .filter(of)
+                    .map(|event| (&event.reason, &event.message, event.count))
+                    .collect();
+                let fits = |(of, message, count): &(&Option<String>, &Option<String>, Option<i32>)| {
+                    of.as_deref() == Some(reason)
+                        && message
+                            .as_deref()
+                            .is_some_and(|message| message.contains(text_part))
+                        && count.unwrap_or(1) >= times
+                };
+                if seen.iter().any(fits) {
+                    Ok(())
+                } else {
+                    Err(format!("{seen:?}"))
+                }
+            },
+        )
+        .await;
     }
 
     /// Waits until so many claims are Bound here.

@@ -3,7 +3,8 @@
 //
 // SIGHUP closes the socket and serves again after -pause with the same
 // volumes: a driver restart as the sidecar sees it. Each call is one JSON line
-// in -calls. Secrets appear there by key only.
+// in -calls when it is answered; what -delay holds up is also one, without a
+// code, when it begins. Secrets appear there by key only.
 package main
 
 import (
@@ -50,17 +51,27 @@ func main() {
 		log.Fatalf("open call log: %v", err)
 	}
 	var mu sync.Mutex
+	write := func(line call) {
+		encoded, _ := json.Marshal(line)
+		_, _ = out.Write(append(encoded, '\n'))
+	}
+	hold := func(line call) {
+		mu.Lock()
+		write(line)
+		mu.Unlock()
+		time.Sleep(*delay)
+	}
 	record := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		line := call{Method: path.Base(info.FullMethod)}
 		switch r := req.(type) {
 		case *csi.CreateVolumeRequest:
 			line.Name, line.Parameters = r.GetName(), r.GetParameters()
 			line.SecretKeys = slices.Sorted(maps.Keys(r.GetSecrets()))
-			time.Sleep(*delay)
+			hold(line)
 		case *csi.DeleteVolumeRequest:
 			line.VolumeID = r.GetVolumeId()
 			line.SecretKeys = slices.Sorted(maps.Keys(r.GetSecrets()))
-			time.Sleep(*delay)
+			hold(line)
 		}
 		// One call after the other: the mock looks for a name and adds the volume
 		// in two steps, so that two sidecars could get two volumes of one name.
@@ -71,8 +82,7 @@ func main() {
 		if r, ok := reply.(*csi.CreateVolumeResponse); ok {
 			line.VolumeID = r.GetVolume().GetVolumeId()
 		}
-		encoded, _ := json.Marshal(line)
-		_, _ = out.Write(append(encoded, '\n'))
+		write(line)
 		return reply, err
 	}
 

@@ -32,8 +32,9 @@ const controllers = "persistentvolume-binder-controller,persistentvolume-attach-
 	"persistentvolume-protection-controller,namespace-controller,serviceaccount-controller,ephemeral-volume-controller"
 
 // One line a request of a service account: the sidecars, and nothing else.
+// A watch is a line when it starts, not when it ends.
 const auditPolicy = `{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[
-	{"level":"None","verbs":["watch"]},
+	{"level":"Metadata","verbs":["watch"],"userGroups":["system:serviceaccounts"],"omitStages":["ResponseComplete"]},
 	{"level":"Metadata","userGroups":["system:serviceaccounts"]},
 	{"level":"None"}]}`
 

@@ -1,0 +1,119 @@
+//! What the API server wrote down about the sidecars: each request of a
+//! ServiceAccount is one line of its audit log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::cluster::{self, Cluster, Rights};
+use crate::world::{World, eventually};
+
+/// One request that was answered.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    verb: String,
+    user: User,
+    #[serde(default)]
+    object_ref: Object,
+    #[serde(default)]
+    response_status: Status,
+    #[serde(rename = "requestURI")]
+    uri: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Deserialize, Default)]
+struct Object {
+    #[serde(default)]
+    resource: String,
+}
+
+#[derive(Deserialize, Default)]
+struct Status {
+    #[serde(default)]
+    code: u16,
+}
+
+fn requests(cluster: &Cluster, user: &str) -> Vec<Request> {
+    let text = std::fs::read_to_string(&cluster.supervisor.audit).unwrap();
+    text.lines()
+        .filter(|line| line.contains(user))
+        // The last line may be half written.
+        .filter_map(|line| serde_json::from_str::<Request>(line).ok())
+        .filter(|request| request.user.username == user)
+        .collect()
+}
+
+/// The writes of one user so far, by verb and resource.
+pub(crate) fn writes(cluster: &Cluster, user: &str) -> BTreeMap<String, usize> {
+    let mut writes = BTreeMap::new();
+    for request in requests(cluster, user) {
+        if ["create", "update", "patch", "delete"].contains(&request.verb.as_str()) {
+            *writes
+                .entry(format!("{} {}", request.verb, request.object_ref.resource))
+                .or_default() += 1;
+        }
+    }
+    writes
+}
+
+/// Nothing that the sidecar asked for was refused for want of a right.
+pub(crate) fn assert_nothing_denied(world: &World) {
+    if cluster::is_given() {
+        return;
+    }
+    let denied = |request: &Request| [401, 403].contains(&request.response_status.code);
+    let denied: Vec<_> = requests(world.cluster, &world.user())
+        .into_iter()
+        .filter(denied)
+        .map(|request| format!("{} {}", request.verb, request.uri))
+        .collect();
+    assert!(denied.is_empty(), "denied: {denied:#?}");
+}
+
+/// Every right that `manifests/` grants has been used by now.
+pub(crate) async fn all_rights_are_used(world: &World) {
+    if cluster::is_given() {
+        return;
+    }
+    let mut granted = BTreeSet::new();
+    for role in world.cluster.rights(Rights::Ours) {
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            for resource in rule["resources"].as_array().unwrap() {
+                for verb in rule["verbs"].as_array().unwrap() {
+                    granted.insert(format!(
+                        "{} {}",
+                        verb.as_str().unwrap(),
+                        resource.as_str().unwrap()
+                    ));
+                }
+            }
+        }
+    }
+    eventually(
+        "every granted right is used",
+        Duration::from_secs(10),
+        async || {
+            let mut unused = granted.clone();
+            for request in requests(world.cluster, &world.user()) {
+                unused.remove(&format!("{} {}", request.verb, request.object_ref.resource));
+                if request.verb == "watch" {
+                    // A streaming list is a watch; servers without it are asked for a list.
+                    unused.remove(&format!("list {}", request.object_ref.resource));
+                }
+            }
+            if unused.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("never used: {unused:?}"))
+            }
+        },
+    )
+    .await;
+}
