@@ -58,15 +58,23 @@ fn step(api: &Api, seen: u64) {
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
-    object["metadata"]["annotations"][key].as_str().unwrap_or_default()
+    object["metadata"]["annotations"][key]
+        .as_str()
+        .unwrap_or_default()
 }
 
 fn place(object: &Value) -> (&str, &str) {
-    (text(object, "/metadata/namespace"), text(object, "/metadata/name"))
+    (
+        text(object, "/metadata/namespace"),
+        text(object, "/metadata/name"),
+    )
 }
 
 fn deleting(object: &Value) -> bool {
@@ -97,7 +105,9 @@ fn sync_claim(api: &Api, claim: &Value) {
         // One that is reserved for it goes before one that only fits.
         "" => {
             let suiting = api.filter(VOLUMES, |volume| suits(volume, claim));
-            suiting.into_iter().max_by_key(|volume| !volume["spec"]["claimRef"].is_null())
+            suiting
+                .into_iter()
+                .max_by_key(|volume| !volume["spec"]["claimRef"].is_null())
         }
         volume => api.get(VOLUMES, "", volume),
     };
@@ -105,7 +115,9 @@ fn sync_claim(api: &Api, claim: &Value) {
         Some(volume) if is_for(&volume, claim) => bind(api, claim, &volume),
         Some(_) => {}
         None if !bound_to.is_empty() && !annotation(claim, BIND_COMPLETED).is_empty() => {
-            api.edit(CLAIMS, namespace, name, |claim| claim["status"]["phase"] = "Lost".into());
+            api.edit(CLAIMS, namespace, name, |claim| {
+                claim["status"]["phase"] = "Lost".into()
+            });
         }
         None if bound_to.is_empty() => ask(api, claim),
         None => {}
@@ -115,7 +127,9 @@ fn sync_claim(api: &Api, claim: &Value) {
 /// Names the provisioner on a claim that needs one, as `ExternalProvisioning` does.
 fn ask(api: &Api, claim: &Value) {
     let class = text(claim, "/spec/storageClassName");
-    let Some(class) = api.get("storageclasses", "", class) else { return };
+    let Some(class) = api.get("storageclasses", "", class) else {
+        return;
+    };
     let provisioner = text(&class, "/provisioner");
     let waits = text(&class, "/volumeBindingMode") == "WaitForFirstConsumer"
         && annotation(claim, SELECTED_NODE).is_empty();
@@ -138,7 +152,12 @@ fn suits(volume: &Value, claim: &Value) -> bool {
     if !volume["spec"]["claimRef"].is_null() {
         return is_for(volume, claim);
     }
-    let modes = |object: &Value| object["spec"]["accessModes"].as_array().cloned().unwrap_or_default();
+    let modes = |object: &Value| {
+        object["spec"]["accessModes"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    };
     let offered = modes(volume);
     text(volume, "/spec/storageClassName") == text(claim, "/spec/storageClassName")
         && volume["spec"]["volumeMode"] == claim["spec"]["volumeMode"]
@@ -197,7 +216,9 @@ fn release(api: &Api, namespace: &str, name: &str) {
 fn sync_volume(api: &Api, volume: &Value) {
     let (_, name) = place(volume);
     let phase = |phase: &str| {
-        api.edit(VOLUMES, "", name, |volume| volume["status"]["phase"] = phase.into());
+        api.edit(VOLUMES, "", name, |volume| {
+            volume["status"]["phase"] = phase.into()
+        });
     };
     let reference = &volume["spec"]["claimRef"];
     if reference.is_null() {
@@ -216,7 +237,9 @@ fn sync_volume(api: &Api, volume: &Value) {
             _ => phase("Released"),
         }
     }
-    let bound = api.get(VOLUMES, "", name).is_some_and(|v| text(&v, "/status/phase") == "Bound");
+    let bound = api
+        .get(VOLUMES, "", name)
+        .is_some_and(|v| text(&v, "/status/phase") == "Bound");
     if deleting(volume) && !bound {
         drop_finalizer(api, VOLUMES, volume, "kubernetes.io/pv-protection");
     }

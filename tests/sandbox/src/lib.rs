@@ -10,8 +10,8 @@ pub mod driver;
 mod world;
 
 pub use api::{
-    ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service,
-    Verb, kubeconfig,
+    ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service, Verb,
+    kubeconfig,
 };
 pub use driver::Driver;
 pub use world::World;

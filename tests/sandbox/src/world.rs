@@ -40,14 +40,21 @@ impl World {
         let api = Api::new();
         api.latency(Duration::from_millis(1));
         let binder = binder::start(&api);
-        Self { api, driver: Driver::new(driver), binder, class: String::new() }
+        Self {
+            api,
+            driver: Driver::new(driver),
+            binder,
+            class: String::new(),
+        }
     }
 
     /// A StorageClass of the driver with these parameters, reclaim policy
     /// Delete. Claims made after it are of this class.
     pub fn class(self, name: &str, parameters: &[(&str, &str)]) -> Self {
-        let parameters: serde_json::Map<_, _> =
-            parameters.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        let parameters: serde_json::Map<_, _> = parameters
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+            .collect();
         self.class_with(name, |class| class["parameters"] = parameters.into())
     }
 
@@ -63,7 +70,8 @@ impl World {
 
     /// A namespace; `default` is there already.
     pub fn namespace(self, name: &str) -> Self {
-        self.api.create("namespaces", "", json!({"metadata": {"name": name}}));
+        self.api
+            .create("namespaces", "", json!({"metadata": {"name": name}}));
         self
     }
 
@@ -133,15 +141,22 @@ impl World {
 
     /// The phase of a claim, empty when it is absent.
     pub fn claim_phase(&self, namespace: &str, name: &str) -> String {
-        let claim = self.api.get("persistentvolumeclaims", namespace, name).unwrap_or_default();
+        let claim = self
+            .api
+            .get("persistentvolumeclaims", namespace, name)
+            .unwrap_or_default();
         claim["status"]["phase"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The events about an object, as `Reason: message`, oldest first.
     pub fn events(&self, name: &str) -> Vec<String> {
-        let mine = self.api.filter("events", |event| event["involvedObject"]["name"] == name);
+        let mine = self
+            .api
+            .filter("events", |event| event["involvedObject"]["name"] == name);
         let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        mine.iter().map(|event| format!("{}: {}", text(event, "reason"), text(event, "message"))).collect()
+        mine.iter()
+            .map(|event| format!("{}: {}", text(event, "reason"), text(event, "message")))
+            .collect()
     }
 
     /// Waits until a condition holds, an hour of virtual time at most.
@@ -152,7 +167,11 @@ impl World {
         let limit = Instant::now() + PATIENCE;
         let mut changes = self.api.changes();
         while !condition(self) {
-            assert!(Instant::now() < limit, "never in an hour: {what}\n{}", self.print());
+            assert!(
+                Instant::now() < limit,
+                "never in an hour: {what}\n{}",
+                self.print()
+            );
             // Either way it is time to look again.
             let _ = tokio::time::timeout(GLANCE, changes.changed()).await;
         }
@@ -174,7 +193,8 @@ impl World {
     /// What the world looks like, for a test that fails.
     pub fn print(&self) -> String {
         let mut out = String::new();
-        let text = |object: &Value, path: &str| object.pointer(path).map(Value::to_string).unwrap_or_default();
+        let text =
+            |object: &Value, path: &str| object.pointer(path).map(Value::to_string).unwrap_or_default();
         for plural in ["persistentvolumeclaims", "persistentvolumes", "leases"] {
             for object in self.api.list(plural) {
                 let _ = writeln!(
@@ -189,18 +209,32 @@ impl World {
             }
         }
         for event in self.api.list("events") {
-            let _ = writeln!(out, "event {} {}: {}", text(&event, "/involvedObject/name"), text(&event, "/reason"), text(&event, "/message"));
+            let _ = writeln!(
+                out,
+                "event {} {}: {}",
+                text(&event, "/involvedObject/name"),
+                text(&event, "/reason"),
+                text(&event, "/message")
+            );
         }
         for volume in self.driver.volumes() {
             let _ = writeln!(out, "at the driver: {volume:?}");
         }
         let calls = self.driver.calls();
         for call in &calls[calls.len().saturating_sub(20)..] {
-            let _ = writeln!(out, "call {} {} {:?} at {:?}", call.method, call.target, call.code, call.at);
+            let _ = writeln!(
+                out,
+                "call {} {} {:?} at {:?}",
+                call.method, call.target, call.code, call.at
+            );
         }
         let requests = self.api.requests();
         for r in &requests[requests.len().saturating_sub(20)..] {
-            let _ = writeln!(out, "request {:?} {} {}/{} {} at {:?}", r.verb, r.resource, r.namespace, r.name, r.code, r.at);
+            let _ = writeln!(
+                out,
+                "request {:?} {} {}/{} {} at {:?}",
+                r.verb, r.resource, r.namespace, r.name, r.code, r.at
+            );
         }
         for breach in self.driver.breaches() {
             let _ = writeln!(out, "BREACH {breach}");

@@ -30,8 +30,16 @@ async fn the_sandbox_keeps_the_contract_and_serves_no_route_without_a_case() {
         patient: true,
     };
     let (ran, failed) = contract::run(target).await;
-    let failed: Vec<_> = failed.iter().map(|(name, why)| format!("{name}:\n    {why}")).collect();
-    assert!(failed.is_empty(), "{} of {ran} cases failed:\n{}", failed.len(), failed.join("\n"));
+    let failed: Vec<_> = failed
+        .iter()
+        .map(|(name, why)| format!("{name}:\n    {why}"))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {ran} cases failed:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
 
     let covered: BTreeSet<_> = api
         .requests()

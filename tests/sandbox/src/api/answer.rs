@@ -95,7 +95,10 @@ impl Api {
         }
         check_media(parts)?;
         if !route.kind.serves(route.verb, route.status) {
-            return Err(failure::not_served(&format!("{:?} of {}", route.verb, route.kind.plural)));
+            return Err(failure::not_served(&format!(
+                "{:?} of {}",
+                route.verb, route.kind.plural
+            )));
         }
         let now = self.now();
         let (kind, place) = (route.kind, route.place());
@@ -111,9 +114,14 @@ impl Api {
                 let body = StreamBody::new(lines.map(|line| line.map(Frame::data))).boxed_unsync();
                 return Ok(Served::Answer(response(200, body)));
             }
-            Verb::Create => {
-                (201, json!(*state.store.create(kind, &place.0, parse(kind.kind, body)?, &now)?))
-            }
+            Verb::Create => (
+                201,
+                json!(
+                    *state
+                        .store
+                        .create(kind, &place.0, parse(kind.kind, body)?, &now)?
+                ),
+            ),
             Verb::Update => {
                 let object: Value = parse(kind.kind, body)?;
                 let named = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -126,17 +134,28 @@ impl Api {
                 if kind.upsert && state.store.get(kind, &place).is_err() {
                     (201, json!(*state.store.create(kind, &place.0, object, &now)?))
                 } else {
-                    (200, json!(*state.store.update(kind, &place, (part, By::Put), &now, |_| Ok(object))?))
+                    (
+                        200,
+                        json!(
+                            *state
+                                .store
+                                .update(kind, &place, (part, By::Put), &now, |_| Ok(object))?
+                        ),
+                    )
                 }
             }
             Verb::Patch(patch) => {
-                let made = state.store.update(kind, &place, (part, By::Patch), &now, |old| patch.apply(body, old))?;
+                let made = state.store.update(kind, &place, (part, By::Patch), &now, |old| {
+                    patch.apply(body, old)
+                })?;
                 (200, json!(*made))
             }
             Verb::Delete => {
                 let only = match body.is_empty() {
                     true => Preconditions::default(),
-                    false => parse::<DeleteOptions>(kind.kind, body)?.preconditions.unwrap_or_default(),
+                    false => parse::<DeleteOptions>(kind.kind, body)?
+                        .preconditions
+                        .unwrap_or_default(),
                 };
                 let (last, gone) = state.store.delete(kind, &place, &only, &now)?;
                 match gone && !kind.echoes {
@@ -157,7 +176,12 @@ impl Api {
         if !state.rbac.knows(user) {
             return Ok(refuse(&failure::bare(401, "Unauthorized", "Unauthorized")));
         }
-        let path: Vec<_> = parts.uri.path().split('/').filter(|part| !part.is_empty()).collect();
+        let path: Vec<_> = parts
+            .uri
+            .path()
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
         let answer = match (&parts.method, path.as_slice()) {
             (&Method::GET, ["version"]) => json!({
                 "major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "",
@@ -167,9 +191,12 @@ impl Api {
             (&Method::GET, ["apis", group, version]) => return Ok(discover(&state, group, version)),
             (&Method::POST, ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]) => {
                 let Ok(mut review) = serde_json::from_slice::<Value>(body) else {
-                    return Ok(refuse(&failure::bad_request("the object provided is unrecognized")));
+                    return Ok(refuse(&failure::bad_request(
+                        "the object provided is unrecognized",
+                    )));
                 };
-                review["status"] = json!({"allowed": allowed(&state.rbac, user, &review["spec"]["resourceAttributes"])});
+                review["status"] =
+                    json!({"allowed": allowed(&state.rbac, user, &review["spec"]["resourceAttributes"])});
                 return Ok(response(201, full(review.to_string())));
             }
             _ => return Ok(refuse(&unknown())),
@@ -203,7 +230,14 @@ fn permit(rbac: &Rbac, user: &str, route: &Route) -> Result<(), Refusal> {
         return Ok(());
     }
     let verb = route.verb.rbac();
-    Err(failure::forbidden(user, verb, route.kind, route.subresource(), namespace, &route.name))
+    Err(failure::forbidden(
+        user,
+        verb,
+        route.kind,
+        route.subresource(),
+        namespace,
+        &route.name,
+    ))
 }
 
 fn allowed(rbac: &Rbac, user: &str, wanted: &Value) -> bool {
@@ -213,7 +247,12 @@ fn allowed(rbac: &Rbac, user: &str, wanted: &Value) -> bool {
         sub => format!("{}/{sub}", text("resource")),
     };
     let namespace = Some(text("namespace")).filter(|namespace| !namespace.is_empty());
-    rbac.allows(user, (text("verb"), text("group"), &resource), namespace, text("name"))
+    rbac.allows(
+        user,
+        (text("verb"), text("group"), &resource),
+        namespace,
+        text("name"),
+    )
 }
 
 fn discover(state: &State, group: &str, version: &str) -> Answer {
@@ -231,14 +270,21 @@ fn discover(state: &State, group: &str, version: &str) -> Answer {
     if resources.is_empty() {
         return response(404, full("404 page not found\n"));
     }
-    let version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources});
     response(200, full(list.to_string()))
 }
 
 /// Only JSON is spoken; the real server falls back to it as well.
 fn check_media(parts: &Parts) -> Result<(), Refusal> {
-    let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = parts
+        .headers
+        .get(http::header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
     let plain = |part: &str| matches!(part.trim().split(';').next(), Some("application/json" | "*/*"));
     if accept.is_some_and(|accept| !accept.split(',').any(|part| plain(part) && !part.contains("as="))) {
         return Err(failure::not_served("this Accept header"));
@@ -260,7 +306,8 @@ fn name_in(body: &[u8]) -> String {
 }
 
 fn deleted(kind: &super::Kind, last: &Value) -> Value {
-    let mut details = json!({"name": last["metadata"]["name"], "kind": kind.plural, "uid": last["metadata"]["uid"]});
+    let mut details =
+        json!({"name": last["metadata"]["name"], "kind": kind.plural, "uid": last["metadata"]["uid"]});
     if !kind.group.is_empty() {
         details["group"] = kind.group.into();
     }
@@ -268,17 +315,26 @@ fn deleted(kind: &super::Kind, last: &Value) -> Value {
 }
 
 fn unknown() -> Refusal {
-    failure::bare(404, "NotFound", "the server could not find the requested resource")
+    failure::bare(
+        404,
+        "NotFound",
+        "the server could not find the requested resource",
+    )
 }
 
 fn refuse(status: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Status) -> Answer {
-    let code = status.code.and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
+    let code = status
+        .code
+        .and_then(|code| u16::try_from(code).ok())
+        .unwrap_or(500);
     response(code, full(json!(status).to_string()))
 }
 
 fn response(code: u16, body: ApiBody) -> Answer {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }

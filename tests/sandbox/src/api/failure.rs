@@ -1,9 +1,7 @@
 //! The `Status` objects a real API server answers with when it refuses: the
 //! same codes, reasons, texts and details, because clients read all four.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    ListMeta, Status, StatusCause, StatusDetails,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 
 use super::kinds::Kind;
 
@@ -23,35 +21,61 @@ impl Cause {
             "" => "Required value".to_owned(),
             detail => format!("Required value: {detail}"),
         };
-        Self { reason: "FieldValueRequired", field: field.into(), message }
+        Self {
+            reason: "FieldValueRequired",
+            field: field.into(),
+            message,
+        }
     }
 
     pub(crate) fn invalid(field: impl Into<String>, value: &str, detail: &str) -> Self {
         let message = format!("Invalid value: {value}: {detail}");
-        Self { reason: "FieldValueInvalid", field: field.into(), message }
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message,
+        }
     }
 
     pub(crate) fn forbidden(field: impl Into<String>, detail: &str) -> Self {
         let message = format!("Forbidden: {detail}");
-        Self { reason: "FieldValueForbidden", field: field.into(), message }
+        Self {
+            reason: "FieldValueForbidden",
+            field: field.into(),
+            message,
+        }
     }
 
     pub(crate) fn unsupported(field: impl Into<String>, value: &str, allowed: &[&str]) -> Self {
         let allowed: Vec<_> = allowed.iter().map(|a| format!("{a:?}")).collect();
-        let message =
-            format!("Unsupported value: {value:?}: supported values: {}", allowed.join(", "));
-        Self { reason: "FieldValueNotSupported", field: field.into(), message }
+        let message = format!(
+            "Unsupported value: {value:?}: supported values: {}",
+            allowed.join(", ")
+        );
+        Self {
+            reason: "FieldValueNotSupported",
+            field: field.into(),
+            message,
+        }
     }
 
     /// As printed for a map that lacks its one allowed key.
     pub(crate) fn unsupported_null(field: &str, allowed: &str) -> Self {
         let message = format!("Unsupported value: null: supported values: {allowed:?}");
-        Self { reason: "FieldValueNotSupported", field: field.into(), message }
+        Self {
+            reason: "FieldValueNotSupported",
+            field: field.into(),
+            message,
+        }
     }
 
     pub(crate) fn too_long(field: &str, bytes: usize) -> Self {
         let message = format!("Too long: may not be more than {bytes} bytes");
-        Self { reason: "FieldValueTooLong", field: field.into(), message }
+        Self {
+            reason: "FieldValueTooLong",
+            field: field.into(),
+            message,
+        }
     }
 
     fn text(&self) -> String {
@@ -87,7 +111,13 @@ pub(crate) fn bad_request(message: impl Into<String>) -> Refusal {
 }
 
 pub(crate) fn not_found(kind: &Kind, name: &str) -> Refusal {
-    about(404, "NotFound", kind, name, format!("{} {name:?} not found", kind.qualified()))
+    about(
+        404,
+        "NotFound",
+        kind,
+        name,
+        format!("{} {name:?} not found", kind.qualified()),
+    )
 }
 
 /// A namespace that an object should be created in.
@@ -110,8 +140,10 @@ pub(crate) const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
 pub(crate) fn conflict(kind: &Kind, name: &str, why: &str) -> Refusal {
-    let message =
-        format!("Operation cannot be fulfilled on {} {name:?}: {why}", kind.qualified());
+    let message = format!(
+        "Operation cannot be fulfilled on {} {name:?}: {why}",
+        kind.qualified()
+    );
     about(409, "Conflict", kind, name, message)
 }
 
@@ -119,8 +151,10 @@ pub(crate) fn conflict(kind: &Kind, name: &str, why: &str) -> Refusal {
 /// kind here, not the resource.
 pub(crate) fn precondition(kind: &Kind, name: &str, why: &str) -> Refusal {
     let mut status = conflict(kind, name, why);
-    status.message =
-        Some(format!("Operation cannot be fulfilled on {} {name:?}: {why}", kind.qualified_kind()));
+    status.message = Some(format!(
+        "Operation cannot be fulfilled on {} {name:?}: {why}",
+        kind.qualified_kind()
+    ));
     if let Some(details) = &mut status.details {
         details.kind = Some(kind.kind.to_owned());
     }
@@ -145,8 +179,7 @@ pub(crate) fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Refusal {
 /// The Lease strategy refuses a PUT without a resourceVersion; unlike other
 /// validation the real server names the resource here.
 pub(crate) fn unversioned(kind: &Kind, name: &str) -> Refusal {
-    let cause =
-        Cause::invalid("metadata.resourceVersion", "0", "must be specified for an update");
+    let cause = Cause::invalid("metadata.resourceVersion", "0", "must be specified for an update");
     let message = format!("{} {name:?} is invalid: {}", kind.qualified(), cause.text());
     let mut status = about(422, "Invalid", kind, name, message);
     if let Some(details) = &mut status.details {
@@ -217,7 +250,11 @@ pub(crate) fn expired(message: impl Into<String>) -> Refusal {
 
 /// The sandbox's own answer: no contract case vouches for this request.
 pub(crate) fn not_served(what: &str) -> Refusal {
-    bare(501, "NotImplemented", format!("the sandbox does not serve {what}: no contract case covers it"))
+    bare(
+        501,
+        "NotImplemented",
+        format!("the sandbox does not serve {what}: no contract case covers it"),
+    )
 }
 
 impl From<&Cause> for StatusCause {

@@ -38,7 +38,15 @@ pub struct Fault {
 impl Fault {
     /// Every request, for ever.
     pub fn new(harm: Harm) -> Self {
-        Self { harm, verb: None, resource: None, name: None, user: None, skip: 0, times: usize::MAX }
+        Self {
+            harm,
+            verb: None,
+            resource: None,
+            name: None,
+            user: None,
+            skip: 0,
+            times: usize::MAX,
+        }
     }
 
     /// Only this verb of RBAC on this resource.
@@ -107,7 +115,11 @@ impl Faults {
         if self.down {
             return Some(Harm::Cut);
         }
-        for fault in self.script.iter_mut().filter(|fault| fault.matches(user, route, name)) {
+        for fault in self
+            .script
+            .iter_mut()
+            .filter(|fault| fault.matches(user, route, name))
+        {
             if fault.skip > 0 {
                 fault.skip -= 1;
             } else if fault.times > 0 {
@@ -120,7 +132,14 @@ impl Faults {
             return None;
         }
         let delay = Duration::from_millis(dice.u64(1..3000));
-        let all = [Harm::Status(500), Harm::Status(503), Harm::Throttle(1), Harm::Delay(delay), Harm::Cut, Harm::LoseReply];
+        let all = [
+            Harm::Status(500),
+            Harm::Status(503),
+            Harm::Throttle(1),
+            Harm::Delay(delay),
+            Harm::Cut,
+            Harm::LoseReply,
+        ];
         Some(all[dice.usize(0..all.len())].clone())
     }
 }
@@ -146,7 +165,15 @@ pub(crate) fn refusal(code: u16, user: &str, route: &Route) -> Refusal {
             "TooManyRequests",
             "the server has received too many requests and has asked us to try again later",
         ),
-        503 => failure::bare(503, "ServiceUnavailable", "the server is currently unable to handle the request"),
-        code => failure::bare(code, "InternalError", "Internal error occurred: scripted by the sandbox"),
+        503 => failure::bare(
+            503,
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        code => failure::bare(
+            code,
+            "InternalError",
+            "Internal error occurred: scripted by the sandbox",
+        ),
     }
 }

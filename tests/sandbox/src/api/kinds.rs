@@ -2,9 +2,7 @@
 //! column here; the verbs know no resource by name.
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Secret,
-};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Secret};
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass,
 };
@@ -65,7 +63,11 @@ const PLAIN: Kind = Kind {
     check: |_, _| Vec::new(),
 };
 
-const STORAGE: Kind = Kind { group: "storage.k8s.io", echoes: true, ..PLAIN };
+const STORAGE: Kind = Kind {
+    group: "storage.k8s.io",
+    echoes: true,
+    ..PLAIN
+};
 
 /// All resources that the sandbox serves.
 pub const KINDS: &[Kind] = &[
@@ -118,7 +120,12 @@ pub const KINDS: &[Kind] = &[
         fill: rules::fill_namespace,
         ..PLAIN
     },
-    Kind { plural: "nodes", kind: "Node", normal: normal::<Node>, ..PLAIN },
+    Kind {
+        plural: "nodes",
+        kind: "Node",
+        normal: normal::<Node>,
+        ..PLAIN
+    },
     Kind {
         plural: "storageclasses",
         kind: "StorageClass",
@@ -177,7 +184,9 @@ impl Kind {
 
     /// The row for a group and plural name in a path.
     pub(crate) fn at(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-        KINDS.iter().find(|k| k.group == group && k.version == version && k.plural == plural)
+        KINDS
+            .iter()
+            .find(|k| k.group == group && k.version == version && k.plural == plural)
     }
 
     /// `v1` or `storage.k8s.io/v1`.
@@ -207,7 +216,11 @@ impl Kind {
             path = format!("{path}/namespaces/{namespace}");
         }
         path = format!("{path}/{}", self.plural);
-        if name.is_empty() { path } else { format!("{path}/{name}") }
+        if name.is_empty() {
+            path
+        } else {
+            format!("{path}/{name}")
+        }
     }
 
     /// `persistentvolumes` or `leases.coordination.k8s.io`, as messages name a resource.
@@ -222,7 +235,11 @@ impl Kind {
 }
 
 fn dotted(name: &str, group: &str) -> String {
-    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+    if group.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}.{group}")
+    }
 }
 
 /// There and back through the published type: what the type does not know is

@@ -43,7 +43,9 @@ pub(crate) fn list(state: &State, route: &Route) -> Result<Listed, Refusal> {
             }
             Some(wanted) if wanted > 0 && exactly => {
                 if wanted < store.horizon {
-                    return Err(failure::expired("The resourceVersion for the provided list is too old."));
+                    return Err(failure::expired(
+                        "The resourceVersion for the provided list is too old.",
+                    ));
                 }
                 (wanted, None)
             }
@@ -81,7 +83,12 @@ fn select<'a>(
     let start = after.map_or(Bound::Unbounded, Bound::Excluded);
     all.range::<Place, _>((start, Bound::Unbounded))
         .map(|(place, object)| (place, &**object))
-        .filter(|(place, _)| route.namespace.as_ref().is_none_or(|namespace| *namespace == place.0))
+        .filter(|(place, _)| {
+            route
+                .namespace
+                .as_ref()
+                .is_none_or(|namespace| *namespace == place.0)
+        })
         .filter(|(_, object)| route.options.select(object))
         .collect()
 }
@@ -99,11 +106,13 @@ fn too_new(wanted: u64, current: u64) -> Refusal {
     let mut status = failure::bare(504, "Timeout", text);
     status.details = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails {
         retry_after_seconds: Some(1),
-        causes: Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause {
-            reason: Some("ResourceVersionTooLarge".into()),
-            message: Some("Too large resource version".into()),
-            field: None,
-        }]),
+        causes: Some(vec![
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause {
+                reason: Some("ResourceVersionTooLarge".into()),
+                message: Some("Too large resource version".into()),
+                field: None,
+            },
+        ]),
         ..Default::default()
     });
     status

@@ -98,7 +98,10 @@ impl Api {
             dice: fastrand::Rng::with_seed(11),
         };
         let epoch = (jiff::Timestamp::now(), Instant::now());
-        let api = Self { state: Arc::new(Mutex::new(state)), epoch };
+        let api = Self {
+            state: Arc::new(Mutex::new(state)),
+            epoch,
+        };
         for name in ["default", "kube-system"] {
             api.create("namespaces", "", serde_json::json!({"metadata": {"name": name}}));
         }
@@ -124,7 +127,11 @@ impl Api {
     /// When the server would refuse it: the test's world is wrong.
     pub fn create(&self, plural: &str, namespace: &str, object: Value) -> Value {
         let now = self.now();
-        let made = self.state.lock().store.create(kind(plural), namespace, object, &now);
+        let made = self
+            .state
+            .lock()
+            .store
+            .create(kind(plural), namespace, object, &now);
         match made {
             Ok(object) => (*object).clone(),
             Err(status) => panic!("cannot create {plural}: {:?}", status.message),
@@ -142,26 +149,41 @@ impl Api {
         let now = self.now();
         let place = (namespace.to_owned(), name.to_owned());
         let mut state = self.state.lock();
-        state.store.delete(kind(plural), &place, &Preconditions::default(), &now).is_ok()
+        state
+            .store
+            .delete(kind(plural), &place, &Preconditions::default(), &now)
+            .is_ok()
     }
 
     /// One object as it is now.
     pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let place = (namespace.to_owned(), name.to_owned());
         let state = self.state.lock();
-        state.store.get(kind(plural), &place).ok().map(|object| (**object).clone())
+        state
+            .store
+            .get(kind(plural), &place)
+            .ok()
+            .map(|object| (**object).clone())
     }
 
     /// All objects of a resource, in the order of namespace and name.
     pub fn list(&self, plural: &str) -> Vec<Value> {
         let state = self.state.lock();
-        state.store.list(kind(plural)).values().map(|object| (**object).clone()).collect()
+        state
+            .store
+            .list(kind(plural))
+            .values()
+            .map(|object| (**object).clone())
+            .collect()
     }
 
     /// The objects that a condition chooses, without copying the others.
     pub fn filter(&self, plural: &str, chosen: impl Fn(&Value) -> bool) -> Vec<Value> {
         let all = self.state.lock().store.list(kind(plural));
-        all.values().filter(|object| chosen(object)).map(|object| (**object).clone()).collect()
+        all.values()
+            .filter(|object| chosen(object))
+            .map(|object| (**object).clone())
+            .collect()
     }
 
     /// How many objects of a resource there are.
@@ -177,7 +199,12 @@ impl Api {
     /// What was written to a resource after a revision: namespace and name, oldest first.
     pub fn changed_since(&self, plural: &str, revision: u64) -> Vec<(String, String)> {
         let state = self.state.lock();
-        state.store.since(kind(plural), revision).iter().map(|change| change.place.clone()).collect()
+        state
+            .store
+            .since(kind(plural), revision)
+            .iter()
+            .map(|change| change.place.clone())
+            .collect()
     }
 
     /// Every version of a resource's objects that ever stood, oldest first:
@@ -185,7 +212,9 @@ impl Api {
     pub fn history(&self, plural: &str) -> Vec<Value> {
         let state = self.state.lock();
         let changes = state.store.since(kind(plural), 0).iter();
-        changes.filter_map(|change| change.after.as_deref().cloned()).collect()
+        changes
+            .filter_map(|change| change.after.as_deref().cloned())
+            .collect()
     }
 
     // --- how the server behaves ---
@@ -208,7 +237,8 @@ impl Api {
     pub fn used(&self, user: &str) -> BTreeSet<Right> {
         let state = self.state.lock();
         let mine = state.log.iter().filter(|request| request.user == user);
-        mine.map(|r| (r.verb.rbac().to_owned(), r.group.to_owned(), r.resource.clone())).collect()
+        mine.map(|r| (r.verb.rbac().to_owned(), r.group.to_owned(), r.resource.clone()))
+            .collect()
     }
 
     /// Every request takes at least this long, in virtual time.

@@ -70,16 +70,24 @@ fn merge_strategically(old: &mut Value, patch: &Value, path: &str) -> Result<(),
             // The order only matters to clients that compare lists.
             (_, "/metadata/$setElementOrder/finalizers") => {}
             (Value::Array(gone), "/metadata/$deleteFromPrimitiveList/finalizers") => {
-                let left: Vec<_> =
-                    rules::items(&old["finalizers"]).filter(|f| !gone.contains(f)).cloned().collect();
+                let left: Vec<_> = rules::items(&old["finalizers"])
+                    .filter(|f| !gone.contains(f))
+                    .cloned()
+                    .collect();
                 old["finalizers"] = left.into();
             }
             (Value::Array(added), "/metadata/finalizers") => {
-                let had: Vec<_> =
-                    rules::items(&old[key]).filter(|f| !added.contains(f)).cloned().collect();
+                let had: Vec<_> = rules::items(&old[key])
+                    .filter(|f| !added.contains(f))
+                    .cloned()
+                    .collect();
                 old[key] = added.iter().cloned().chain(had).collect();
             }
-            (Value::Array(_), _) => return Err(failure::not_served(&format!("a strategic merge of the list {here}"))),
+            (Value::Array(_), _) => {
+                return Err(failure::not_served(&format!(
+                    "a strategic merge of the list {here}"
+                )));
+            }
             (_, here) if key.starts_with('$') => {
                 return Err(failure::not_served(&format!("the strategic directive {here}")));
             }

@@ -74,7 +74,11 @@ impl Rbac {
     }
 
     pub(crate) fn knows(&self, user: &str) -> bool {
-        user == ADMIN || self.bindings.iter().any(|binding| binding.users.iter().any(|u| u == user))
+        user == ADMIN
+            || self
+                .bindings
+                .iter()
+                .any(|binding| binding.users.iter().any(|u| u == user))
     }
 
     pub(crate) fn allows(
@@ -85,7 +89,9 @@ impl Rbac {
         name: &str,
     ) -> bool {
         let matches = |list: Option<&Vec<String>>, wanted: &str| {
-            list.into_iter().flatten().any(|item| item == wanted || item == "*")
+            list.into_iter()
+                .flatten()
+                .any(|item| item == wanted || item == "*")
         };
         user == ADMIN
             || self.rules(user, namespace).any(|rule| {
@@ -124,7 +130,11 @@ impl Rbac {
         let bound = move |binding: &&Binding| binding.users.iter().any(|u| u == user);
         self.bindings.iter().filter(bound).flat_map(|binding| {
             let (kind, name) = &binding.role;
-            let home = if kind == "ClusterRole" { None } else { binding.namespace.clone() };
+            let home = if kind == "ClusterRole" {
+                None
+            } else {
+                binding.namespace.clone()
+            };
             let named = move |role: &&Role| role.name == *name && role.namespace == home;
             self.roles.iter().filter(named).map(move |role| (role, binding))
         })

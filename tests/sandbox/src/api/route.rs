@@ -118,7 +118,12 @@ impl Options {
 
 /// `None` is a path the API does not have at all.
 pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
-    let path: Vec<_> = parts.uri.path().split('/').filter(|part| !part.is_empty()).collect();
+    let path: Vec<_> = parts
+        .uri
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
     let (group, rest) = match path.as_slice() {
         ["api", rest @ ..] => ("", rest),
         ["apis", group, rest @ ..] => (*group, rest),
@@ -131,8 +136,12 @@ pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
         [version, rest @ ..] => (*version, None, rest),
         _ => return Ok(None),
     };
-    let Some((plural, rest)) = rest.split_first() else { return Ok(None) };
-    let Some(kind) = Kind::at(group, version, plural) else { return Ok(None) };
+    let Some((plural, rest)) = rest.split_first() else {
+        return Ok(None);
+    };
+    let Some(kind) = Kind::at(group, version, plural) else {
+        return Ok(None);
+    };
     let (name, status) = match rest {
         [] => ("", false),
         [name] => (*name, false),
@@ -143,36 +152,52 @@ pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
         return Ok(None);
     }
     let pairs = pairs(parts.uri.query().unwrap_or_default());
-    let watch = pairs.iter().any(|(k, v)| k == "watch" && matches!(v.as_str(), "true" | "1"));
-    let verb = match (&parts.method, name.is_empty()) {
-        (&Method::GET, true) if watch => Verb::Watch,
-        (&Method::GET, true) => Verb::List,
-        (&Method::GET, false) => Verb::Get,
-        (&Method::POST, true) if namespace.is_some() || !kind.namespaced => Verb::Create,
-        (&Method::PUT, false) => Verb::Update,
-        (&Method::PATCH, false) => {
-            let content_type = parts.headers.get(http::header::CONTENT_TYPE);
-            let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-            if content_type.starts_with("application/apply-patch") {
-                return Err(failure::not_served("server-side apply"));
+    let watch = pairs
+        .iter()
+        .any(|(k, v)| k == "watch" && matches!(v.as_str(), "true" | "1"));
+    let verb =
+        match (&parts.method, name.is_empty()) {
+            (&Method::GET, true) if watch => Verb::Watch,
+            (&Method::GET, true) => Verb::List,
+            (&Method::GET, false) => Verb::Get,
+            (&Method::POST, true) if namespace.is_some() || !kind.namespaced => Verb::Create,
+            (&Method::PUT, false) => Verb::Update,
+            (&Method::PATCH, false) => {
+                let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+                let content_type = content_type
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default();
+                if content_type.starts_with("application/apply-patch") {
+                    return Err(failure::not_served("server-side apply"));
+                }
+                Verb::Patch(PatchKind::of(content_type).ok_or_else(|| {
+                    failure::bare(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+                })?)
             }
-            Verb::Patch(PatchKind::of(content_type).ok_or_else(|| {
-                failure::bare(415, "UnsupportedMediaType", "415: Unsupported Media Type")
-            })?)
-        }
-        (&Method::DELETE, false) if !status => Verb::Delete,
-        (&Method::DELETE, true) => return Err(failure::not_served("deletecollection")),
-        _ => {
-            return Err(failure::bare(
-                405,
-                "MethodNotAllowed",
-                "the server does not allow this method on the requested resource",
-            ));
-        }
+            (&Method::DELETE, false) if !status => Verb::Delete,
+            (&Method::DELETE, true) => return Err(failure::not_served("deletecollection")),
+            _ => {
+                return Err(failure::bare(
+                    405,
+                    "MethodNotAllowed",
+                    "the server does not allow this method on the requested resource",
+                ));
+            }
+        };
+    let options = if verb.writes() {
+        Options::default()
+    } else {
+        options(&pairs, verb)?
     };
-    let options = if verb.writes() { Options::default() } else { options(&pairs, verb)? };
     let name = name.to_owned();
-    Ok(Some(Route { kind, verb, namespace, name, status, options }))
+    Ok(Some(Route {
+        kind,
+        verb,
+        namespace,
+        name,
+        status,
+        options,
+    }))
 }
 
 fn options(pairs: &[(String, String)], verb: Verb) -> Result<Options, Refusal> {
@@ -230,7 +255,10 @@ fn bad_revision(value: &str, verb: Verb) -> Refusal {
 }
 
 fn labels(selector: &str) -> Result<Vec<Label>, Refusal> {
-    let clauses = selector.split(',').map(str::trim).filter(|clause| !clause.is_empty());
+    let clauses = selector
+        .split(',')
+        .map(str::trim)
+        .filter(|clause| !clause.is_empty());
     clauses
         .map(|clause| {
             if clause.contains([' ', '(', '!']) && !clause.contains("!=") {

@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 
 use super::failure::Cause;
 
-const ACCESS_MODES: &[&str] =
-    &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const ACCESS_MODES: &[&str] = &[
+    "ReadOnlyMany",
+    "ReadWriteMany",
+    "ReadWriteOnce",
+    "ReadWriteOncePod",
+];
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 /// All annotations of one object together, keys and values, in bytes.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
@@ -30,12 +34,18 @@ pub(crate) fn check_metadata(object: &Value, old: Option<&Value>) -> Vec<Cause> 
     let mut causes = Vec::new();
     let name = text(&meta["name"]);
     if name.is_empty() {
-        causes.push(Cause::required("metadata.name", "name or generateName is required"));
+        causes.push(Cause::required(
+            "metadata.name",
+            "name or generateName is required",
+        ));
     } else if !is_subdomain(name) {
         causes.push(Cause::invalid("metadata.name", &format!("{name:?}"), SUBDOMAIN));
     }
     for field in ["annotations", "labels"] {
-        for key in entries(&meta[field]).map(|(key, _)| key).filter(|key| !is_qualified(key)) {
+        for key in entries(&meta[field])
+            .map(|(key, _)| key)
+            .filter(|key| !is_qualified(key))
+        {
             causes.push(Cause::invalid(
                 format!("metadata.{field}"),
                 &format!("{key:?}"),
@@ -43,8 +53,9 @@ pub(crate) fn check_metadata(object: &Value, old: Option<&Value>) -> Vec<Cause> 
             ));
         }
     }
-    let size: usize =
-        entries(&meta["annotations"]).map(|(key, value)| key.len() + text(value).len()).sum();
+    let size: usize = entries(&meta["annotations"])
+        .map(|(key, value)| key.len() + text(value).len())
+        .sum();
     if size > ANNOTATIONS_LIMIT {
         causes.push(Cause::too_long("metadata.annotations", ANNOTATIONS_LIMIT));
     }
@@ -60,8 +71,10 @@ pub(crate) fn check_metadata(object: &Value, old: Option<&Value>) -> Vec<Cause> 
     }
     if let Some(old) = old.filter(|old| !old["metadata"]["deletionTimestamp"].is_null()) {
         let had: Vec<_> = items(&old["metadata"]["finalizers"]).collect();
-        let new: Vec<_> =
-            items(&meta["finalizers"]).filter(|f| !had.contains(f)).map(Value::to_string).collect();
+        let new: Vec<_> = items(&meta["finalizers"])
+            .filter(|f| !had.contains(f))
+            .map(Value::to_string)
+            .collect();
         if !new.is_empty() {
             let found = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
@@ -91,7 +104,10 @@ pub(crate) fn check_volume(volume: &Value, old: Option<&Value>) -> Vec<Cause> {
         Some(_) => causes.extend(check_size(&spec["capacity"]["storage"], "spec.capacity[storage]")),
     }
     for (field, allowed) in [
-        ("persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"][..]),
+        (
+            "persistentVolumeReclaimPolicy",
+            &["Delete", "Recycle", "Retain"][..],
+        ),
         ("volumeMode", &["Block", "Filesystem"][..]),
     ] {
         let value = text(&spec[field]);
@@ -117,14 +133,21 @@ pub(crate) fn check_volume(volume: &Value, old: Option<&Value>) -> Vec<Cause> {
         // The server forgets to look at nodeStageSecretRef.
         let checked = |key: &str| key.ends_with("SecretRef") && key != "nodeStageSecretRef";
         for (key, secret) in csi.iter().filter(|(key, _)| checked(key)) {
-            for part in ["name", "namespace"].iter().filter(|part| text(&secret[**part]).is_empty()) {
+            for part in ["name", "namespace"]
+                .iter()
+                .filter(|part| text(&secret[**part]).is_empty())
+            {
                 causes.push(Cause::required(format!("spec.csi.{key}.{part}"), ""));
             }
         }
     }
     let class = text(&spec["storageClassName"]);
     if !class.is_empty() && !is_subdomain(class) {
-        causes.push(Cause::invalid("spec.storageClassName", &format!("{class:?}"), SUBDOMAIN));
+        causes.push(Cause::invalid(
+            "spec.storageClassName",
+            &format!("{class:?}"),
+            SUBDOMAIN,
+        ));
     }
     if let Some(old) = old {
         if sources(&old["spec"]) != sources(spec) {
@@ -193,8 +216,10 @@ pub(crate) fn fill_namespace(namespace: &mut Value) {
 
 pub(crate) fn check_event(event: &Value, _: Option<&Value>) -> Vec<Cause> {
     // Events about cluster-scoped objects live in "default".
-    let (namespace, about) =
-        (text(&event["metadata"]["namespace"]), text(&event["involvedObject"]["namespace"]));
+    let (namespace, about) = (
+        text(&event["metadata"]["namespace"]),
+        text(&event["involvedObject"]["namespace"]),
+    );
     if about == namespace || about.is_empty() && namespace == "default" {
         return Vec::new();
     }
@@ -253,9 +278,9 @@ fn check_access_modes(spec: &Value, detail: &str) -> Vec<Cause> {
 fn check_size(size: &Value, field: &str) -> Option<Cause> {
     match text(size) {
         "" => Some(Cause::required(field, "")),
-        size if !size.bytes().any(|b| b.is_ascii_digit() && b != b'0') || size.starts_with('-') => {
-            Some(Cause::invalid(field, &format!("{size:?}"), "must be greater than zero"))
-        }
+        size if !size.bytes().any(|b| b.is_ascii_digit() && b != b'0') || size.starts_with('-') => Some(
+            Cause::invalid(field, &format!("{size:?}"), "must be greater than zero"),
+        ),
         _ => None,
     }
 }
@@ -264,20 +289,25 @@ fn check_size(size: &Value, field: &str) -> Option<Cause> {
 /// real server fails to decode the whole object otherwise.
 pub(crate) fn has_bad_quantity(object: &Value) -> bool {
     let spec = &object["spec"];
-    [&spec["capacity"]["storage"], &spec["resources"]["requests"]["storage"]]
-        .into_iter()
-        .map(text)
-        .any(|size| {
-            let number = size.trim_start_matches(['+', '-']);
-            let suffix = number.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-            !size.is_empty()
-                && (number.len() == suffix.len()
-                    || !suffix.chars().all(|c| "eEinumkKMGTP+-0123456789".contains(c)))
-        })
+    [
+        &spec["capacity"]["storage"],
+        &spec["resources"]["requests"]["storage"],
+    ]
+    .into_iter()
+    .map(text)
+    .any(|size| {
+        let number = size.trim_start_matches(['+', '-']);
+        let suffix = number.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        !size.is_empty()
+            && (number.len() == suffix.len()
+                || !suffix.chars().all(|c| "eEinumkKMGTP+-0123456789".contains(c)))
+    })
 }
 
 fn sources(spec: &Value) -> Vec<(&str, &Value)> {
-    entries(spec).filter(|(key, _)| !VOLUME_FIELDS.contains(key)).collect()
+    entries(spec)
+        .filter(|(key, _)| !VOLUME_FIELDS.contains(key))
+        .collect()
 }
 
 pub(crate) fn is_subdomain(name: &str) -> bool {
@@ -293,7 +323,9 @@ fn is_label(part: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     edge(part.chars().next())
         && edge(part.chars().next_back())
-        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && part
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 fn is_qualified(key: &str) -> bool {
@@ -303,7 +335,9 @@ fn is_qualified(key: &str) -> bool {
         && (1..=63).contains(&name.len())
         && edge(name.chars().next())
         && edge(name.chars().next_back())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 /// The string in a value, empty for anything else.
@@ -316,7 +350,11 @@ pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 pub(crate) fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    value.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+    value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value))
 }
 
 pub(crate) fn remove(value: &mut Value, key: &str) -> Option<Value> {

@@ -29,7 +29,10 @@ pub struct Service {
 
 impl Service {
     pub(crate) fn new(api: Api, user: &str) -> Self {
-        Self { api, user: Some(user.to_owned()) }
+        Self {
+            api,
+            user: Some(user.to_owned()),
+        }
     }
 }
 
@@ -71,7 +74,10 @@ impl Api {
     pub async fn serve_on_loopback(&self) -> std::io::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let service = Service { api: self.clone(), user: None };
+        let service = Service {
+            api: self.clone(),
+            user: None,
+        };
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -101,5 +107,7 @@ pub fn kubeconfig(address: SocketAddr, user: &str) -> String {
 }
 
 pub(crate) fn full(text: impl Into<Bytes>) -> ApiBody {
-    http_body_util::Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+    http_body_util::Full::new(text.into())
+        .map_err(|never: Infallible| match never {})
+        .boxed_unsync()
 }

@@ -75,7 +75,10 @@ impl Store {
     }
 
     pub(crate) fn get(&self, kind: &Kind, place: &Place) -> Result<&Arc<Value>, Refusal> {
-        let found = self.objects.get(kind.plural).and_then(|objects| objects.get(place));
+        let found = self
+            .objects
+            .get(kind.plural)
+            .and_then(|objects| objects.get(place));
         found.ok_or_else(|| failure::not_found(kind, &place.1))
     }
 
@@ -98,7 +101,11 @@ impl Store {
 
     /// Changes after `revision`, oldest first.
     pub(crate) fn since(&self, kind: &Kind, revision: u64) -> &[Change] {
-        let changes = self.changes.get(kind.plural).map(Vec::as_slice).unwrap_or_default();
+        let changes = self
+            .changes
+            .get(kind.plural)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         &changes[changes.partition_point(|change| change.revision <= revision)..]
     }
 
@@ -149,7 +156,14 @@ impl Store {
                 meta["finalizers"] = all.into();
             }
         }
-        let place = (if kind.namespaced { namespace.to_owned() } else { String::new() }, text(&meta["name"]).to_owned());
+        let place = (
+            if kind.namespaced {
+                namespace.to_owned()
+            } else {
+                String::new()
+            },
+            text(&meta["name"]).to_owned(),
+        );
         (kind.fill)(&mut object);
         validate(kind, &object, None)?;
         if kind.namespaced && !self.has_namespace(namespace) {
@@ -177,7 +191,8 @@ impl Store {
         if !uid.is_empty() && uid != old["metadata"]["uid"] {
             // A PUT makes it a precondition, a patch just tries to change it.
             if by == By::Patch {
-                let cause = failure::Cause::invalid("metadata.uid", &format!("{uid:?}"), "field is immutable");
+                let cause =
+                    failure::Cause::invalid("metadata.uid", &format!("{uid:?}"), "field is immutable");
                 return Err(failure::invalid(kind, &place.1, &[cause]));
             }
             let why = format!(
@@ -197,8 +212,14 @@ impl Store {
             return Err(failure::unversioned(kind, &place.1));
         }
         for fixed in [
-            "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "generateName",
-            "deletionTimestamp", "deletionGracePeriodSeconds",
+            "name",
+            "namespace",
+            "uid",
+            "resourceVersion",
+            "creationTimestamp",
+            "generateName",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
         ] {
             match &old["metadata"][fixed] {
                 Value::Null => drop(rules::remove(meta, fixed)),
@@ -237,12 +258,24 @@ impl Store {
         let old = self.get(kind, place)?.clone();
         let meta = &old["metadata"];
         for (what, wanted, found, hint) in [
-            ("UID", &only.uid, &meta["uid"], ". The object might have been deleted and then recreated"),
-            ("ResourceVersion", &only.revision, &meta["resourceVersion"], ". The object might have been modified"),
+            (
+                "UID",
+                &only.uid,
+                &meta["uid"],
+                ". The object might have been deleted and then recreated",
+            ),
+            (
+                "ResourceVersion",
+                &only.revision,
+                &meta["resourceVersion"],
+                ". The object might have been modified",
+            ),
         ] {
             let found = text(found);
             if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
-                let why = format!("the {what} in the precondition ({wanted}) does not match the {what} in record ({found}){hint}");
+                let why = format!(
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}){hint}"
+                );
                 return Err(failure::precondition(kind, &place.1, &why));
             }
         }
@@ -260,8 +293,15 @@ impl Store {
     }
 
     /// Writes past all rules, as only a test and the binder may.
-    pub(crate) fn force(&mut self, kind: &'static Kind, place: &Place, edit: impl FnOnce(&mut Value)) -> bool {
-        let Ok(old) = self.get(kind, place).cloned() else { return false };
+    pub(crate) fn force(
+        &mut self,
+        kind: &'static Kind,
+        place: &Place,
+        edit: impl FnOnce(&mut Value),
+    ) -> bool {
+        let Ok(old) = self.get(kind, place).cloned() else {
+            return false;
+        };
         let mut new = (*old).clone();
         edit(&mut new);
         if new != *old {
@@ -284,12 +324,28 @@ impl Store {
         let (last, change) = match after {
             Some(after) => {
                 objects.insert(place.clone(), after.clone());
-                (after.clone(), Change { revision: self.revision, place, before, after: Some(after) })
+                (
+                    after.clone(),
+                    Change {
+                        revision: self.revision,
+                        place,
+                        before,
+                        after: Some(after),
+                    },
+                )
             }
             None => {
                 objects.remove(&place);
                 let last = stamped(before.as_deref().cloned().unwrap_or(json!({"metadata": {}})));
-                (last.clone(), Change { revision: self.revision, place, before: Some(last), after: None })
+                (
+                    last.clone(),
+                    Change {
+                        revision: self.revision,
+                        place,
+                        before: Some(last),
+                        after: None,
+                    },
+                )
             }
         };
         self.changes.entry(kind.plural).or_default().push(change);
@@ -317,7 +373,14 @@ impl Store {
     fn uid(&mut self) -> String {
         let (a, b) = (self.dice.u64(..), self.dice.u64(..));
         let (a, b) = (format!("{a:016x}"), format!("{b:016x}"));
-        format!("{}-{}-4{}-8{}-{}", &a[..8], &a[8..12], &a[13..], &b[1..4], &b[4..])
+        format!(
+            "{}-{}-4{}-8{}-{}",
+            &a[..8],
+            &a[8..12],
+            &a[13..],
+            &b[1..4],
+            &b[4..]
+        )
     }
 }
 

@@ -43,7 +43,10 @@ pub(crate) fn watch(
         ));
     }
     // The server ends a watch after 30 to 60 minutes when the client names no time.
-    let seconds = options.timeout.filter(|s| *s > 0).unwrap_or_else(|| state.dice.u64(1800..3600));
+    let seconds = options
+        .timeout
+        .filter(|s| *s > 0)
+        .unwrap_or_else(|| state.dice.u64(1800..3600));
     let newest = state.ceiling.unwrap_or(state.store.revision);
     let now = Instant::now();
     let mut watcher = Watcher {
@@ -145,7 +148,12 @@ impl Watcher {
     /// An object that starts or stops matching the selectors comes and goes
     /// for this watch.
     fn report(&mut self, change: &Change) {
-        if self.route.namespace.as_ref().is_some_and(|namespace| *namespace != change.place.0) {
+        if self
+            .route
+            .namespace
+            .as_ref()
+            .is_some_and(|namespace| *namespace != change.place.0)
+        {
             return;
         }
         let options = &self.route.options;
@@ -174,6 +182,9 @@ impl Watcher {
         if let Some(annotations) = annotations {
             meta["annotations"] = annotations;
         }
-        self.push("BOOKMARK", &json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": meta}));
+        self.push(
+            "BOOKMARK",
+            &json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": meta}),
+        );
     }
 }

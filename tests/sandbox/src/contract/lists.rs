@@ -20,7 +20,9 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Three leases in a namespace of their own, with their names.
 async fn three(probe: &Probe) -> Result<(String, Vec<String>), String> {
     let namespaces = Kind::named("namespaces").ok_or("no namespaces")?;
-    let (made, _) = probe.make(namespaces, json!({"metadata": {"name": probe.name()}})).await?;
+    let (made, _) = probe
+        .make(namespaces, json!({"metadata": {"name": probe.name()}}))
+        .await?;
     let namespace = made["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let all = Kind::named("leases").ok_or("no leases")?.path(&namespace, "");
     for name in ["a", "b", "c"] {
@@ -33,7 +35,9 @@ async fn three(probe: &Probe) -> Result<(String, Vec<String>), String> {
 
 fn names(list: &Value) -> Vec<&str> {
     let items = list["items"].as_array().into_iter().flatten();
-    items.filter_map(|item| item["metadata"]["name"].as_str()).collect()
+    items
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .collect()
 }
 
 fn chose(list: &Value, expected: &[&str]) -> Judgement {
@@ -53,15 +57,25 @@ async fn pages(probe: Probe) -> Judgement {
     holds("a continue token", !token.is_empty())?;
     probe.delete(&format!("{all}/c")).await.is(200)?;
     probe.post(&all, lease("d")).await.is(201)?;
-    let second = probe.get(&format!("{all}?limit=2&continue={token}")).await.is(200)?;
+    let second = probe
+        .get(&format!("{all}?limit=2&continue={token}"))
+        .await
+        .is(200)?;
     chose(&second, &["c"])?;
     same("the last page", &second["metadata"]["continue"], Value::Null)?;
     let revision = &first["metadata"]["resourceVersion"];
-    same("one revision for all pages", &second["metadata"]["resourceVersion"], revision.clone())?;
+    same(
+        "one revision for all pages",
+        &second["metadata"]["resourceVersion"],
+        revision.clone(),
+    )?;
     let whole = probe.get(&format!("{all}?limit=3")).await.is(200)?;
     chose(&whole, &["a", "b", "d"])?;
     same("nothing remains", &whole["metadata"]["continue"], Value::Null)?;
-    probe.get(&format!("{all}?limit=1&continue=garbage")).await.refused(400, "BadRequest", "continue")?;
+    probe
+        .get(&format!("{all}?limit=1&continue=garbage"))
+        .await
+        .refused(400, "BadRequest", "continue")?;
     Ok(())
 }
 
@@ -69,7 +83,10 @@ async fn stale(probe: Probe) -> Judgement {
     let (all, _) = three(&probe).await?;
     // The cache may lag; it has caught up once it shows the last write.
     let list = loop {
-        let list = probe.get(&format!("{all}?resourceVersion=0&limit=1")).await.is(200)?;
+        let list = probe
+            .get(&format!("{all}?resourceVersion=0&limit=1"))
+            .await
+            .is(200)?;
         same("no page", &list["metadata"]["continue"], Value::Null)?;
         if names(&list).len() == 3 {
             break list;
@@ -77,7 +94,10 @@ async fn stale(probe: Probe) -> Judgement {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
     let revision = text(&list["metadata"]["resourceVersion"]);
-    let newer = probe.get(&format!("{all}?resourceVersion={revision}")).await.is(200)?;
+    let newer = probe
+        .get(&format!("{all}?resourceVersion={revision}"))
+        .await
+        .is(200)?;
     chose(&newer, &["a", "b", "c"])
 }
 
@@ -87,32 +107,74 @@ async fn exact(probe: Probe) -> Judgement {
     let revision = text(&before["metadata"]["resourceVersion"]).to_owned();
     probe.delete(&format!("{all}/b")).await.is(200)?;
     let label = json!({"metadata": {"labels": {"name": "changed"}}});
-    probe.patch(&format!("{all}/a"), PatchKind::Merge, label).await.is(200)?;
-    let past = probe.get(&format!("{all}?resourceVersion={revision}&resourceVersionMatch=Exact")).await.is(200)?;
+    probe
+        .patch(&format!("{all}/a"), PatchKind::Merge, label)
+        .await
+        .is(200)?;
+    let past = probe
+        .get(&format!(
+            "{all}?resourceVersion={revision}&resourceVersionMatch=Exact"
+        ))
+        .await
+        .is(200)?;
     chose(&past, &["a", "b", "c"])?;
-    same("revision", &past["metadata"]["resourceVersion"], revision.as_str())?;
+    same(
+        "revision",
+        &past["metadata"]["resourceVersion"],
+        revision.as_str(),
+    )?;
     same("label then", &past["items"][0]["metadata"]["labels"]["name"], "a")?;
-    let page = probe.get(&format!("{all}?resourceVersion={revision}&limit=2")).await.is(200)?;
+    let page = probe
+        .get(&format!("{all}?resourceVersion={revision}&limit=2"))
+        .await
+        .is(200)?;
     chose(&page, &["a", "b"])?;
-    let now = probe.get(&format!("{all}?resourceVersion={revision}&resourceVersionMatch=NotOlderThan")).await.is(200)?;
+    let now = probe
+        .get(&format!(
+            "{all}?resourceVersion={revision}&resourceVersionMatch=NotOlderThan"
+        ))
+        .await
+        .is(200)?;
     chose(&now, &["a", "c"])
 }
 
 async fn future(probe: Probe) -> Judgement {
-    let all = Kind::named("leases").ok_or("no leases")?.path(probe.namespace(), "");
+    let all = Kind::named("leases")
+        .ok_or("no leases")?
+        .path(probe.namespace(), "");
     let list = probe.get(&format!("{all}?resourceVersion=999999999999")).await;
-    let status = list.refused(504, "Timeout", "Too large resource version: 999999999999, current: ")?;
+    let status = list.refused(
+        504,
+        "Timeout",
+        "Too large resource version: 999999999999, current: ",
+    )?;
     same("retry", &status["details"]["retryAfterSeconds"], 1)?;
-    same("cause", &status["details"]["causes"][0]["reason"], "ResourceVersionTooLarge")
+    same(
+        "cause",
+        &status["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge",
+    )
 }
 
 async fn bad_numbers(probe: Probe) -> Judgement {
-    let all = Kind::named("leases").ok_or("no leases")?.path(probe.namespace(), "");
+    let all = Kind::named("leases")
+        .ok_or("no leases")?
+        .path(probe.namespace(), "");
     let revision = probe.get(&format!("{all}?resourceVersion=abc")).await;
-    revision.refused(400, "BadRequest", "invalid resource version: resourceVersion: Invalid value: \"abc\"")?;
+    revision.refused(
+        400,
+        "BadRequest",
+        "invalid resource version: resourceVersion: Invalid value: \"abc\"",
+    )?;
     let limit = probe.get(&format!("{all}?limit=abc")).await;
-    limit.refused(400, "BadRequest", "strconv.ParseInt: parsing \"abc\": invalid syntax")?;
-    let field = probe.get(&format!("{all}?fieldSelector=spec.holderIdentity%3Dx")).await;
+    limit.refused(
+        400,
+        "BadRequest",
+        "strconv.ParseInt: parsing \"abc\": invalid syntax",
+    )?;
+    let field = probe
+        .get(&format!("{all}?fieldSelector=spec.holderIdentity%3Dx"))
+        .await;
     field.refused(400, "BadRequest", "\"spec.holderIdentity\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")?;
     Ok(())
 }

@@ -40,11 +40,22 @@ pub(crate) struct Reply {
 impl Probe {
     pub(crate) async fn new(target: Target) -> Self {
         let run = format!("contract-{:06x}", fastrand::u32(..1 << 24));
-        let inner = Inner { target, run, counter: AtomicUsize::new(0), made: Mutex::default() };
-        let probe = Self { inner: Arc::new(inner) };
+        let inner = Inner {
+            target,
+            run,
+            counter: AtomicUsize::new(0),
+            made: Mutex::default(),
+        };
+        let probe = Self {
+            inner: Arc::new(inner),
+        };
         let namespace = json!({"metadata": {"name": probe.namespace()}});
         let made = probe.post("/api/v1/namespaces", namespace).await;
-        assert_eq!(made.code, 201, "cannot make a namespace for the contract: {}", made.body);
+        assert_eq!(
+            made.code, 201,
+            "cannot make a namespace for the contract: {}",
+            made.body
+        );
         probe
     }
 
@@ -59,11 +70,16 @@ impl Probe {
 
     /// A name that nobody else uses.
     pub(crate) fn name(&self) -> String {
-        format!("{}-{}", self.inner.run, self.inner.counter.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{}-{}",
+            self.inner.run,
+            self.inner.counter.fetch_add(1, Ordering::Relaxed)
+        )
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
-        self.send(&self.inner.target.admin, "GET", path, "", Vec::new()).await
+        self.send(&self.inner.target.admin, "GET", path, "", Vec::new())
+            .await
     }
 
     pub(crate) async fn post(&self, path: &str, object: Value) -> Reply {
@@ -76,11 +92,19 @@ impl Probe {
 
     pub(crate) async fn patch(&self, path: &str, kind: PatchKind, patch: Value) -> Reply {
         let admin = &self.inner.target.admin;
-        self.send(admin, "PATCH", path, kind.content_type(), patch.to_string().into()).await
+        self.send(
+            admin,
+            "PATCH",
+            path,
+            kind.content_type(),
+            patch.to_string().into(),
+        )
+        .await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Reply {
-        self.send(&self.inner.target.admin, "DELETE", path, "", Vec::new()).await
+        self.send(&self.inner.target.admin, "DELETE", path, "", Vec::new())
+            .await
     }
 
     pub(crate) async fn delete_if(&self, path: &str, preconditions: Value) -> Reply {
@@ -90,7 +114,8 @@ impl Probe {
 
     async fn json(&self, method: &str, path: &str, object: Value) -> Reply {
         let admin = &self.inner.target.admin;
-        self.send(admin, method, path, "application/json", object.to_string().into()).await
+        self.send(admin, method, path, "application/json", object.to_string().into())
+            .await
     }
 
     /// One request by any client, with any content type.
@@ -103,27 +128,53 @@ impl Probe {
         body: Vec<u8>,
     ) -> Reply {
         let what = format!("{method} {path}");
-        let mut request = Request::builder().method(method).uri(path).header("accept", "application/json");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", "application/json");
         if !content_type.is_empty() {
             request = request.header("content-type", content_type);
         }
         let answer = match request.body(Body::from(body)) {
             Ok(request) => client.send(request).await,
-            Err(error) => return Reply { what, code: 0, body: error.to_string().into() },
+            Err(error) => {
+                return Reply {
+                    what,
+                    code: 0,
+                    body: error.to_string().into(),
+                };
+            }
         };
         let (parts, body) = match answer {
             Ok(response) => response.into_parts(),
-            Err(error) => return Reply { what, code: 0, body: error.to_string().into() },
+            Err(error) => {
+                return Reply {
+                    what,
+                    code: 0,
+                    body: error.to_string().into(),
+                };
+            }
         };
-        let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let bytes = body
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
         let text = || Value::from(String::from_utf8_lossy(&bytes).as_ref());
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
-        Reply { what, code: parts.status.as_u16(), body }
+        Reply {
+            what,
+            code: parts.status.as_u16(),
+            body,
+        }
     }
 
     /// Creates an object that is removed at the end. Gives it and its path.
     pub(crate) async fn make(&self, kind: &Kind, object: Value) -> Result<(Value, String), String> {
-        let made = self.post(&kind.path(self.namespace(), ""), object).await.is(201)?;
+        let made = self
+            .post(&kind.path(self.namespace(), ""), object)
+            .await
+            .is(201)?;
         let name = made["metadata"]["name"].as_str().unwrap_or_default();
         let path = kind.path(self.namespace(), name);
         self.inner.made.lock().push(path.clone());
@@ -151,11 +202,17 @@ impl Probe {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.map_err(|_| format!("{path} does not go away"))
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .map_err(|_| format!("{path} does not go away"))
     }
 
     /// Opens a watch and collects events until one satisfies `last`.
-    pub(crate) async fn watch(&self, path: &str, last: impl FnMut(&Value) -> bool) -> Result<Vec<Value>, String> {
+    pub(crate) async fn watch(
+        &self,
+        path: &str,
+        last: impl FnMut(&Value) -> bool,
+    ) -> Result<Vec<Value>, String> {
         self.watch_within(PATIENCE, path, last).await
     }
 
@@ -168,30 +225,55 @@ impl Probe {
         let mut seen = Vec::new();
         match tokio::time::timeout(patience, self.collect(path, &mut last, &mut seen)).await {
             Ok(done) => done?,
-            Err(_) => return Err(format!("GET {path}: the event did not come; seen: {}", brief(&seen))),
+            Err(_) => {
+                return Err(format!(
+                    "GET {path}: the event did not come; seen: {}",
+                    brief(&seen)
+                ));
+            }
         }
         Ok(seen)
     }
 
-    async fn collect(&self, path: &str, last: &mut impl FnMut(&Value) -> bool, seen: &mut Vec<Value>) -> Judgement {
-        let request = Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
+    async fn collect(
+        &self,
+        path: &str,
+        last: &mut impl FnMut(&Value) -> bool,
+        seen: &mut Vec<Value>,
+    ) -> Judgement {
+        let request = Request::get(path)
+            .body(Vec::new())
+            .map_err(|error| error.to_string())?;
         let stream = self.inner.target.admin.request_stream(request).await;
         let mut lines = stream.map_err(|error| format!("GET {path}: {error}"))?.lines();
-        while let Some(line) = lines.try_next().await.map_err(|error| format!("GET {path}: {error}"))? {
+        while let Some(line) = lines
+            .try_next()
+            .await
+            .map_err(|error| format!("GET {path}: {error}"))?
+        {
             let event: Value = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
             seen.push(event);
             if seen.last().is_some_and(&mut *last) {
                 return Ok(());
             }
         }
-        Err(format!("GET {path}: the watch ended before the event; seen: {}", brief(seen)))
+        Err(format!(
+            "GET {path}: the watch ended before the event; seen: {}",
+            brief(seen)
+        ))
     }
 
     /// The events of a watch until the server ends it.
     pub(crate) async fn watch_to_end(&self, path: &str) -> Result<Vec<Value>, String> {
         let mut seen = Vec::new();
-        let ended = tokio::time::timeout(2 * PATIENCE, self.collect(path, &mut |_: &Value| false, &mut seen)).await;
-        ended.map_err(|_| format!("GET {path}: the watch did not end"))?.err();
+        let ended = tokio::time::timeout(
+            2 * PATIENCE,
+            self.collect(path, &mut |_: &Value| false, &mut seen),
+        )
+        .await;
+        ended
+            .map_err(|_| format!("GET {path}: the watch did not end"))?
+            .err();
         Ok(seen)
     }
 
@@ -200,9 +282,11 @@ impl Probe {
         let made = std::mem::take(&mut *self.inner.made.lock());
         for path in made.iter().rev() {
             self.delete(path).await;
-            self.patch(path, PatchKind::Merge, json!({"metadata": {"finalizers": null}})).await;
+            self.patch(path, PatchKind::Merge, json!({"metadata": {"finalizers": null}}))
+                .await;
         }
-        self.delete(&format!("/api/v1/namespaces/{}", self.namespace())).await;
+        self.delete(&format!("/api/v1/namespaces/{}", self.namespace()))
+            .await;
     }
 }
 
@@ -217,7 +301,10 @@ impl Reply {
         if self.code == code {
             return Ok(self.body);
         }
-        Err(format!("{}: {} instead of {code}: {}", self.what, self.code, self.body))
+        Err(format!(
+            "{}: {} instead of {code}: {}",
+            self.what, self.code, self.body
+        ))
     }
 
     /// A `Status` with this code, reason and a message that contains `text`.
@@ -229,14 +316,22 @@ impl Reply {
             && body["code"] == code
             && body["reason"].as_str().unwrap_or_default() == reason
             && body["message"].as_str().unwrap_or_default().contains(text);
-        if right { Ok(body) } else { Err(format!("{what}: not {reason} with {text:?}: {body}")) }
+        if right {
+            Ok(body)
+        } else {
+            Err(format!("{what}: not {reason} with {text:?}: {body}"))
+        }
     }
 }
 
 /// Judges one value.
 pub(crate) fn same(what: &str, found: &Value, expected: impl Into<Value>) -> Judgement {
     let expected = expected.into();
-    if *found == expected { Ok(()) } else { Err(format!("{what}: {found} instead of {expected}")) }
+    if *found == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: {found} instead of {expected}"))
+    }
 }
 
 /// Judges one condition.

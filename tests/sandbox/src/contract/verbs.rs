@@ -8,7 +8,9 @@ use crate::{KINDS, Kind, PatchKind};
 
 pub(crate) fn cases() -> Vec<Case> {
     let whole = KINDS.iter().map(|kind| {
-        Case::new(format!("{} live and die by every verb", kind.plural), |probe| life(probe, kind))
+        Case::new(format!("{} live and die by every verb", kind.plural), |probe| {
+            life(probe, kind)
+        })
     });
     let status = KINDS.iter().filter(|kind| kind.status).map(|kind| {
         let name = format!("{} keep status and the rest apart", kind.plural);
@@ -54,14 +56,24 @@ async fn life(probe: Probe, kind: &'static Kind) -> Judgement {
     same("apiVersion", &made["apiVersion"], kind.api_version())?;
     let meta = &made["metadata"];
     for given in ["uid", "resourceVersion", "creationTimestamp"] {
-        holds(&format!("{given} is given by the server"), meta[given].is_string())?;
+        holds(
+            &format!("{given} is given by the server"),
+            meta[given].is_string(),
+        )?;
     }
     if let Some(finalizer) = kind.finalizer {
         let finalizers = meta["finalizers"].as_array().into_iter().flatten();
-        holds("admission adds its finalizer", finalizers.clone().any(|f| f == finalizer))?;
+        holds(
+            "admission adds its finalizer",
+            finalizers.clone().any(|f| f == finalizer),
+        )?;
     }
     let kind_path = kind.path(namespace, &absent);
-    let qualified = if kind.group.is_empty() { kind.plural.into() } else { format!("{}.{}", kind.plural, kind.group) };
+    let qualified = if kind.group.is_empty() {
+        kind.plural.into()
+    } else {
+        format!("{}.{}", kind.plural, kind.group)
+    };
 
     // create and get
     let twice = probe.post(&all, object.clone()).await;
@@ -80,7 +92,10 @@ async fn life(probe: Probe, kind: &'static Kind) -> Judgement {
     }
     let mut revision = Value::Null;
     for place in places {
-        let list = probe.get(&format!("{place}?fieldSelector=metadata.name%3D{name}")).await.is(200)?;
+        let list = probe
+            .get(&format!("{place}?fieldSelector=metadata.name%3D{name}"))
+            .await
+            .is(200)?;
         same("list kind", &list["kind"], format!("{}List", kind.kind))?;
         let item = &list["items"][0];
         same("item", &item["metadata"]["name"], name.as_str())?;
@@ -91,28 +106,54 @@ async fn life(probe: Probe, kind: &'static Kind) -> Judgement {
 
     // the three patch kinds
     let label = |body: &Value, key: &str| body["metadata"]["labels"][key].clone();
-    let patched = probe.patch(&path, PatchKind::Merge, json!({"metadata": {"labels": {"a": "1"}}})).await.is(200)?;
+    let patched = probe
+        .patch(
+            &path,
+            PatchKind::Merge,
+            json!({"metadata": {"labels": {"a": "1"}}}),
+        )
+        .await
+        .is(200)?;
     same("label", &label(&patched, "a"), "1")?;
     let tested = json!([
         {"op": "test", "path": "/metadata/labels/a", "value": "1"},
         {"op": "add", "path": "/metadata/labels/b", "value": "2"},
     ]);
-    let patched = probe.patch(&path, PatchKind::Json, tested.clone()).await.is(200)?;
+    let patched = probe
+        .patch(&path, PatchKind::Json, tested.clone())
+        .await
+        .is(200)?;
     same("label", &label(&patched, "b"), "2")?;
     let undone = json!({"metadata": {"labels": {"a": null}}});
     let patched = probe.patch(&path, PatchKind::Strategic, undone).await.is(200)?;
     same("label", &label(&patched, "a"), Value::Null)?;
     let failing = probe.patch(&path, PatchKind::Json, tested).await;
-    failing.refused(422, "Invalid", "the server rejected our request due to an error in our request")?;
+    failing.refused(
+        422,
+        "Invalid",
+        "the server rejected our request due to an error in our request",
+    )?;
     for patch in PatchKind::ALL {
-        let body = if patch == PatchKind::Json { json!([]) } else { json!({}) };
-        probe.patch(&kind_path, patch, body).await.refused(404, "NotFound", &absent)?;
+        let body = if patch == PatchKind::Json {
+            json!([])
+        } else {
+            json!({})
+        };
+        probe
+            .patch(&kind_path, patch, body)
+            .await
+            .refused(404, "NotFound", &absent)?;
     }
 
     // watch sees what was patched
     let watch = format!("{all}?watch=true&resourceVersion={revision}&fieldSelector=metadata.name%3D{name}");
-    let seen = probe.watch(&watch, |event| event["object"]["metadata"]["labels"]["b"] == "2").await?;
-    holds("patches are MODIFIED events", seen.iter().all(|event| event["type"] == "MODIFIED"))?;
+    let seen = probe
+        .watch(&watch, |event| event["object"]["metadata"]["labels"]["b"] == "2")
+        .await?;
+    holds(
+        "patches are MODIFIED events",
+        seen.iter().all(|event| event["type"] == "MODIFIED"),
+    )?;
 
     // update, and what stands in its way
     let fresh = probe.settled(&path).await?;
@@ -122,12 +163,20 @@ async fn life(probe: Probe, kind: &'static Kind) -> Judgement {
     same("label", &label(&updated, "c"), "3")?;
     changed["metadata"]["labels"]["c"] = "4".into();
     let stale = probe.put(&path, changed.clone()).await;
-    stale.refused(409, "Conflict", "the object has been modified; please apply your changes to the latest version and try again")?;
+    stale.refused(
+        409,
+        "Conflict",
+        "the object has been modified; please apply your changes to the latest version and try again",
+    )?;
     changed["metadata"]["resourceVersion"] = Value::Null;
     let blind = probe.put(&path, changed.clone()).await;
     match kind.unconditional {
         true => same("label", &label(&blind.is(200)?, "c"), "4")?,
-        false => drop(blind.refused(422, "Invalid", "metadata.resourceVersion: Invalid value: 0: must be specified for an update")?),
+        false => drop(blind.refused(
+            422,
+            "Invalid",
+            "metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+        )?),
     }
     let new = sample(kind, &absent, namespace);
     let put = probe.put(&kind_path, new).await;
@@ -150,7 +199,10 @@ async fn life(probe: Probe, kind: &'static Kind) -> Judgement {
     // Whoever holds it lets go, a controller of the cluster perhaps first.
     let strip = json!({"metadata": {"finalizers": null}});
     probe.patch(&path, PatchKind::Merge, strip).await.is(200)?;
-    let gone = probe.delete_if(&path, json!({"uid": updated["metadata"]["uid"]})).await.is(200)?;
+    let gone = probe
+        .delete_if(&path, json!({"uid": updated["metadata"]["uid"]}))
+        .await
+        .is(200)?;
     let told = if kind.echoes { kind.kind } else { "Status" };
     same("what DELETE answers", &gone["kind"], told)?;
     probe.gone(&path).await?;
@@ -170,13 +222,20 @@ async fn status_apart(probe: Probe, kind: &'static Kind) -> Judgement {
 
     let main = json!({"status": {"phase": "Lost"}, "metadata": {"labels": {"main": "1"}}});
     let main = probe.patch(&path, PatchKind::Merge, main).await.is(200)?;
-    holds("the main resource ignores status", main["status"]["phase"] != "Lost")?;
+    holds(
+        "the main resource ignores status",
+        main["status"]["phase"] != "Lost",
+    )?;
     same("label", &main["metadata"]["labels"]["main"], "1")?;
 
     let part = json!({"status": {"phase": "Failed"}, "spec": {"volumeMode": "Block"}, "metadata": {"labels": {"part": "1"}}});
     let part = probe.patch(&status, PatchKind::Merge, part).await.is(200)?;
     same("status", &part["status"]["phase"], "Failed")?;
-    same("/status ignores the spec", &part["spec"]["volumeMode"], "Filesystem")?;
+    same(
+        "/status ignores the spec",
+        &part["spec"]["volumeMode"],
+        "Filesystem",
+    )?;
     same("metadata by /status", &part["metadata"]["labels"]["part"], "1")?;
 
     let patch = json!([{"op": "replace", "path": "/status/phase", "value": "Pending"}]);
@@ -191,6 +250,9 @@ async fn status_apart(probe: Probe, kind: &'static Kind) -> Judgement {
     let put = probe.put(&status, fresh.clone()).await.is(200)?;
     same("status", &put["status"]["phase"], "Pending")?;
     fresh["status"]["phase"] = "Failed".into();
-    probe.put(&status, fresh).await.refused(409, "Conflict", "the object has been modified")?;
+    probe
+        .put(&status, fresh)
+        .await
+        .refused(409, "Conflict", "the object has been modified")?;
     Ok(())
 }

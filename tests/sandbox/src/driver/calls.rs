@@ -8,10 +8,9 @@ use tonic::{Code, Request, Response, Status};
 use super::proto::{
     self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, CreateVolumeRequest,
     CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetPluginCapabilitiesRequest,
-    GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
-    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, ProbeRequest, ProbeResponse,
-    controller_server::Controller, controller_service_capability, identity_server::Identity,
-    node_server::Node, plugin_capability,
+    GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse, NodeGetCapabilitiesRequest,
+    NodeGetCapabilitiesResponse, ProbeRequest, ProbeResponse, controller_server::Controller,
+    controller_service_capability, identity_server::Identity, node_server::Node, plugin_capability,
 };
 use super::{Call, Driver, State, Trouble, Volume};
 
@@ -27,52 +26,75 @@ impl Driver {
         secrets: BTreeMap<String, String>,
         work: impl FnOnce(&mut State, Option<&Trouble>) -> Result<T, Status> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let (entry, trouble, _awaited) = {
+        let (entry, alone, pending, trouble) = {
             let mut state = self.state.lock();
             let at = self.began.elapsed();
-            state.log.push(Call { method, target: target.to_owned(), secrets, code: None, at });
+            state.log.push(Call {
+                method,
+                target: target.to_owned(),
+                secrets,
+                code: None,
+                at,
+            });
             let entry = state.log.len() - 1;
-            if !target.is_empty() && !state.awaited.insert(target.to_owned()) {
+            let alone = target.is_empty() || state.awaited.insert(target.to_owned());
+            if !alone {
                 let text = format!("{method} of {target} while another call for it is awaited");
                 state.breaches.push(text);
             }
-            let awaited = Awaited { driver: self.clone(), target: target.to_owned() };
-            if !target.is_empty() && state.busy.contains(target) {
-                state.log[entry].code = Some(Code::Aborted);
-                return Err(Status::aborted(format!("an operation for {target} is pending")));
-            }
-            let trouble = state.trouble(method, target);
-            if !matches!(trouble, Some(Trouble::Refuse(..) | Trouble::Hang)) && !target.is_empty() {
+            let pending = state.busy.contains(target);
+            let trouble = if pending {
+                None
+            } else {
+                state.trouble(method, target)
+            };
+            let idle = matches!(trouble, Some(Trouble::Refuse(..) | Trouble::Hang));
+            if !target.is_empty() && !pending && !idle {
                 state.busy.insert(target.to_owned());
             }
-            (entry, trouble, awaited)
+            (entry, alone, pending, trouble)
         };
+        // Not inside the block above: its end takes the lock again.
+        let _awaited = alone.then(|| Awaited {
+            driver: self.clone(),
+            target: target.to_owned(),
+        });
         let result = match trouble {
+            _ if pending => Err(Status::aborted(format!("an operation for {target} is pending"))),
             Some(Trouble::Refuse(code, text)) => Err(Status::new(code, text)),
             Some(Trouble::Hang) => std::future::pending().await,
-            trouble => {
-                let (driver, target) = (self.clone(), target.to_owned());
-                let done = trouble.clone();
-                let working = tokio::spawn(async move {
-                    if let Some(Trouble::Delay(time)) = trouble {
-                        tokio::time::sleep(time).await;
-                    }
-                    let mut state = driver.state.lock();
-                    let worked = work(&mut state, trouble.as_ref());
-                    state.busy.remove(&target);
-                    worked
-                });
-                let worked = working.await.map_err(|panic| Status::internal(panic.to_string()))?;
-                match done {
-                    Some(Trouble::LoseReply) => std::future::pending().await,
-                    Some(Trouble::RefuseAfter(code, text)) => Err(Status::new(code, text)),
-                    _ => worked,
-                }
-            }
+            trouble => self.work(target, trouble, work).await,
         };
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
         self.state.lock().log[entry].code = Some(code);
         result.map(Response::new)
+    }
+
+    /// Carries a call out in a task of its own, then answers or not.
+    async fn work<T: Send + 'static>(
+        &self,
+        target: &str,
+        trouble: Option<Trouble>,
+        work: impl FnOnce(&mut State, Option<&Trouble>) -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let (driver, target, known) = (self.clone(), target.to_owned(), trouble.clone());
+        let working = tokio::spawn(async move {
+            if let Some(Trouble::Delay(time)) = known {
+                tokio::time::sleep(time).await;
+            }
+            let mut state = driver.state.lock();
+            let worked = work(&mut state, known.as_ref());
+            state.busy.remove(&target);
+            worked
+        });
+        let worked = working
+            .await
+            .map_err(|panic| Status::internal(panic.to_string()))?;
+        match trouble {
+            Some(Trouble::LoseReply) => std::future::pending().await,
+            Some(Trouble::RefuseAfter(code, text)) => Err(Status::new(code, text)),
+            _ => worked,
+        }
     }
 }
 
@@ -97,14 +119,20 @@ impl Controller for Driver {
         let mut request = request.into_inner();
         let secrets = std::mem::take(&mut request.secrets);
         let name = request.name.clone();
-        self.call("CreateVolume", &name, secrets, move |state, trouble| create(state, request, trouble)).await
+        self.call("CreateVolume", &name, secrets, move |state, trouble| {
+            create(state, request, trouble)
+        })
+        .await
     }
 
     async fn delete_volume(
         &self,
         request: Request<DeleteVolumeRequest>,
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
-        let DeleteVolumeRequest { volume_id: id, secrets } = request.into_inner();
+        let DeleteVolumeRequest {
+            volume_id: id,
+            secrets,
+        } = request.into_inner();
         if id.is_empty() {
             return Err(Status::invalid_argument("volume_id is empty"));
         }
@@ -114,7 +142,9 @@ impl Controller for Driver {
                 state.asked.remove(&volume.name);
                 state.deleted.insert(id);
             } else if state.deleted.contains(&id) {
-                state.breaches.push(format!("DeleteVolume of {id}, which was deleted before"));
+                state
+                    .breaches
+                    .push(format!("DeleteVolume of {id}, which was deleted before"));
             }
             Ok(DeleteVolumeResponse {})
         })
@@ -128,7 +158,9 @@ impl Controller for Driver {
         use controller_service_capability::{Rpc, Type};
         self.call("ControllerGetCapabilities", "", BTreeMap::new(), |state, _| {
             let one = |capability: &super::Capability| proto::ControllerServiceCapability {
-                r#type: Some(Type::Rpc(Rpc { r#type: (*capability).into() })),
+                r#type: Some(Type::Rpc(Rpc {
+                    r#type: (*capability).into(),
+                })),
             };
             let capabilities = state.identity.capabilities.iter().map(one).collect();
             Ok(ControllerGetCapabilitiesResponse { capabilities })
@@ -145,7 +177,11 @@ impl Identity for Driver {
     ) -> Result<Response<GetPluginInfoResponse>, Status> {
         self.call("GetPluginInfo", "", BTreeMap::new(), |state, _| {
             let name = state.identity.name.clone();
-            Ok(GetPluginInfoResponse { name, vendor_version: "1.0.0".into(), ..Default::default() })
+            Ok(GetPluginInfoResponse {
+                name,
+                vendor_version: "1.0.0".into(),
+                ..Default::default()
+            })
         })
         .await
     }
@@ -161,18 +197,29 @@ impl Identity for Driver {
                 (identity.controller, service::Type::ControllerService),
                 (identity.topology, service::Type::VolumeAccessibilityConstraints),
             ];
-            let capabilities = capabilities.into_iter().filter(|(has, _)| *has).map(|(_, capability)| {
-                let service = Service { r#type: capability.into() };
-                proto::PluginCapability { r#type: Some(Type::Service(service)) }
-            });
-            Ok(GetPluginCapabilitiesResponse { capabilities: capabilities.collect() })
+            let capabilities = capabilities
+                .into_iter()
+                .filter(|(has, _)| *has)
+                .map(|(_, capability)| {
+                    let service = Service {
+                        r#type: capability.into(),
+                    };
+                    proto::PluginCapability {
+                        r#type: Some(Type::Service(service)),
+                    }
+                });
+            Ok(GetPluginCapabilitiesResponse {
+                capabilities: capabilities.collect(),
+            })
         })
         .await
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         self.call("Probe", "", BTreeMap::new(), |state, _| {
-            Ok(ProbeResponse { ready: state.identity.ready })
+            Ok(ProbeResponse {
+                ready: state.identity.ready,
+            })
         })
         .await
     }
@@ -185,7 +232,8 @@ impl Node for Driver {
         _: Request<NodeGetCapabilitiesRequest>,
     ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
         let answer = |_: &mut State, _: Option<&Trouble>| Ok(NodeGetCapabilitiesResponse::default());
-        self.call("NodeGetCapabilities", "", BTreeMap::new(), answer).await
+        self.call("NodeGetCapabilities", "", BTreeMap::new(), answer)
+            .await
     }
 }
 
@@ -211,28 +259,52 @@ fn create(
         _ => least.saturating_add(unit - 1) / unit * unit,
     };
     if most > 0 && bytes > most && !matches!(trouble, Some(Trouble::WrongSize(_))) {
-        return Err(Status::out_of_range(format!("{bytes} bytes are more than the limit of {most}")));
+        return Err(Status::out_of_range(format!(
+            "{bytes} bytes are more than the limit of {most}"
+        )));
     }
-    let known = state.volumes.values().find(|volume| volume.name == request.name).cloned();
+    let known = state
+        .volumes
+        .values()
+        .find(|volume| volume.name == request.name)
+        .cloned();
     let volume = match known {
-        Some(known) if known.bytes < least || most > 0 && known.bytes > most || known.parameters != request.parameters => {
-            return Err(Status::already_exists(format!("{} exists and is another volume", request.name)));
+        Some(known)
+            if known.bytes < least
+                || most > 0 && known.bytes > most
+                || known.parameters != request.parameters =>
+        {
+            return Err(Status::already_exists(format!(
+                "{} exists and is another volume",
+                request.name
+            )));
         }
         Some(known) => known,
         None => {
             state.made += 1;
             let id = format!("vol-{}", state.made);
-            let made = Volume { id: id.clone(), name: request.name, bytes, parameters: request.parameters };
+            let made = Volume {
+                id: id.clone(),
+                name: request.name,
+                bytes,
+                parameters: request.parameters,
+            };
             state.volumes.insert(id, made.clone());
             made
         }
     };
-    let mut answer = proto::Volume { capacity_bytes: volume.bytes, volume_id: volume.id, ..Default::default() };
+    let mut answer = proto::Volume {
+        capacity_bytes: volume.bytes,
+        volume_id: volume.id,
+        ..Default::default()
+    };
     match trouble {
         Some(Trouble::WithoutVolume) => return Ok(CreateVolumeResponse { volume: None }),
         Some(Trouble::EmptyId) => answer.volume_id.clear(),
         Some(Trouble::Oversized) => {
-            answer.volume_context.insert("filler".into(), "x".repeat(TOO_MUCH));
+            answer
+                .volume_context
+                .insert("filler".into(), "x".repeat(TOO_MUCH));
         }
         _ => {}
     }

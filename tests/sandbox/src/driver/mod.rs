@@ -147,7 +147,10 @@ impl Driver {
             running: true,
             connections: JoinSet::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)), began: Instant::now() }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            began: Instant::now(),
+        }
     }
 
     /// Changes what the driver says about itself, also while it serves.
@@ -158,20 +161,38 @@ impl Driver {
 
     /// The next `times` calls of a method meet this trouble.
     pub fn upset(&self, method: &'static str, times: usize, trouble: Trouble) -> &Self {
-        self.state.lock().script.push(Upset { method, target: None, skip: 0, times, trouble });
+        self.state.lock().script.push(Upset {
+            method,
+            target: None,
+            skip: 0,
+            times,
+            trouble,
+        });
         self
     }
 
     /// As [`Driver::upset`], only for one volume, by name for CreateVolume and by id otherwise.
     pub fn upset_for(&self, method: &'static str, target: &str, times: usize, trouble: Trouble) -> &Self {
         let target = Some(target.to_owned());
-        self.state.lock().script.push(Upset { method, target, skip: 0, times, trouble });
+        self.state.lock().script.push(Upset {
+            method,
+            target,
+            skip: 0,
+            times,
+            trouble,
+        });
         self
     }
 
     /// As [`Driver::upset`], after `skip` calls without.
     pub fn upset_after(&self, method: &'static str, skip: usize, times: usize, trouble: Trouble) -> &Self {
-        self.state.lock().script.push(Upset { method, target: None, skip, times, trouble });
+        self.state.lock().script.push(Upset {
+            method,
+            target: None,
+            skip,
+            times,
+            trouble,
+        });
         self
     }
 
@@ -210,7 +231,12 @@ impl Driver {
 
     /// How many calls of a method arrived.
     pub fn count(&self, method: &str) -> usize {
-        self.state.lock().log.iter().filter(|call| call.method == method).count()
+        self.state
+            .lock()
+            .log
+            .iter()
+            .filter(|call| call.method == method)
+            .count()
     }
 
     /// What the caller did against the specification: two calls at once for
