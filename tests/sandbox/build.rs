@@ -1,10 +1,10 @@
-//! Compiles the servers of `proto/csi.proto`: the sandbox is the driver's side.
+//! Compiles `proto/csi.proto`: the servers, because the sandbox is the driver's side, and clients to try them.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../../proto/csi.proto");
     let descriptors = protox::compile(["csi.proto"], ["../../proto"])?;
     tonic_prost_build::configure()
-        .build_client(false)
+        .build_client(true)
         .generate_default_stubs(true)
         .btree_map(".")
         .disable_comments(["."])

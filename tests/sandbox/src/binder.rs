@@ -102,10 +102,13 @@ fn sync_claim(api: &Api, claim: &Value) {
     }
     let bound_to = text(claim, "/spec/volumeName");
     let found = match bound_to {
-        "" => api
-            .filter(VOLUMES, |volume| suits(volume, claim))
-            .into_iter()
-            .next(),
+        // One that is reserved for it goes before one that only fits.
+        "" => {
+            let suiting = api.filter(VOLUMES, |volume| suits(volume, claim));
+            suiting
+                .into_iter()
+                .max_by_key(|volume| !volume["spec"]["claimRef"].is_null())
+        }
         volume => api.get(VOLUMES, "", volume),
     };
     match found {

@@ -7,9 +7,11 @@ mod api;
 pub mod binder;
 pub mod contract;
 pub mod driver;
+mod world;
 
 pub use api::{
     ADMIN, Api, ApiBody, BoxError, Fault, Harm, KINDS, Kind, PatchKind, Request, Right, Service, Verb,
     kubeconfig,
 };
 pub use driver::Driver;
+pub use world::World;

@@ -26,7 +26,7 @@ impl Driver {
         secrets: BTreeMap<String, String>,
         work: impl FnOnce(&mut State, Option<&Trouble>) -> Result<T, Status> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let (entry, trouble, _awaited) = {
+        let (entry, alone, pending, trouble) = {
             let mut state = self.state.lock();
             let at = self.began.elapsed();
             state.log.push(Call {
@@ -37,52 +37,64 @@ impl Driver {
                 at,
             });
             let entry = state.log.len() - 1;
-            if !target.is_empty() && !state.awaited.insert(target.to_owned()) {
+            let alone = target.is_empty() || state.awaited.insert(target.to_owned());
+            if !alone {
                 let text = format!("{method} of {target} while another call for it is awaited");
                 state.breaches.push(text);
             }
-            let awaited = Awaited {
-                driver: self.clone(),
-                target: target.to_owned(),
+            let pending = state.busy.contains(target);
+            let trouble = if pending {
+                None
+            } else {
+                state.trouble(method, target)
             };
-            if !target.is_empty() && state.busy.contains(target) {
-                state.log[entry].code = Some(Code::Aborted);
-                return Err(Status::aborted(format!("an operation for {target} is pending")));
-            }
-            let trouble = state.trouble(method, target);
-            if !matches!(trouble, Some(Trouble::Refuse(..) | Trouble::Hang)) && !target.is_empty() {
+            let idle = matches!(trouble, Some(Trouble::Refuse(..) | Trouble::Hang));
+            if !target.is_empty() && !pending && !idle {
                 state.busy.insert(target.to_owned());
             }
-            (entry, trouble, awaited)
+            (entry, alone, pending, trouble)
         };
+        // Not inside the block above: its end takes the lock again.
+        let _awaited = alone.then(|| Awaited {
+            driver: self.clone(),
+            target: target.to_owned(),
+        });
         let result = match trouble {
+            _ if pending => Err(Status::aborted(format!("an operation for {target} is pending"))),
             Some(Trouble::Refuse(code, text)) => Err(Status::new(code, text)),
             Some(Trouble::Hang) => std::future::pending().await,
-            trouble => {
-                let (driver, target) = (self.clone(), target.to_owned());
-                let done = trouble.clone();
-                let working = tokio::spawn(async move {
-                    if let Some(Trouble::Delay(time)) = trouble {
-                        tokio::time::sleep(time).await;
-                    }
-                    let mut state = driver.state.lock();
-                    let worked = work(&mut state, trouble.as_ref());
-                    state.busy.remove(&target);
-                    worked
-                });
-                let worked = working
-                    .await
-                    .map_err(|panic| Status::internal(panic.to_string()))?;
-                match done {
-                    Some(Trouble::LoseReply) => std::future::pending().await,
-                    Some(Trouble::RefuseAfter(code, text)) => Err(Status::new(code, text)),
-                    _ => worked,
-                }
-            }
+            trouble => self.work(target, trouble, work).await,
         };
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
         self.state.lock().log[entry].code = Some(code);
         result.map(Response::new)
+    }
+
+    /// Carries a call out in a task of its own, then answers or not.
+    async fn work<T: Send + 'static>(
+        &self,
+        target: &str,
+        trouble: Option<Trouble>,
+        work: impl FnOnce(&mut State, Option<&Trouble>) -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let (driver, target, known) = (self.clone(), target.to_owned(), trouble.clone());
+        let working = tokio::spawn(async move {
+            if let Some(Trouble::Delay(time)) = known {
+                tokio::time::sleep(time).await;
+            }
+            let mut state = driver.state.lock();
+            let worked = work(&mut state, known.as_ref());
+            state.busy.remove(&target);
+            worked
+        });
+        let worked = working
+            .await
+            .map_err(|panic| Status::internal(panic.to_string()))?;
+        match trouble {
+            Some(Trouble::LoseReply) => std::future::pending().await,
+            Some(Trouble::RefuseAfter(code, text)) => Err(Status::new(code, text)),
+            _ => worked,
+        }
     }
 }
 
