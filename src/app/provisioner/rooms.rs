@@ -1,11 +1,11 @@
 //! The rooms and what connects them: who hears of what, and how much is done at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{config::Config, me::Me, terms::GRACE};
+use super::{config::Config, me::Me};
 use crate::{
     cluster::{
         client::Client,
@@ -28,6 +28,10 @@ use crate::{
     },
     serve::metrics::Metrics,
 };
+
+/// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
+/// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Everything that works while we lead.
 pub(super) struct Rooms {
@@ -187,7 +191,7 @@ impl Rooms {
             metrics,
         } = self;
         drop((provision, reclaim, events, claims, volumes, tasks, metrics));
-        let _ = timeout(std::time::Duration::from_secs(2), writer).await;
+        let _ = timeout(Duration::from_secs(2), writer).await;
     }
 }
 

@@ -17,10 +17,6 @@ use crate::{
     serve::Readiness,
 };
 
-/// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
-/// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
-pub(super) const GRACE: Duration = Duration::from_secs(20);
-
 /// Without an election there is one term, from start to end.
 pub(super) async fn alone(rooms: &Rooms, stop: &CancellationToken) {
     tokio::select! {
