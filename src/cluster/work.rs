@@ -8,7 +8,10 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::ready,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::{FutureExt, StreamExt, stream};
@@ -28,6 +31,36 @@ pub enum Again {
     After(Duration),
     /// After a delay that doubles with each failure, or when it changes.
     Failed,
+}
+
+/// Whether the work is ours to do at the moment: the lease is, or there is no election.
+///
+/// A turn that began while it was may reach its call to the driver when it is no more, after a request to the API
+/// server that hung. So the last look is right before the call.
+#[derive(Clone, Default)]
+pub struct Duty(Arc<AtomicBool>);
+
+impl Duty {
+    /// Takes it, until the guard is dropped.
+    pub fn take(&self) -> OnDuty {
+        self.0.store(true, Ordering::SeqCst);
+        OnDuty(self.clone())
+    }
+
+    /// Whether it is ours.
+    pub fn is_ours(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The duty is ours while this exists.
+#[must_use = "dropping it ends the duty"]
+pub struct OnDuty(Duty);
+
+impl Drop for OnDuty {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::SeqCst);
+    }
 }
 
 /// How a hot set is worked through.

@@ -18,7 +18,6 @@ mod timing;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,6 +36,8 @@ use record::Record;
 pub use term::{Health, Leadership, LeaseRef, Over, Term};
 pub use timing::{Timing, TimingError};
 
+/// Between two log lines about the same trouble.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 /// How often a leader that could not renew tries again within a retry period.
 const HASTE: u32 = 5;
 
@@ -66,7 +67,11 @@ pub struct Election {
     unsure: bool,
     origin: Instant,
     terms: u64,
+    /// `leaseTransitions` at the beginning of our last term.
+    last_transitions: Option<i64>,
     trouble: Option<String>,
+    /// When it was last said.
+    said: Option<Instant>,
     /// The resourceVersion at which it was last read.
     version: Option<String>,
     shown: watch::Sender<Leadership>,
@@ -86,7 +91,9 @@ impl Election {
             unsure: false,
             origin: Instant::now(),
             terms: 0,
+            last_transitions: None,
             trouble: None,
+            said: None,
             version: None,
             shown: watch::Sender::new(Leadership::Standby { holder: None }),
             health: Health::new(candidate.timing.lease()),
@@ -220,35 +227,6 @@ impl Election {
         }
     }
 
-    /// A new term, shown to everybody. What is returned ends when its last clone is dropped.
-    fn begin(&mut self) -> mpsc::Receiver<Infallible> {
-        let (alive, work) = mpsc::channel(1);
-        self.terms += 1;
-        let term = Term {
-            number: self.terms,
-            since: Instant::now(),
-            lease: self.reference(),
-            _alive: alive,
-        };
-        tracing::info!(lease = %self.api.path(), identity = %self.candidate.identity, "Became leader");
-        self.shown.send_replace(Leadership::Leading(term));
-        work
-    }
-
-    fn over(&self, lease: &Arc<LeaseRef>, why: Over) {
-        let (lease_path, identity) = (self.api.path(), &self.candidate.identity);
-        match why {
-            Over::Stopped | Over::Yielded => {
-                tracing::info!(lease = %lease_path, %identity, %why, "Stopped leading")
-            }
-            _ => tracing::warn!(lease = %lease_path, %identity, %why, "Stopped leading"),
-        }
-        self.shown.send_replace(Leadership::Over {
-            lease: Arc::clone(lease),
-            why,
-        });
-    }
-
     /// Waits until nobody works any more because of the term that is over.
     async fn stopped(&self, mut work: mpsc::Receiver<Infallible>) {
         while timeout(Duration::from_secs(10), work.recv()).await.is_err() {
@@ -267,8 +245,10 @@ impl Election {
         let trouble = done
             .err()
             .map(|error| (matches!(error, LeaseError::Conflict { .. }), error.to_string()));
+        let again = self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY);
         match &trouble {
-            Some((false, text)) if self.trouble.as_ref() != Some(text) => {
+            Some((false, text)) if again || self.trouble.as_ref() != Some(text) => {
+                self.said = Some(Instant::now());
                 tracing::warn!(err = %text, "Leader election")
             }
             Some((_, text)) => tracing::debug!(err = %text, "Leader election"),
@@ -351,22 +331,6 @@ impl Election {
                 Err(error)
             }
         }
-    }
-
-    fn reference(&self) -> Arc<LeaseRef> {
-        let text = |path| {
-            self.lease
-                .as_ref()
-                .and_then(|lease| lease.pointer(path)?.as_str())
-                .unwrap_or_default()
-                .into()
-        };
-        Arc::new(LeaseRef {
-            namespace: self.candidate.namespace.clone(),
-            name: self.candidate.name.clone(),
-            uid: text("/metadata/uid"),
-            resource_version: text("/metadata/resourceVersion"),
-        })
     }
 
     fn now(&self) -> Duration {

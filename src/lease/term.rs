@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Election;
+
 /// How much longer than the lease duration a leader may go without renewal until it counts as ill.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -66,6 +68,8 @@ impl fmt::Display for Over {
 pub struct Term {
     /// Counts the terms of this process from 1, so that two in a row can be told apart.
     pub number: u64,
+    /// Nobody else has led since our previous term. True for the first one.
+    pub undisturbed: bool,
     /// When it began.
     pub since: Instant,
     /// The lease, for the event.
@@ -78,15 +82,80 @@ impl fmt::Debug for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             number,
+            undisturbed,
             since,
             lease,
             _alive: _,
         } = self;
         f.debug_struct("Term")
             .field("number", number)
+            .field("undisturbed", undisturbed)
             .field("since", since)
             .field("lease", lease)
             .finish()
+    }
+}
+
+impl Election {
+    /// A new term, shown to everybody. What is returned ends when its last clone is dropped.
+    pub(super) fn begin(&mut self) -> mpsc::Receiver<Infallible> {
+        let (alive, work) = mpsc::channel(1);
+        self.terms += 1;
+        let transitions = self.transitions();
+        let undisturbed = match (self.last_transitions.replace(transitions), transitions) {
+            (None, _) => true,
+            // A release and our own return count as one.
+            (Some(before), now) => now == before || now == before + 1,
+        };
+        let term = Term {
+            number: self.terms,
+            undisturbed,
+            since: Instant::now(),
+            lease: self.reference(),
+            _alive: alive,
+        };
+        tracing::info!(lease = %self.api.path(), identity = %self.candidate.identity, "Became leader");
+        self.shown.send_replace(Leadership::Leading(term));
+        work
+    }
+
+    pub(super) fn over(&self, lease: &Arc<LeaseRef>, why: Over) {
+        let (lease_path, identity) = (self.api.path(), &self.candidate.identity);
+        match why {
+            Over::Stopped | Over::Yielded => {
+                tracing::info!(lease = %lease_path, %identity, %why, "Stopped leading")
+            }
+            _ => tracing::warn!(lease = %lease_path, %identity, %why, "Stopped leading"),
+        }
+        self.shown.send_replace(Leadership::Over {
+            lease: Arc::clone(lease),
+            why,
+        });
+    }
+
+    /// How often the lease has changed hands, as the object says.
+    fn transitions(&self) -> i64 {
+        let count = self
+            .lease
+            .as_ref()
+            .and_then(|lease| lease.pointer("/spec/leaseTransitions")?.as_i64());
+        count.unwrap_or_default()
+    }
+
+    pub(super) fn reference(&self) -> Arc<LeaseRef> {
+        let text = |path| {
+            self.lease
+                .as_ref()
+                .and_then(|lease| lease.pointer(path)?.as_str())
+                .unwrap_or_default()
+                .into()
+        };
+        Arc::new(LeaseRef {
+            namespace: self.candidate.namespace.clone(),
+            name: self.candidate.name.clone(),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion"),
+        })
     }
 }
 

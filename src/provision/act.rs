@@ -1,10 +1,6 @@
 //! Carries a decision out: record, call, settle, erase.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
@@ -12,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Misfit, Verdict, judge},
     decide::{Decision, Facts, Plan, Policy, Refusal, decide},
+    memory::{Held, INFEASIBLE, Record, Saved, SecretData},
 };
 use crate::{
     base::{names, secrets::SecretRef},
@@ -20,16 +17,14 @@ use crate::{
         events::{Events, Notice},
         rows::Claim,
         view::View,
-        work::Again,
-        write::{Door, Saved},
+        work::{Again, Duty},
+        write::{self, Door},
     },
     csi::{Driver, Profile, proto},
     ledger::Ledger,
     serve::metrics::Metrics,
 };
 
-/// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
-const INFEASIBLE: Duration = Duration::from_secs(300);
 /// So often is an unusable volume asked to be deleted before the next try, within one `--timeout`.
 const CLEANUPS: usize = 5;
 const FAILED: &str = "ProvisioningFailed";
@@ -56,40 +51,10 @@ pub struct Provision {
     pub policy: Policy,
     /// Claims whose request the driver called infeasible.
     pub held: Held,
-}
-
-/// What is remembered of a creation under way.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// UID of the claim.
-    pub uid: String,
-    /// `namespace/name` of the claim, for people.
-    pub key: String,
-    /// What was decided, as it stays until the driver has given a final answer.
-    pub plan: Arc<Plan>,
-    /// The object to be written, once the driver has made the volume.
-    pub made: Option<Arc<PersistentVolume>>,
-}
-
-/// Claims that wait out a refusal as infeasible, with the class they were refused for.
-#[derive(Default)]
-pub struct Held(Mutex<HashMap<String, (Instant, String)>>);
-
-impl Held {
-    fn hold(&self, claim: &str, class: &str) {
-        let now = Instant::now();
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, (until, _)| *until > now);
-        held.insert(claim.to_owned(), (now + INFEASIBLE, class.to_owned()));
-    }
-
-    /// How long the claim is to be left alone still. A class that was made anew is another one.
-    fn left(&self, claim: &str, class: Option<&str>) -> Option<Duration> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, of) = held.get(claim)?;
-        let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero() && class.is_none_or(|class| class == of)).then_some(left)
-    }
+    /// Claims whose volume object we wrote a moment ago.
+    pub saved: Saved,
+    /// Whether the driver may be called.
+    pub duty: Duty,
 }
 
 impl Provision {
@@ -98,7 +63,9 @@ impl Provision {
         let begun = Instant::now();
         if let Some(record) = self.ledger.get(&claim.uid) {
             self.announce(&claim);
-            return self.finish(&record, Some(&claim), begun).await;
+            let again = self.finish((*record).clone(), Some(&claim), begun).await;
+            self.leave_behind(&claim.uid);
+            return again;
         }
         let class = self.view.class_named(claim.class());
         if let Some(left) = self
@@ -109,6 +76,11 @@ impl Provision {
         }
         let name = names::volume_name(&self.policy.name_prefix, &claim.uid, self.policy.uid_length);
         let standing = name.ok().and_then(|name| self.view.claim_of_volume(&name));
+        if standing.is_none()
+            && let Some(left) = self.saved.left(&claim.uid)
+        {
+            return Again::After(left);
+        }
         let decision = decide(Facts {
             claim: &claim,
             class: class.as_deref(),
@@ -123,19 +95,9 @@ impl Provision {
             }
             Decision::Tell(refusal) => self.refuse(&claim, &refusal),
             Decision::Provision(plan) => {
-                self.announce(&claim);
-                // Read before the record is opened: a secret that is missing is no reason to remember anything.
-                if let Err(error) = self.secrets(plan.secret.as_ref()).await {
-                    return self.fail(&plan, Some(&claim), &error.to_string());
-                }
-                let record = Record {
-                    uid: claim.uid.clone(),
-                    key: claim.key(),
-                    plan: Arc::from(plan),
-                    made: None,
-                };
-                self.ledger.record(&claim.uid, record.clone());
-                self.finish(&record, Some(&claim), begun).await
+                let again = self.begin(&claim, Arc::from(plan), begun).await;
+                self.leave_behind(&claim.uid);
+                again
             }
         }
     }
@@ -145,12 +107,73 @@ impl Provision {
         if self.view.claims.get(&record.uid).is_some() {
             return Again::OnChange;
         }
+        let volume = &record.plan.request.name;
+        if record.doubtful {
+            tracing::warn!(
+                claim = record.key,
+                volume,
+                "held: another replica has led since this creation began, and its claim is gone; if the driver has a \
+                 volume of this name that no PersistentVolume names, delete it there"
+            );
+            return Again::OnChange;
+        }
         tracing::info!(
             claim = record.key,
-            volume = record.plan.request.name,
-            "finishing a creation without its claim"
+            volume,
+            "finishing a creation whose claim is gone or has a volume"
         );
-        self.finish(&record, None, Instant::now()).await
+        self.finish((*record).clone(), None, Instant::now()).await
+    }
+
+    /// Somebody else has led since the records were opened. What they made may be gone again, so nothing that is
+    /// remembered of it can be relied on.
+    pub fn distrust(&self) {
+        let records = self.ledger.records().rows();
+        for record in &records {
+            self.ledger.record(
+                &record.uid,
+                Record {
+                    made: None,
+                    doubtful: true,
+                    ..(**record).clone()
+                },
+            );
+        }
+        self.count_doubtful();
+    }
+
+    fn count_doubtful(&self) {
+        let doubtful = self
+            .ledger
+            .records()
+            .rows()
+            .iter()
+            .filter(|record| record.doubtful)
+            .count();
+        self.metrics.records("held", doubtful);
+    }
+
+    /// The last thing before the lease is given up for good: objects that could not be written are tried once more, and
+    /// what stays open is said, because nobody will remember it.
+    pub async fn close(&self) {
+        for record in self.ledger.records().rows() {
+            if let Some(volume) = record.made.clone() {
+                self.save((*record).clone(), None, &volume, Instant::now()).await;
+            }
+        }
+        for record in self.ledger.records().rows() {
+            let csi = record
+                .made
+                .as_ref()
+                .and_then(|volume| volume.spec.as_ref()?.csi.as_ref());
+            tracing::error!(
+                claim = record.key,
+                volume = record.plan.request.name,
+                handle = csi.map(|csi| csi.volume_handle.as_str()),
+                "stopping with this creation unfinished: as long as the claim stands the next leader finishes it, else \
+                 the driver may be left with a volume that no PersistentVolume names"
+            );
+        }
     }
 
     fn announce(&self, claim: &Claim) {
@@ -189,37 +212,71 @@ impl Provision {
         Again::Failed
     }
 
-    /// Brings an open record as far as it goes now.
-    async fn finish(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Again {
-        let again = match &record.made {
-            Some(volume) => self.save(record, claim, volume, begun).await,
-            None => self.create(record, claim, begun).await,
-        };
-        // The claim may have gone while its turn lasted, and the record may be younger than the news of that.
-        if self.ledger.get(&record.uid).is_some() && self.view.claims.get(&record.uid).is_none() {
-            self.ledger.orphan(&record.uid);
-        }
-        again
-    }
-
-    async fn create(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Again {
-        let plan = &record.plan;
+    /// Opens a record and makes the first call.
+    async fn begin(&self, claim: &Claim, plan: Arc<Plan>, begun: Instant) -> Again {
+        self.announce(claim);
+        // Read before the record is opened: a secret that is missing is no reason to remember anything.
         let secrets = match self.secrets(plan.secret.as_ref()).await {
             Ok(secrets) => secrets,
-            Err(error) => return self.fail(plan, claim, &error.to_string()),
+            Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
+        if !self.duty.is_ours() {
+            return Again::OnChange;
+        }
+        let record = Record {
+            uid: claim.uid.clone(),
+            key: claim.key(),
+            plan,
+            secrets,
+            made: None,
+            doubtful: false,
+        };
+        self.ledger.record(&claim.uid, record.clone());
+        self.create(record, Some(claim), begun).await
+    }
+
+    /// Brings an open record as far as it goes now.
+    async fn finish(&self, mut record: Record, claim: Option<&Claim>, begun: Instant) -> Again {
+        if record.doubtful && claim.is_some() {
+            // The claim stands and has no volume, whoever led in between: asking again is what is wanted.
+            record.doubtful = false;
+            self.ledger.record(&record.uid, record.clone());
+            self.count_doubtful();
+        }
+        if let Some(volume) = record.made.clone() {
+            return self.save(record, claim, &volume, begun).await;
+        }
+        match self.secrets(record.plan.secret.as_ref()).await {
+            Ok(secrets) => record.secrets = secrets,
+            // A claim often takes its secret along. What the driver was called with before is good enough to finish.
+            Err(SecretTrouble::Missing(_)) if claim.is_none() => {}
+            Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
+        }
+        self.create(record, claim, begun).await
+    }
+
+    /// At the end of a claim's turn: the claim may have gone meanwhile, and the record be younger than that news.
+    fn leave_behind(&self, uid: &str) {
+        if self.ledger.get(uid).is_some() && self.view.claims.get(uid).is_none() {
+            self.ledger.orphan(uid);
+        }
+    }
+
+    async fn create(&self, record: Record, claim: Option<&Claim>, begun: Instant) -> Again {
+        if !self.duty.is_ours() {
+            return Again::OnChange;
+        }
+        let plan = &record.plan;
         let mut request = plan.request.clone();
-        request.secrets.clone_from(&secrets);
+        request.secrets = record.secrets.reveal();
         match judge(plan, self.driver.create_volume(request).await) {
             Verdict::Made(volume) => {
                 let volume = Arc::from(volume);
-                self.ledger.record(
-                    &record.uid,
-                    Record {
-                        made: Some(Arc::clone(&volume)),
-                        ..record.clone()
-                    },
-                );
+                let record = Record {
+                    made: Some(Arc::clone(&volume)),
+                    ..record
+                };
+                self.ledger.record(&record.uid, record.clone());
                 self.save(record, claim, &volume, begun).await
             }
             Verdict::Nothing(fault) => {
@@ -241,7 +298,9 @@ impl Provision {
                 self.fail(plan, claim, &text)
             }
             Verdict::Unusable(volume, misfit) => {
-                let text = self.clean_up(volume.volume_id, misfit, secrets).await;
+                let text = self
+                    .clean_up(volume.volume_id, misfit, record.secrets.reveal())
+                    .await;
                 self.fail(plan, claim, &text)
             }
         }
@@ -272,7 +331,7 @@ impl Provision {
     /// Writes the object of a volume that exists.
     async fn save(
         &self,
-        record: &Record,
+        record: Record,
         claim: Option<&Claim>,
         volume: &PersistentVolume,
         begun: Instant,
@@ -280,7 +339,8 @@ impl Provision {
         let plan = &record.plan;
         let name = &plan.request.name;
         match self.door.create_volume(volume).await {
-            Ok(Saved::Created | Saved::StoodAlready) => {
+            Ok(write::Saved::Created | write::Saved::StoodAlready) => {
+                self.saved.note(&record.uid);
                 self.ledger.erase(&record.uid);
                 self.metrics
                     .provision_succeeded(&plan.class_label, &plan.source_label, begun.elapsed());
@@ -290,15 +350,11 @@ impl Provision {
                         self.events
                             .say(claim, Notice::normal("ProvisioningSucceeded", text));
                     }
-                    None => tracing::info!(
-                        claim = record.key,
-                        volume = name,
-                        "wrote the object of a volume whose claim is gone"
-                    ),
+                    None => tracing::info!(claim = record.key, volume = name, "the volume has its object"),
                 }
                 Again::OnChange
             }
-            Ok(Saved::Taken { by }) => {
+            Ok(write::Saved::Taken { by }) => {
                 // The driver knows volumes by name, so what it gave us is the other claim's volume: it has its object.
                 self.ledger.erase(&record.uid);
                 tracing::error!(
@@ -321,15 +377,12 @@ impl Provision {
         }
     }
 
-    async fn secrets(
-        &self,
-        reference: Option<&SecretRef>,
-    ) -> Result<BTreeMap<String, String>, SecretTrouble> {
+    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretTrouble> {
         let Some(SecretRef { namespace, name }) = reference else {
-            return Ok(Default::default());
+            return Ok(SecretData::default());
         };
         match self.door.secret(namespace, name).await {
-            Ok(Some(data)) => Ok(data),
+            Ok(Some(data)) => Ok(SecretData::new(data)),
             Ok(None) => Err(SecretTrouble::Missing(format!("{namespace}/{name}"))),
             Err(denied) => Err(SecretTrouble::Denied(denied)),
         }

@@ -6,5 +6,6 @@
 pub mod act;
 pub mod answer;
 pub mod decide;
+pub mod memory;
 pub mod request;
 pub mod volume;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use crate::{
         events::{Events, Notice},
         rows::Volume,
         view::View,
-        work::Again,
+        work::{Again, Duty},
         write::Door,
     },
     csi::{Driver, Profile, proto::DeleteVolumeRequest},
@@ -40,6 +41,8 @@ pub struct Reclaim {
     pub metrics: Metrics,
     /// Volumes that the driver has deleted and whose object stands still.
     pub deleted: Deleted,
+    /// Whether the driver may be called.
+    pub duty: Duty,
 }
 
 /// UIDs of volumes whose DeleteVolume succeeded: the driver is asked once, however often their object resists.
@@ -76,7 +79,8 @@ impl Reclaim {
                         .delete_succeeded(volume.class_name.as_deref().unwrap_or_default(), begun.elapsed());
                     Again::OnChange
                 }
-                Ok(false) => Again::OnChange,
+                // What was seen is old. The change will tell of itself, but not one of the class.
+                Ok(false) => Again::After(Duration::from_secs(1)),
                 Err(text) => self.fail(&volume, text),
             },
         }
@@ -123,17 +127,20 @@ impl Reclaim {
     ) -> Result<bool, String> {
         let text = |denied: Denied| denied.to_string();
         if !self.deleted.set().contains(&volume.uid) {
+            let secrets = self.secrets(secret.as_ref()).await.map_err(text)?;
             // What a watch told may be old: another leader, or an administrator, may have been here since.
             let live = self.door.volume(&volume.name).await.map_err(text)?;
             let wanted = Decision::Delete {
                 handle: handle.clone(),
-                secret: secret.clone(),
+                secret,
             };
             match live {
                 Some(live) if live.uid == volume.uid && self.decide(&live) == wanted => {}
                 _ => return Ok(false),
             }
-            let secrets = self.secrets(secret.as_ref()).await.map_err(text)?;
+            if !self.duty.is_ours() {
+                return Ok(false);
+            }
             let request = DeleteVolumeRequest {
                 volume_id: handle,
                 secrets,
@@ -142,7 +149,9 @@ impl Reclaim {
                 .delete_volume(request)
                 .await
                 .map_err(|fault| fault.to_string())?;
-            self.deleted.set().insert(volume.uid.clone());
+            let mut deleted = self.deleted.set();
+            deleted.retain(|uid| self.view.volumes.get(uid).is_some());
+            deleted.insert(volume.uid.clone());
         }
         match self.door.delete_volume(&volume.name, &volume.uid).await {
             Ok(None) => Ok(true),

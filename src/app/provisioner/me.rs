@@ -6,11 +6,11 @@ use super::config;
 use crate::lease::{Candidate, Timing, identity, lease_name};
 
 /// Who this process is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Me {
     /// The host's or pod's name.
     pub hostname: String,
-    /// The service account's token, whose claims name the pod.
+    /// The service account's token, whose claims name the pod; the reason why `Me` cannot be printed.
     pub token: Option<String>,
     /// Namespace of the pod, where the service account says so.
     pub namespace: Option<String>,

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::me::Me;
@@ -27,7 +27,9 @@ use crate::{
     app::signals,
     cluster::{
         client::{self, Access, AccessError, Client},
+        events::Events,
         pace::Limit,
+        write,
     },
     csi::{Address, ContactError, IntroduceError, Line, connect::BadAddress},
     lease::{self, Election, Timing, TimingError},
@@ -43,7 +45,9 @@ use crate::{
 pub struct World {
     /// The API server, for everything but the lease.
     pub cluster: Client,
-    /// The API server once more, so that a renewal never waits behind anything.
+    /// The API server for events, which have a pace of their own and never delay a volume.
+    pub events: Client,
+    /// The API server for the lease, so that a renewal never waits behind anything.
     pub lease: Client,
     /// The way to the driver.
     pub driver: Line,
@@ -82,6 +86,11 @@ pub enum Fatal {
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// A task that runs from start to end has ended.
+    #[error(
+        "a defect: a task that must not end has ended, see the log above; the process ends to start anew"
+    )]
+    Defect,
     /// A thread could not be started, or a signal not be heard.
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
@@ -93,7 +102,12 @@ impl Fatal {
         match self {
             Self::Address(_) | Self::Contact(_) | Self::Topology(_) => 1,
             Self::Timing(_) => 2,
-            Self::Access(_) | Self::Introduce(_) | Self::Http(_) | Self::Metrics(_) | Self::System(_) => 255,
+            Self::Access(_)
+            | Self::Introduce(_)
+            | Self::Http(_)
+            | Self::Metrics(_)
+            | Self::Defect
+            | Self::System(_) => 255,
         }
     }
 }
@@ -145,6 +159,7 @@ async fn start(config: Config) -> Result<(), Fatal> {
     });
     let world = World {
         cluster: client::client(&server, limit)?,
+        events: client::client(&server, limit)?,
         lease: client::client(&server, None)?,
         driver: Line::to(config.driver.address.parse::<Address>()?),
         me: Me::here(client::token(&server)),
@@ -159,6 +174,7 @@ async fn start(config: Config) -> Result<(), Fatal> {
 pub async fn run(config: Config, world: World, stop: CancellationToken) -> Result<(), Fatal> {
     let World {
         cluster,
+        events,
         lease,
         driver: line,
         me,
@@ -183,12 +199,15 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
     }
 
     let lists = ready.until("lists of claims, volumes and classes");
+    let heard = terms::Heard::now();
     let (driver, profile) = tokio::select! {
-        met = startup::meet(&config, &line, &metrics, &ready) => met?,
+        met = startup::meet(&config, &line, &metrics, &ready, &heard) => met?,
         () = stop.cancelled() => return Ok(()),
     };
+    let (said, writer) = Events::start(write::Door::new(events), me.component(&profile.name));
+    let door = write::Door::new(cluster.clone());
     let rooms = tokio::select! {
-        rooms = Rooms::build(&config, &me, cluster.clone(), driver.clone(), profile.clone(), metrics.clone()) => rooms,
+        rooms = Rooms::build(&config, &me, door, said, driver.clone(), profile.clone(), metrics.clone()) => rooms,
         () = stop.cancelled() => return Ok(()),
     };
     let view = rooms.view();
@@ -201,22 +220,48 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         () = stop.cancelled() => return Ok(()),
     }
 
-    let presence = terms::Presence::watch(&driver, config.driver.timeout, &ready, &mut beside);
-    match &config.election {
-        None => terms::alone(&rooms, &stop).await,
+    let presence = terms::Presence::watch(&driver, heard, config.driver.timeout, &ready, &mut beside);
+    let election = match &config.election {
+        None => None,
         Some(settings) => {
             let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
             let candidate = me.candidate(settings, timing, &profile.name);
             let (name, slow) = (candidate.name.clone(), metrics.clone());
             let election = Election::new(lease, candidate, move || slow.renewed_slowly(&name));
-            // Set once, here; the page shows standbys as well until then.
+            // Set once, here; until then the page shows a standby, which is well.
             let _ = health.set(election.health());
-            terms::elected(&rooms, election, presence, settings.release, &stop).await;
+            Some((election, settings.release))
         }
+    };
+    let terms = async {
+        match election {
+            None => terms::alone(&rooms, &stop).await,
+            Some((election, release)) => terms::elected(&rooms, election, presence, release, &stop).await,
+        }
+    };
+    tokio::select! {
+        () = terms => {}
+        // A leader that no longer sees the cluster or its driver must not go on leading.
+        () = ended(&mut beside, &stop) => return Err(Fatal::Defect),
     }
-    rooms.farewell().await;
+    // The last events go out once nobody can say any more.
+    drop(rooms);
+    let _ = timeout(GOODBYE, writer).await;
     Ok(())
 }
+
+/// Waits for a task to end that should not; at a stop the pages do.
+async fn ended(beside: &mut JoinSet<()>, stop: &CancellationToken) {
+    while beside.join_next().await.is_some() {
+        if !stop.is_cancelled() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// How long the last events may take.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How often an idle driver is asked whether it is there.
 const LOOK: Duration = Duration::from_secs(10);

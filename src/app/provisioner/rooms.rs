@@ -2,25 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{config::Config, me::Me};
 use crate::{
     cluster::{
-        client::Client,
         events::{Events, Notice, Subject},
         hot::{LineEvent, OnLine},
         view::{Interest, View},
-        work::{Busy, Crew},
+        work::{Busy, Crew, Duty},
         write::Door,
     },
     csi::{Driver, Profile},
     ledger::Ledger,
     provision::{
         self,
-        act::{Held, Provision, Record},
+        act::Provision,
         decide::Policy,
+        memory::{Held, Record, Saved},
     },
     reclaim::{
         self,
@@ -31,7 +31,9 @@ use crate::{
 
 /// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
 /// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(15);
+/// How long the last writes may take after that.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Everything that works while we lead.
 pub(super) struct Rooms {
@@ -40,23 +42,23 @@ pub(super) struct Rooms {
     claims: Crew,
     volumes: Crew,
     tasks: TaskTracker,
+    duty: Duty,
     events: Events,
-    writer: JoinHandle<()>,
     pub(super) metrics: Metrics,
 }
 
 impl Rooms {
-    /// Builds them. Waits for one answer of the API server: whether it knows VolumeAttributesClasses.
+    /// Builds them around the door for volumes and the line for events. Waits for one answer of the API server:
+    /// whether it knows VolumeAttributesClasses.
     pub(super) async fn build(
         config: &Config,
         me: &Me,
-        client: Client,
+        door: Door,
+        events: Events,
         driver: Driver,
         profile: Profile,
         metrics: Metrics,
     ) -> Self {
-        let door = Door::new(client);
-        let (events, writer) = Events::start(door.clone(), me.component(&profile.name));
         let attributes_classes = match config.gates.attributes_class {
             Some(set) => set,
             None => serves_attributes_classes(&door).await,
@@ -88,7 +90,7 @@ impl Rooms {
             Box::new(move |uid| orphans.orphan(uid)),
         ));
 
-        let tasks = TaskTracker::new();
+        let (tasks, duty) = (TaskTracker::new(), Duty::default());
         let panics = metrics.clone();
         let crew = || {
             let panics = panics.clone();
@@ -114,6 +116,8 @@ impl Rooms {
                 metrics: metrics.clone(),
                 policy,
                 held: Held::default(),
+                saved: Saved::default(),
+                duty: duty.clone(),
             }),
             reclaim: Arc::new(Reclaim {
                 driver,
@@ -123,10 +127,11 @@ impl Rooms {
                 events: events.clone(),
                 metrics: metrics.clone(),
                 deleted: Deleted::default(),
+                duty: duty.clone(),
             }),
             tasks,
+            duty,
             events,
-            writer,
             metrics,
         }
     }
@@ -137,6 +142,7 @@ impl Rooms {
 
     /// Works until dropped: claims, the records of claims that are gone, and volumes.
     pub(super) async fn work(&self) {
+        let _duty = self.duty.take();
         let (claims, records, reclaim) = (
             self.provision.clone(),
             self.provision.clone(),
@@ -174,24 +180,20 @@ impl Rooms {
         self.tasks.reopen();
     }
 
-    pub(super) fn say(&self, subject: Subject, notice: Notice) {
-        self.events.say(subject, notice);
+    /// Somebody else has led since we last did.
+    pub(super) fn distrust(&self) {
+        self.provision.distrust();
     }
 
-    /// Lets the events that are waiting go out, for a moment.
-    pub(super) async fn farewell(self) {
-        let Self {
-            provision,
-            reclaim,
-            events,
-            writer,
-            claims,
-            volumes,
-            tasks,
-            metrics,
-        } = self;
-        drop((provision, reclaim, events, claims, volumes, tasks, metrics));
-        let _ = timeout(Duration::from_secs(2), writer).await;
+    /// Writes what can be written still, and says what is left unfinished.
+    pub(super) async fn close(&self) {
+        if timeout(LAST_WORDS, self.provision.close()).await.is_err() {
+            tracing::warn!("the API server does not answer: volumes that were made may lack their objects");
+        }
+    }
+
+    pub(super) fn say(&self, subject: Subject, notice: Notice) {
+        self.events.say(subject, notice);
     }
 }
 

@@ -6,15 +6,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     Fatal,
     config::{self, Config},
+    terms::Heard,
 };
 use crate::{
     cluster::view::Progress,
-    csi::{Driver, Line, Profile},
+    csi::{Driver, IntroduceError, Line, Profile},
     lease::Health,
     serve::{
         Readiness,
@@ -55,16 +59,34 @@ pub(super) async fn meet(
     line: &Line,
     metrics: &Metrics,
     ready: &Readiness,
+    heard: &Heard,
 ) -> Result<(Driver, Profile), Fatal> {
     let _pending = ready.until("CSI driver");
-    let counted = metrics.clone();
+    let (counted, heard) = (metrics.clone(), heard.clone());
     let driver = Driver::new(
         line,
         config.driver.timeout,
-        Arc::new(move |call| counted.call(&call.driver_name, call.method, &call.code.to_string(), call.took)),
+        Arc::new(move |call| {
+            heard.note(call);
+            counted.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
+        }),
     );
     driver.first_contact(None).await?;
-    let profile = driver.introduce().await?;
+    let mut said = None::<Instant>;
+    let profile = loop {
+        match driver.introduce().await {
+            Ok(profile) => break profile,
+            // It was there a moment ago: a driver that restarts just now comes back.
+            Err(error @ IntroduceError::Fault(_)) => {
+                if said.is_none_or(|said| said.elapsed() >= SAY) {
+                    tracing::warn!("waiting: {error}");
+                    said = Some(Instant::now());
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
     tracing::info!(
         driver = profile.name,
         version = profile.vendor_version,

@@ -1,6 +1,9 @@
 //! When the rooms work: always, or while we lead. And when we compete: while the driver is there.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -12,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::rooms::Rooms;
 use crate::{
     cluster::events::{Notice, Subject},
-    csi::{Driver, Reach},
+    csi::{Call, Code, Driver, Reach},
     lease::{Election, Leadership, LeaseRef},
     serve::Readiness,
 };
@@ -24,6 +27,7 @@ pub(super) async fn alone(rooms: &Rooms, stop: &CancellationToken) {
         () = stop.cancelled() => {}
     }
     rooms.drain().await;
+    rooms.close().await;
 }
 
 /// Works while we lead. Losing the lease stops the work, not the process: the watches stay warm, and we compete again.
@@ -35,39 +39,35 @@ pub(super) async fn elected(
     stop: &CancellationToken,
 ) {
     let (identity, mut leadership) = (election.identity().to_owned(), election.leadership());
-    // Without release the election is simply dropped, and the others wait until the lease has run out.
+    // Without release the lease is renewed until the work has stopped, and then left to run out.
     let ask = if release {
         stop.clone()
     } else {
         CancellationToken::new()
     };
-    let run = election.run(presence.0, ask);
     let terms = async {
         loop {
             let now = leadership.borrow_and_update().clone();
-            match now {
-                Leadership::Leading(term) => {
-                    rooms.say(subject(&term.lease), notice(&identity, "became leader"));
-                    rooms.metrics.leading(&term.lease.name, true);
-                    tokio::select! {
-                        () = rooms.work() => {}
-                        _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
-                        () = stop.cancelled() => {}
-                    }
-                    rooms.drain().await;
-                    rooms.say(subject(&term.lease), notice(&identity, "stopped leading"));
-                    rooms.metrics.leading(&term.lease.name, false);
-                    drop(term);
-                    if stop.is_cancelled() && !release {
-                        return;
-                    }
+            if let Leadership::Leading(term) = now {
+                rooms.say(subject(&term.lease), notice(&identity, "became leader"));
+                rooms.metrics.leading(&term.lease.name, true);
+                if !term.undisturbed {
+                    rooms.distrust();
                 }
-                Leadership::Ended => return,
-                Leadership::Standby { .. } | Leadership::Over { .. } => {
-                    if stop.is_cancelled() && !release {
-                        return;
-                    }
+                tokio::select! {
+                    () = rooms.work() => {}
+                    _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
+                    () = stop.cancelled() => {}
                 }
+                rooms.metrics.leading(&term.lease.name, false);
+                rooms.drain().await;
+                if stop.is_cancelled() {
+                    rooms.close().await;
+                }
+                rooms.say(subject(&term.lease), notice(&identity, "stopped leading"));
+            }
+            if stop.is_cancelled() && !release {
+                return;
             }
             tokio::select! {
                 changed = leadership.changed() => if changed.is_err() { return },
@@ -75,15 +75,11 @@ pub(super) async fn elected(
             }
         }
     };
-    tokio::join!(
-        async {
-            tokio::select! {
-                () = run => {}
-                () = stop.cancelled(), if !release => {}
-            }
-        },
-        terms
-    );
+    // The election ends when it was asked to and the last term is over; the terms end when the election is not asked.
+    tokio::select! {
+        () = election.run(presence.0, ask) => {}
+        () = terms => {}
+    }
 }
 
 fn subject(lease: &LeaseRef) -> Subject {
@@ -94,6 +90,26 @@ fn notice(identity: &str, what: &str) -> Notice {
     Notice::normal("LeaderElection", format!("{identity} {what}"))
 }
 
+/// When the driver last answered anything. A driver that is busy with what we asked may be late with Probe alone.
+#[derive(Clone)]
+pub(super) struct Heard(Arc<Mutex<Instant>>);
+
+impl Heard {
+    pub(super) fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(super) fn note(&self, call: &Call) {
+        if !matches!(call.code, Code::Unavailable | Code::DeadlineExceeded) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Whether we should lead: true unless the driver has been away for long.
 pub(super) struct Presence(watch::Receiver<bool>);
 
@@ -102,6 +118,7 @@ impl Presence {
     /// after three times `--timeout`, at least 30 s, it gives the lease up until its driver is back.
     pub(super) fn watch(
         driver: &Driver,
+        heard: Heard,
         limit: Duration,
         ready: &Readiness,
         beside: &mut JoinSet<()>,
@@ -121,7 +138,7 @@ impl Presence {
                     Some(_) if missing.is_none() => missing = Some(ready.until("CSI driver")),
                     Some(_) => {}
                 }
-                let end = since.map(|since| since + patience);
+                let end = since.map(|since| since.max(heard.last()) + patience);
                 let late = end.is_some_and(|end| end <= Instant::now());
                 present.send_if_modified(|present| std::mem::replace(present, !late) == late);
                 let changed = tokio::select! {
