@@ -3,10 +3,7 @@
 //! A class gives each secret as two parameters, name and namespace, both of which may be templates. The rules are
 //! those of the upstream sidecar; the deprecated keys without prefix are honoured, as classes cannot be edited.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
 
@@ -98,60 +95,27 @@ pub enum SecretError {
     #[error("parameter {0} is empty: give it a value, or remove the pair")]
     Empty(String),
     /// A template names what is not to be had.
-    #[error("parameter {key}: {value:?} names {} unknown here; known are {known}", Tokens(.tokens))]
+    #[error("parameter {key}: {value:?} uses {}, unknown here: known are {known}", .tokens.join(", "))]
     Unresolved {
         /// The parameter.
         key: String,
         /// Its value.
         value: String,
-        /// What it names in vain, sorted.
+        /// What it names in vain, as `${token}`, sorted.
         tokens: Vec<String>,
         /// What it may name.
         known: &'static str,
     },
     /// The result is no valid name.
-    #[error("parameter {key}: {value:?} {}", Resolved(.value, .resolved, .cause))]
+    #[error("parameter {key}: {value:?} does not give a valid name: {cause}")]
     Invalid {
         /// The parameter.
         key: String,
         /// Its value.
         value: String,
-        /// What the template came to.
-        resolved: String,
-        /// What is wrong with that.
+        /// What is wrong with what that came to.
         cause: names::NameError,
     },
-}
-
-struct Tokens<'a>(&'a [String]);
-
-impl fmt::Display for Tokens<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted: Vec<String> = self.0.iter().map(|token| format!("${{{token}}}")).collect();
-        write!(
-            f,
-            "{}, {}",
-            quoted.join(", "),
-            if self.0.len() == 1 {
-                "which is"
-            } else {
-                "which are"
-            }
-        )
-    }
-}
-
-struct Resolved<'a>(&'a str, &'a str, &'a names::NameError);
-
-impl fmt::Display for Resolved<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(value, resolved, cause) = self;
-        if value == resolved {
-            write!(f, "is not a valid name: {cause}")
-        } else {
-            write!(f, "comes to {resolved:?}, which is not a valid name: {cause}")
-        }
-    }
 }
 
 /// The secrets of one volume.
@@ -248,21 +212,24 @@ fn pair<'a>(
     }
 }
 
-/// Expands `$token` and `${token}` as a shell would. A name may use more tokens than a namespace: who may write a
+/// Expands `$token` and `${token}`. A name may use more tokens than a namespace: who may write a
 /// claim must not be able to point at secrets of any namespace by its own name or annotations.
 fn expand(key: &str, value: &str, scope: &Scope<'_>, is_name: bool) -> Result<String, SecretError> {
     let mut resolved = String::new();
     let mut missing = BTreeSet::new();
     let mut rest = value;
-    while let Some(at) = rest.find('$') {
-        resolved.push_str(&rest[..at]);
-        let (token, after) = token(&rest[at + 1..]);
+    while let Some((before, after)) = rest.split_once('$') {
+        resolved.push_str(before);
+        let (piece, after) = piece(after);
         rest = after;
-        match scope.look_up(token, is_name) {
-            Some(text) => resolved.push_str(text),
-            None => {
-                missing.insert(token.to_owned());
-            }
+        match piece {
+            Piece::Text(text) => resolved.push_str(text),
+            Piece::Token(token) => match scope.look_up(token, is_name) {
+                Some(text) => resolved.push_str(text),
+                None => {
+                    missing.insert(format!("${{{token}}}"));
+                }
+            },
         }
     }
     resolved.push_str(rest);
@@ -290,22 +257,38 @@ fn expand(key: &str, value: &str, scope: &Scope<'_>, is_name: bool) -> Result<St
     check(&resolved).map_err(|cause| SecretError::Invalid {
         key: key.to_owned(),
         value: value.to_owned(),
-        resolved: resolved.clone(),
         cause,
     })?;
     Ok(resolved)
 }
 
-/// Splits what follows a `$` into the token and the rest. Without braces a token is letters, digits and `_`, as in a
-/// shell, or a single other character; an unclosed brace is a token nobody knows.
-fn token(text: &str) -> (&str, &str) {
+/// What a `$` and the text behind it stand for.
+enum Piece<'a> {
+    Token(&'a str),
+    Text(&'static str),
+}
+
+/// Reads what follows a `$`, and gives the rest, as Go's `os.Expand` does: without braces a token is letters, digits
+/// and `_`, or one of a shell's special characters alone. `${}` and a `${` that is never closed count for nothing, and
+/// a `$` before anything else is itself. Classes that upstream can read exist, so the oddities stay.
+fn piece(text: &str) -> (Piece<'_>, &str) {
     if let Some(braced) = text.strip_prefix('{') {
-        return braced.split_once('}').unwrap_or((braced, ""));
+        return match braced.split_once('}') {
+            None => (Piece::Text(""), braced),
+            Some(("", rest)) => (Piece::Text(""), rest),
+            Some((token, rest)) => (Piece::Token(token), rest),
+        };
     }
-    let end = text
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
-    text.split_at(end)
+    let end = if text.starts_with(|c| "*#$@!?-0123456789".contains(c)) {
+        1
+    } else {
+        text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(text.len())
+    };
+    match text.split_at(end) {
+        ("", rest) => (Piece::Text("$"), rest),
+        (token, rest) => (Piece::Token(token), rest),
+    }
 }
 
 impl<'a> Scope<'a> {
@@ -322,3 +305,6 @@ impl<'a> Scope<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ pub enum Refusal {
     NoClass(String),
     /// `spec.selector` is set.
     Selector,
-    /// The claim came from an in-tree plugin.
+    /// The claim or its class names an in-tree plugin, and the driver took over from that.
     Migration(String),
     /// The content is to come from a snapshot or another claim.
     Source(String),
@@ -105,7 +105,7 @@ pub enum Refusal {
     /// The name is taken by another claim's volume.
     NameTaken(String),
     /// The size makes no sense.
-    Size(String, QuantityError),
+    Size(QuantityError),
     /// The class's parameters make no sense.
     Parameter(String, ParameterError),
     /// An access mode that CSI does not know.
@@ -124,38 +124,50 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoClass(name) if name.is_empty() => {
+                f.write_str("the claim names no storage class: set spec.storageClassName")
+            }
             Self::NoClass(name) => write!(
                 f,
                 "storage class {name:?} not found: create it, or name another one"
             ),
             Self::Selector => f.write_str(
-                "claim.spec.selector is set: a selector chooses among volumes that exist, remove it",
+                "claim.spec.selector is set: a selector chooses among volumes that exist, make the claim without it",
             ),
             Self::Migration(plugin) => write!(
                 f,
-                "the claim's class names the in-tree plugin {plugin}: this version does not translate it, use a \
-                 class that names the CSI driver"
+                "the claim is for the in-tree plugin {plugin}: this version of the provisioner does not translate \
+                 that, use a class whose provisioner is the CSI driver"
             ),
             Self::Source(what) => write!(
                 f,
-                "the claim asks for the content of {what}: this version of the provisioner makes empty volumes only"
+                "the claim asks for the content of {what}: this version of the provisioner makes empty volumes \
+                 only, make the claim without a data source"
             ),
             Self::Populator => f.write_str("Assuming an external populator will provision the volume"),
             Self::AttributesClass(name) => write!(
                 f,
                 "the claim asks for VolumeAttributesClass {name:?}: this version of the provisioner does not apply \
-                 them, remove spec.volumeAttributesClassName"
+                 them, make the claim without spec.volumeAttributesClassName"
             ),
-            Self::DriverLacks(driver, what) => write!(f, "CSI driver {driver} does not offer {what}"),
+            Self::DriverLacks(driver, what) => write!(
+                f,
+                "CSI driver {driver} does not offer {what}: check that the provisioner's socket is the one of the \
+                 driver's controller part"
+            ),
             Self::Name(error) => error.fmt(f),
             Self::NameTaken(name) => write!(
                 f,
                 "volume {name} exists already and is for another claim: raise --volume-name-uuid-length of the \
                  provisioner"
             ),
-            Self::Size(size, error) => write!(f, "the claim's storage request {size:?}: {error}"),
+            Self::Size(error) => write!(f, "the claim's storage request: {error}"),
             Self::Parameter(class, error) => write!(f, "storage class {class:?}: {error}"),
-            Self::AccessMode(mode) => write!(f, "access mode {mode:?} of the claim is unknown"),
+            Self::AccessMode(mode) => write!(
+                f,
+                "access mode {mode:?} of the claim is unknown: use ReadWriteOnce, ReadWriteOncePod, ReadWriteMany or \
+                 ReadOnlyMany"
+            ),
             Self::Secret(class, error) => write!(f, "storage class {class:?}: {error}"),
         }
     }
@@ -219,17 +231,23 @@ fn look(facts: Facts<'_>) -> Result<Plan, Decision> {
     if !concerns(claim, &driver.name) {
         return Err(Leave::NotOurs.into());
     }
+    // A claim that migration handed over to us may still ask for the plugin it was made for.
     let asked = claim.provisioner().unwrap_or_default();
-    if asked != driver.name {
-        // Handed over to us by migration: a claim of a class that names an in-tree plugin.
-        return Err(Refusal::Migration(asked.to_owned()).into());
+    if asked != driver.name && !is_in_tree(asked) {
+        return Err(Leave::NotOurs.into());
     }
     if claim.deleting {
         return Err(Leave::BeingDeleted.into());
     }
+    if asked != driver.name {
+        return Err(Refusal::Migration(asked.to_owned()).into());
+    }
     let Some(class) = class else {
         return Err(Refusal::NoClass(claim.class().to_owned()).into());
     };
+    if is_in_tree(&class.provisioner) {
+        return Err(Refusal::Migration(class.provisioner.clone()).into());
+    }
     if class.provisioner != driver.name {
         return Err(Leave::ForeignClass.into());
     }
@@ -275,7 +293,7 @@ fn plan(
         return Err(Refusal::Selector);
     }
     let bytes = match &claim.storage_request {
-        Some(size) => quantity::to_bytes(size).map_err(|error| Refusal::Size(size.clone(), error))?,
+        Some(size) => quantity::to_bytes(size).map_err(Refusal::Size)?,
         None => 0,
     };
     let wrong = |error| Refusal::Parameter(class.name.clone(), error);
@@ -313,21 +331,21 @@ fn plan(
     })
 }
 
-/// Empty volumes only, so far. `dataSource` wins over `dataSourceRef`, as upstream reads them.
+/// Empty volumes only, so far. `dataSource` wins over `dataSourceRef`, and the kind alone tells what is meant, as
+/// upstream reads them.
 fn source(claim: &Claim) -> Result<(), Refusal> {
     let Some(source) = claim.data_source.as_ref().or(claim.data_source_ref.as_ref()) else {
         return Ok(());
     };
-    match (source.group.as_str(), source.kind.as_str()) {
-        ("snapshot.storage.k8s.io", "VolumeSnapshot") | ("", "PersistentVolumeClaim") => {
-            let (kind, name) = (&source.kind, &source.name);
-            Err(Refusal::Source(format!("{kind} {name}")))
+    match source.kind.as_str() {
+        kind @ ("VolumeSnapshot" | "PersistentVolumeClaim") => {
+            Err(Refusal::Source(format!("{kind} {}", source.name)))
         }
-        // Upstream refuses a VolumeSnapshot of another group instead of leaving it to a populator.
-        (group, "VolumeSnapshot") => Err(Refusal::Source(format!(
-            "VolumeSnapshot {} of group {group:?}",
-            source.name
-        ))),
         _ => Err(Refusal::Populator),
     }
+}
+
+/// In-tree plugins share this prefix, and no CSI driver's name can have a slash.
+fn is_in_tree(provisioner: &str) -> bool {
+    provisioner.starts_with("kubernetes.io/")
 }

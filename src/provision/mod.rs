@@ -9,3 +9,6 @@ pub mod decide;
 pub mod memory;
 pub mod request;
 pub mod volume;
+
+#[cfg(test)]
+mod tests;

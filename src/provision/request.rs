@@ -21,7 +21,7 @@ pub enum ParameterError {
     #[error("parameters {0} and {1} both give the file system type: remove one")]
     FsTypeTwice(String, String),
     /// A key under the reserved prefix that nobody knows.
-    #[error("parameter {0} is unknown: keys under {PREFIX} are reserved")]
+    #[error("parameter {0} is unknown: keys under {PREFIX} are reserved, remove it or correct its name")]
     Unknown(String),
 }
 

@@ -57,7 +57,7 @@ pub fn draft(
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeSpec {
-            access_modes: Some(claim.access_modes.clone()),
+            access_modes: some(&claim.access_modes),
             claim_ref: Some(ObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("PersistentVolumeClaim".to_owned()),
@@ -79,7 +79,7 @@ pub fn draft(
                 node_expand_secret_ref: reference(SecretKind::NodeExpand),
                 ..CSIPersistentVolumeSource::default()
             }),
-            mount_options: (!class.mount_options.is_empty()).then(|| class.mount_options.clone()),
+            mount_options: some(&class.mount_options),
             persistent_volume_reclaim_policy: class.reclaim_policy.clone(),
             storage_class_name: Some(claim.class().to_owned()),
             volume_mode: claim.volume_mode.clone(),
@@ -87,6 +87,11 @@ pub fn draft(
         }),
         status: None,
     }
+}
+
+/// Upstream leaves empty lists out.
+fn some(list: &[String]) -> Option<Vec<String>> {
+    (!list.is_empty()).then(|| list.to_vec())
 }
 
 fn annotations(class: &Class, secrets: &Secrets) -> BTreeMap<String, String> {

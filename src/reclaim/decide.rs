@@ -46,7 +46,7 @@ pub enum Decision {
 /// Why a released volume cannot be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It has no CSI source.
+    /// It has no CSI source, or another driver's.
     NotCsi,
     /// The driver lacks what it takes.
     DriverLacks(&'static str),
@@ -58,9 +58,14 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotCsi => f.write_str(
-                "the volume has no CSI source: this version does not translate in-tree volumes, delete it by hand",
+                "the volume has no CSI source of this driver (in-tree volumes are not translated by this version): \
+                 delete what is behind it by hand, then take the provisioner's finalizer off",
             ),
-            Self::DriverLacks(what) => write!(f, "the CSI driver does not offer {what}"),
+            Self::DriverLacks(what) => write!(
+                f,
+                "the CSI driver does not offer {what}: check that the provisioner's socket is the one of the \
+                 driver's controller part"
+            ),
             Self::Secret(class, error) => write!(
                 f,
                 "storage class {class:?}: {error}; name the secret for deletion in the volume's annotations \

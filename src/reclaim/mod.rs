@@ -4,3 +4,6 @@
 
 pub mod act;
 pub mod decide;
+
+#[cfg(test)]
+mod tests;

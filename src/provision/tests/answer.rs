@@ -1,0 +1,159 @@
+//! What a call to CreateVolume came to.
+
+use k8s_openapi::api::core::v1::PersistentVolume;
+
+use super::{
+    super::answer::{
+        Misfit::TooSmall,
+        Verdict::{self, *},
+        judge,
+    },
+    *,
+};
+use crate::csi::{
+    Code, Fault,
+    proto::{CreateVolumeResponse, Volume},
+};
+
+pub(super) fn made(verdict: Verdict) -> PersistentVolume {
+    match verdict {
+        Made(object) => *object,
+        other => panic!("no volume: {other:?}"),
+    }
+}
+
+fn fault(code: Code) -> Fault {
+    Fault {
+        method: "/csi.v1.Controller/CreateVolume",
+        code,
+        message: "no more".into(),
+    }
+}
+
+fn volume(bytes: i64) -> Volume {
+    Volume {
+        volume_id: "vol-1".into(),
+        capacity_bytes: bytes,
+        ..Volume::default()
+    }
+}
+
+/// The verdict on `answer` to a claim of this size.
+fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, Fault>) -> Verdict {
+    let mut world = world();
+    world.claim.storage_request = size.map(str::to_owned);
+    judge(&world.plan(), answer)
+}
+
+#[test]
+fn each_of_the_seventeen_codes_has_its_verdict() {
+    let rows: [(Code, fn(Fault) -> Verdict); 17] = [
+        (Code::Ok, Perhaps),
+        (Code::Canceled, Perhaps),
+        (Code::Unknown, Nothing),
+        (Code::InvalidArgument, Infeasible),
+        (Code::DeadlineExceeded, Perhaps),
+        (Code::NotFound, Nothing),
+        (Code::AlreadyExists, Nothing),
+        (Code::PermissionDenied, Nothing),
+        (Code::ResourceExhausted, Nothing),
+        (Code::FailedPrecondition, Nothing),
+        (Code::Aborted, Perhaps),
+        (Code::OutOfRange, Nothing),
+        (Code::Unimplemented, Nothing),
+        (Code::Internal, Nothing),
+        (Code::Unavailable, Perhaps),
+        (Code::DataLoss, Nothing),
+        (Code::Unauthenticated, Nothing),
+    ];
+    assert_eq!(rows.map(|(code, _)| code), Code::ALL);
+    for (code, expected) in rows {
+        assert_eq!(verdict(None, Err(fault(code))), expected(fault(code)), "{code}");
+    }
+}
+
+#[test]
+fn a_volume_has_the_size_that_the_driver_says_or_else_the_one_that_was_asked_for() {
+    let rows = [
+        ("as asked for", Some("100"), 100, "100"),
+        ("larger", Some("100"), 101, "101"),
+        ("unknown to the driver", Some("5Gi"), 0, "5Gi"),
+        ("the largest there is", Some("1"), i64::MAX, "9223372036854775807"),
+        (
+            "asked for the largest there is",
+            Some("9223372036854775807"),
+            i64::MAX,
+            "9223372036854775807",
+        ),
+        ("none asked for", None, 1 << 30, "1Gi"),
+        ("none asked for, unknown to the driver", None, 0, "0"),
+        ("no nice number", Some("1"), 5_970_004_541, "5970004541"),
+        ("a nicer number", Some("1"), 5_905_580_032, "5632Mi"),
+    ];
+    for (name, asked, answered, expected) in rows {
+        let answer = CreateVolumeResponse {
+            volume: Some(volume(answered)),
+        };
+        let capacity = made(verdict(asked, Ok(answer))).spec.unwrap().capacity.unwrap();
+        assert_eq!(capacity["storage"].0, expected, "{name}");
+        assert_eq!(capacity.len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_volume_that_is_too_small_is_not_used() {
+    let rows = [
+        ("one byte short", Some("100"), 99, 100),
+        ("negative", Some("100"), -1, 100),
+        ("as negative as can be", Some("100"), i64::MIN, 100),
+        ("negative though no size was asked for", None, -1, 0),
+        (
+            "one byte short of the largest",
+            Some("9223372036854775807"),
+            i64::MAX - 1,
+            i64::MAX,
+        ),
+    ];
+    for (name, asked, got, wanted) in rows {
+        let answer = CreateVolumeResponse {
+            volume: Some(volume(got)),
+        };
+        let expected = Unusable(volume(got), TooSmall { got, wanted });
+        assert_eq!(verdict(asked, Ok(answer)), expected, "{name}");
+    }
+    let text = TooSmall { got: 99, wanted: 100 }.to_string();
+    assert_eq!(text, "created volume has 99 bytes, 100 were asked for");
+}
+
+#[test]
+fn a_success_that_names_no_volume_is_no_answer() {
+    let empty = Volume {
+        volume_id: String::new(),
+        ..volume(1 << 40)
+    };
+    let small = Volume {
+        volume_id: String::new(),
+        ..volume(1)
+    };
+    let rows = [
+        (
+            "no volume",
+            None,
+            "the driver answered CreateVolume with success but without a volume",
+        ),
+        (
+            "empty id",
+            Some(empty),
+            "the driver answered CreateVolume with a volume whose id is empty",
+        ),
+        (
+            "empty id, and too small: there is nothing that could be deleted",
+            Some(small),
+            "the driver answered CreateVolume with a volume whose id is empty",
+        ),
+    ];
+    for (name, volume, text) in rows {
+        let answer = CreateVolumeResponse { volume };
+        assert_eq!(verdict(Some("1Gi"), Ok(answer)), Unnamed(text), "{name}");
+    }
+}

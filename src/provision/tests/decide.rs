@@ -1,0 +1,354 @@
+//! Which claims get a volume, and which check has the first word.
+
+use super::{
+    super::{
+        decide::{Decision, Leave, Refusal, concerns},
+        request::ParameterError,
+    },
+    *,
+};
+use crate::{
+    base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
+    cluster::rows::{CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
+};
+
+const IN_TREE: &str = "kubernetes.io/aws-ebs";
+
+fn source(group: &str, kind: &str) -> SourceRef {
+    SourceRef {
+        group: group.into(),
+        kind: kind.into(),
+        name: "origin".into(),
+        namespace: None,
+    }
+}
+
+fn tell(refusal: Refusal) -> Decision {
+    refusal.into()
+}
+
+/// Every check, in the order in which they are made.
+fn checks() -> Vec<(&'static str, Change, Decision)> {
+    let lacks = |what| tell(Refusal::DriverLacks(DRIVER.into(), what));
+    let wrong = |error| tell(Refusal::Parameter("fast".into(), error));
+    let half = SecretError::Half {
+        present: "csiNodeStageSecretName".into(),
+        missing: "csi.storage.k8s.io/node-stage-secret-namespace".into(),
+    };
+    let unknown = "csi.storage.k8s.io/bim".to_owned();
+    vec![
+        (
+            "has a volume",
+            |w| w.claim.has_volume = true,
+            Leave::HasVolume.into(),
+        ),
+        (
+            "asks another provisioner",
+            |w| w.annotate(PROVISIONER, "other"),
+            Leave::NotOurs.into(),
+        ),
+        (
+            "is being deleted",
+            |w| w.claim.deleting = true,
+            Leave::BeingDeleted.into(),
+        ),
+        (
+            "asks an in-tree plugin",
+            |w| {
+                w.annotate(PROVISIONER, IN_TREE);
+                w.annotate(MIGRATED_TO, DRIVER);
+            },
+            tell(Refusal::Migration(IN_TREE.into())),
+        ),
+        (
+            "no such class",
+            |w| w.class = None,
+            tell(Refusal::NoClass("fast".into())),
+        ),
+        (
+            "class of an in-tree plugin",
+            |w| w.class().provisioner = IN_TREE.into(),
+            tell(Refusal::Migration(IN_TREE.into())),
+        ),
+        (
+            "class of another provisioner",
+            |w| w.class().provisioner = "other".into(),
+            Leave::ForeignClass.into(),
+        ),
+        (
+            "no node chosen yet",
+            |w| w.class().waits_for_consumer = true,
+            Leave::WaitsForConsumer.into(),
+        ),
+        (
+            "nameless",
+            |w| w.policy.name_prefix.clear(),
+            tell(Refusal::Name(VolumeNameError::NoPrefix)),
+        ),
+        (
+            "name taken",
+            |w| w.standing = Some("another-uid".into()),
+            tell(Refusal::NameTaken(NAME.into())),
+        ),
+        (
+            "made already",
+            |w| w.standing = Some(UID.into()),
+            Leave::Made.into(),
+        ),
+        (
+            "filled from a snapshot",
+            |w| w.claim.data_source = Some(source("snapshot.storage.k8s.io", "VolumeSnapshot")),
+            tell(Refusal::Source("VolumeSnapshot origin".into())),
+        ),
+        (
+            "filled by a populator",
+            |w| w.claim.data_source_ref = Some(source("example.com", "Dump")),
+            tell(Refusal::Populator),
+        ),
+        (
+            "attributes class",
+            |w| w.claim.attributes_class = Some("silver".into()),
+            tell(Refusal::AttributesClass("silver".into())),
+        ),
+        (
+            "driver without controller",
+            |w| w.driver.controller_service = false,
+            lacks("the Controller service"),
+        ),
+        (
+            "driver that does not create",
+            |w| w.driver.create_delete_volume = false,
+            lacks("CreateVolume and DeleteVolume"),
+        ),
+        (
+            "selector",
+            |w| w.claim.has_selector = true,
+            tell(Refusal::Selector),
+        ),
+        (
+            "nonsense for a size",
+            |w| w.claim.storage_request = Some("much".into()),
+            tell(Refusal::Size(QuantityError::Malformed("much".into()))),
+        ),
+        (
+            "two file system types",
+            |w| {
+                for key in ["fstype", "FSType"] {
+                    w.class().parameters.insert(key.into(), "xfs".into());
+                }
+            },
+            wrong(ParameterError::FsTypeTwice("FSType".into(), "fstype".into())),
+        ),
+        (
+            "unknown access mode",
+            |w| w.modes(&["ReadWriteOnce", "WriteOnly"]),
+            tell(Refusal::AccessMode("WriteOnly".into())),
+        ),
+        (
+            "half a secret",
+            |w| {
+                let key = "csiNodeStageSecretName".to_owned();
+                w.class().parameters.insert(key, "s".into());
+            },
+            tell(Refusal::Secret("fast".into(), Box::new(half))),
+        ),
+        (
+            "unknown reserved parameter",
+            |w| {
+                let key = "csi.storage.k8s.io/bim".to_owned();
+                w.class().parameters.insert(key, "bam".into());
+            },
+            wrong(ParameterError::Unknown(unknown)),
+        ),
+    ]
+}
+
+#[test]
+fn each_thing_that_stands_in_the_way_is_found() {
+    for (name, change, expected) in checks() {
+        assert_eq!(World::but(change).decide(), expected, "{name}");
+    }
+}
+
+#[test]
+fn of_several_things_that_stand_in_the_way_the_first_check_names_its_own() {
+    let mut world = world();
+    for (name, change, expected) in checks().into_iter().rev() {
+        change(&mut world);
+        assert_eq!(world.decide(), expected, "{name}, with all that come after it");
+    }
+}
+
+#[test]
+fn what_upstream_does_not_mind_stands_in_nobodys_way() {
+    let rows: &[(&str, Change)] = &[
+        ("all in order", |_| {}),
+        ("asked under the beta name of the annotation", |w| {
+            w.claim.annotations = map(&[(PROVISIONER_BETA, DRIVER)]);
+        }),
+        ("asked, and migrated to us besides", |w| {
+            w.annotate(MIGRATED_TO, DRIVER)
+        }),
+        ("asked, and migrated to another", |w| {
+            w.annotate(MIGRATED_TO, "other")
+        }),
+        ("class named by the legacy annotation", |w| {
+            w.claim.class_name = None;
+            w.annotate(CLASS_BETA, "fast");
+        }),
+        ("waited for its node, which is chosen", |w| {
+            w.class().waits_for_consumer = true;
+            w.annotate(SELECTED_NODE, "node-1");
+        }),
+        ("node chosen although nobody waited", |w| {
+            w.annotate(SELECTED_NODE, "node-1")
+        }),
+        ("no size", |w| w.claim.storage_request = None),
+        ("no access mode", |w| w.modes(&[])),
+        ("no volume mode", |w| w.claim.volume_mode = None),
+        ("no parameters", |w| w.parameters(&[])),
+        ("empty name of an attributes class", |w| {
+            w.claim.attributes_class = Some(String::new());
+        }),
+        ("attributes class, gate off", |w| {
+            w.claim.attributes_class = Some("silver".into());
+            w.policy.attributes_classes = false;
+        }),
+    ];
+    for (name, change) in rows {
+        let world = World::but(*change);
+        assert!(concerns(&world.claim, DRIVER), "{name}");
+        assert!(matches!(world.decide(), Decision::Provision(_)), "{name}");
+    }
+}
+
+#[test]
+fn whose_claim_it_is_is_told_by_its_annotations() {
+    let rows: &[(&str, &[(&str, &str)], Option<Decision>)] = &[
+        ("nobody is asked", &[], None),
+        ("nobody is asked, migrated to us", &[(MIGRATED_TO, DRIVER)], None),
+        ("another is asked", &[(PROVISIONER, "other")], None),
+        (
+            "the newer annotation wins",
+            &[(PROVISIONER, "other"), (PROVISIONER_BETA, DRIVER)],
+            None,
+        ),
+        (
+            "the newer annotation wins, even when empty",
+            &[(PROVISIONER, ""), (PROVISIONER_BETA, DRIVER)],
+            None,
+        ),
+        (
+            "another is asked, and it is no in-tree plugin that could migrate to us",
+            &[(PROVISIONER, "other"), (MIGRATED_TO, DRIVER)],
+            None,
+        ),
+        ("an in-tree plugin is asked", &[(PROVISIONER, IN_TREE)], None),
+        (
+            "an in-tree plugin is asked, migrated to another",
+            &[(PROVISIONER, IN_TREE), (MIGRATED_TO, "other")],
+            None,
+        ),
+        (
+            "an in-tree plugin is asked under the beta name, migrated to us",
+            &[(PROVISIONER_BETA, IN_TREE), (MIGRATED_TO, DRIVER)],
+            Some(tell(Refusal::Migration(IN_TREE.into()))),
+        ),
+    ];
+    for (name, annotations, expected) in rows {
+        let mut world = world();
+        world.claim.annotations = map(annotations);
+        let expected = expected.as_ref().unwrap_or(&Decision::Leave(Leave::NotOurs));
+        assert_eq!(&world.decide(), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_claim_that_does_not_concern_us_is_left_alone_without_further_checks() {
+    for (name, change, expected) in checks() {
+        let world = World::but(change);
+        let cheap = matches!(expected, Decision::Leave(Leave::HasVolume | Leave::NotOurs));
+        assert_eq!(concerns(&world.claim, DRIVER), !cheap, "{name}");
+    }
+}
+
+#[test]
+fn content_that_we_cannot_make_is_refused_and_what_a_populator_makes_is_left_to_it() {
+    let snapshot = || tell(Refusal::Source("VolumeSnapshot origin".into()));
+    let clone = || tell(Refusal::Source("PersistentVolumeClaim origin".into()));
+    let populator = || tell(Refusal::Populator);
+    let rows = [
+        (
+            "snapshot",
+            "snapshot.storage.k8s.io",
+            "VolumeSnapshot",
+            snapshot(),
+        ),
+        (
+            "snapshot of a group that is none",
+            "example.com",
+            "VolumeSnapshot",
+            snapshot(),
+        ),
+        ("claim", "", "PersistentVolumeClaim", clone()),
+        (
+            "claim of a group that is none",
+            "example.com",
+            "PersistentVolumeClaim",
+            clone(),
+        ),
+        ("anything else", "example.com", "MyPopulator", populator()),
+        (
+            "kinds are told apart by case",
+            "",
+            "persistentvolumeclaim",
+            populator(),
+        ),
+    ];
+    for (name, group, kind, expected) in rows {
+        for source_is_ref in [false, true] {
+            let mut world = world();
+            let source = Some(source(group, kind));
+            if source_is_ref {
+                world.claim.data_source_ref = source;
+            } else {
+                world.claim.data_source = source;
+            }
+            assert_eq!(
+                world.decide(),
+                expected,
+                "{name}, in dataSourceRef: {source_is_ref}"
+            );
+        }
+    }
+    let mut both = world();
+    both.claim.data_source = Some(source("", "PersistentVolumeClaim"));
+    both.claim.data_source_ref = Some(source("example.com", "MyPopulator"));
+    assert_eq!(both.decide(), clone(), "dataSource wins");
+}
+
+#[test]
+fn a_volume_of_our_name_is_ours_only_when_it_is_for_this_claim() {
+    for (name, standing, expected) in [
+        ("for this claim", UID, Leave::Made.into()),
+        (
+            "for another claim",
+            "other",
+            tell(Refusal::NameTaken(NAME.into())),
+        ),
+        ("for no claim", "", tell(Refusal::NameTaken(NAME.into()))),
+    ] {
+        let mut world = world();
+        world.standing = Some(standing.into());
+        assert_eq!(world.decide(), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_chosen_node_is_one_with_a_name() {
+    let world = World::but(|w| {
+        w.class().waits_for_consumer = true;
+        w.annotate(SELECTED_NODE, "");
+    });
+    assert_eq!(world.decide(), Leave::WaitsForConsumer.into());
+}

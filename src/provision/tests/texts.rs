@@ -1,0 +1,104 @@
+//! What the owner of a claim reads: what happened, to what, why, what to do.
+
+use super::{
+    super::{
+        decide::Refusal::{self, *},
+        request::ParameterError,
+    },
+    *,
+};
+use crate::base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError};
+
+#[test]
+fn every_refusal_says_what_is_wrong_and_what_to_do() {
+    let class = || "fast".to_owned();
+    let rows: [(Refusal, &str); 18] = [
+        (
+            NoClass("fast".into()),
+            "storage class \"fast\" not found: create it, or name another one",
+        ),
+        (
+            NoClass(String::new()),
+            "the claim names no storage class: set spec.storageClassName",
+        ),
+        (
+            Selector,
+            "claim.spec.selector is set: a selector chooses among volumes that exist, make the claim without it",
+        ),
+        (
+            Migration("kubernetes.io/aws-ebs".into()),
+            "the claim is for the in-tree plugin kubernetes.io/aws-ebs: this version of the provisioner does not \
+             translate that, use a class whose provisioner is the CSI driver",
+        ),
+        (
+            Source("VolumeSnapshot origin".into()),
+            "the claim asks for the content of VolumeSnapshot origin: this version of the provisioner makes empty \
+             volumes only, make the claim without a data source",
+        ),
+        (
+            Populator,
+            "Assuming an external populator will provision the volume",
+        ),
+        (
+            AttributesClass("silver".into()),
+            "the claim asks for VolumeAttributesClass \"silver\": this version of the provisioner does not apply \
+             them, make the claim without spec.volumeAttributesClassName",
+        ),
+        (
+            DriverLacks(DRIVER.into(), "the Controller service"),
+            "CSI driver lab.csi.example.com does not offer the Controller service: check that the provisioner's \
+             socket is the one of the driver's controller part",
+        ),
+        (
+            Name(VolumeNameError::NoPrefix),
+            "the volume name prefix is empty: set --volume-name-prefix",
+        ),
+        (
+            NameTaken("pvc-0".into()),
+            "volume pvc-0 exists already and is for another claim: raise --volume-name-uuid-length of the \
+             provisioner",
+        ),
+        (
+            Size(QuantityError::Malformed("much".into())),
+            "the claim's storage request: quantity \"much\" is not a number with an optional suffix such as 5Gi, \
+             1.5M, 1e9 or 100m",
+        ),
+        (
+            Size(QuantityError::TooLarge("8Ei".into())),
+            "the claim's storage request: quantity \"8Ei\" is more than 9223372036854775807 bytes",
+        ),
+        (
+            Parameter(
+                class(),
+                ParameterError::FsTypeTwice("FSType".into(), "fstype".into()),
+            ),
+            "storage class \"fast\": parameters FSType and fstype both give the file system type: remove one",
+        ),
+        (
+            Parameter(class(), ParameterError::Unknown("csi.storage.k8s.io/bim".into())),
+            "storage class \"fast\": parameter csi.storage.k8s.io/bim is unknown: keys under csi.storage.k8s.io/ are \
+             reserved, remove it or correct its name",
+        ),
+        (
+            AccessMode("WriteOnly".into()),
+            "access mode \"WriteOnly\" of the claim is unknown: use ReadWriteOnce, ReadWriteOncePod, ReadWriteMany \
+             or ReadOnlyMany",
+        ),
+        (
+            Secret(class(), Box::new(SecretError::Twice("a".into(), "b".into()))),
+            "storage class \"fast\": parameters a and b mean the same: remove one",
+        ),
+        (
+            Secret(class(), Box::new(SecretError::Empty("a".into()))),
+            "storage class \"fast\": parameter a is empty: give it a value, or remove the pair",
+        ),
+        (
+            Name(VolumeNameError::NoUid),
+            "the claim has no UID to name its volume after",
+        ),
+    ];
+    for (refusal, text) in rows {
+        assert_eq!(refusal.to_string(), text);
+        assert_eq!(refusal.is_warning(), refusal != Populator, "{text}");
+    }
+}
