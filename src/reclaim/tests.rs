@@ -25,6 +25,8 @@ struct World {
 
 /// In what a row differs from a volume that can be deleted at once.
 type Change = fn(&mut World);
+/// Name and namespace.
+type Secret = Option<(&'static str, &'static str)>;
 
 /// A released volume of ours, made without a secret, attached to no node.
 fn world() -> World {
@@ -107,7 +109,7 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
 }
 
-fn delete(secret: Option<(&str, &str)>) -> Decision {
+fn delete(secret: Secret) -> Decision {
     Decision::Delete {
         handle: "vol-1".into(),
         secret: secret.map(|(name, namespace)| SecretRef {
@@ -256,8 +258,8 @@ fn a_volume_that_an_administrator_made_is_deleted_like_one_of_ours() {
 
 #[test]
 fn the_secret_is_the_one_in_the_annotations_or_else_the_one_of_the_class() {
-    const CLASS: Option<(&str, &str)> = Some(("class-key", "vault"));
-    let rows: &[(&str, Change, Option<(&str, &str)>)] = &[
+    const CLASS: Secret = Some(("class-key", "vault"));
+    let rows: &[(&str, Change, Secret)] = &[
         ("annotations, both empty", |_| {}, None),
         ("annotations, both empty, class gone", |w| w.class = None, None),
         (

@@ -7,6 +7,7 @@ use super::{SecretError::*, SecretKind::*, *};
 use crate::base::names::NameError;
 
 type Parameters<'a> = &'a [(&'a str, &'a str)];
+type Found = Result<Option<SecretRef>, SecretError>;
 
 const NAME: &str = "csi.storage.k8s.io/node-publish-secret-name";
 const NAMESPACE: &str = "csi.storage.k8s.io/node-publish-secret-namespace";
@@ -39,14 +40,14 @@ fn scope(annotations: Option<&BTreeMap<String, String>>) -> Scope<'_> {
     }
 }
 
-fn found(name: &str, namespace: &str) -> Result<Option<SecretRef>, SecretError> {
+fn found(name: &str, namespace: &str) -> Found {
     Ok(Some(SecretRef {
         namespace: namespace.into(),
         name: name.into(),
     }))
 }
 
-fn node_publish(parameters: Parameters<'_>) -> Result<Option<SecretRef>, SecretError> {
+fn node_publish(parameters: Parameters<'_>) -> Found {
     resolve(&map(parameters), NodePublish, &scope(Some(&annotations())))
 }
 
@@ -60,7 +61,7 @@ fn a_pair_is_whole_unambiguous_and_not_empty_or_it_is_an_error() {
     };
     let twice = |new: &str, old: &str| Err(Twice(new.into(), old.into()));
     let empty = |key: &str| Err(Empty(key.into()));
-    let rows: &[(&str, Parameters<'_>, Result<Option<SecretRef>, SecretError>)] = &[
+    let rows: &[(&str, Parameters<'_>, Found)] = &[
         ("none", &[], Ok(None)),
         (
             "other parameters",

@@ -47,7 +47,8 @@ fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, Fault>) -> V
 
 #[test]
 fn each_of_the_seventeen_codes_has_its_verdict() {
-    let rows: [(Code, fn(Fault) -> Verdict); 17] = [
+    type Expected = fn(Fault) -> Verdict;
+    let rows: [(Code, Expected); 17] = [
         (Code::Ok, Perhaps),
         (Code::Canceled, Perhaps),
         (Code::Unknown, Nothing),

@@ -224,7 +224,7 @@ fn what_upstream_does_not_mind_stands_in_nobodys_way() {
 
 #[test]
 fn whose_claim_it_is_is_told_by_its_annotations() {
-    let rows: &[(&str, &[(&str, &str)], Option<Decision>)] = &[
+    let rows: &[(&str, Pairs, Option<Decision>)] = &[
         ("nobody is asked", &[], None),
         ("nobody is asked, migrated to us", &[(MIGRATED_TO, DRIVER)], None),
         ("another is asked", &[(PROVISIONER, "other")], None),

@@ -35,6 +35,7 @@ struct World {
 
 /// In what a row differs from the world that is in order.
 type Change = fn(&mut World);
+type Pairs = &'static [(&'static str, &'static str)];
 
 /// 1 GiB for `shop/data` of class `fast`.
 fn world() -> World {

@@ -220,12 +220,7 @@ fn each_access_mode_becomes_one_capability_in_order() {
 #[test]
 fn the_file_system_type_has_one_key_and_a_default() {
     const NEW: &str = "csi.storage.k8s.io/fstype";
-    type Row = (
-        &'static str,
-        &'static [(&'static str, &'static str)],
-        &'static str,
-        Option<&'static str>,
-    );
+    type Row = (&'static str, Pairs, &'static str, Option<&'static str>);
     let rows: &[Row] = &[
         ("default", &[], "ext4", Some("ext4")),
         ("no default", &[], "", Some("")),
@@ -296,7 +291,7 @@ fn reserved_parameters_stay_here_and_all_others_go_to_the_driver() {
         .collect();
     assert_eq!(parameters(&reserved), Ok(map(&[])), "all reserved keys");
 
-    let kept: &[(&str, &[(&str, &str)])] = &[
+    let kept: &[(&str, Pairs)] = &[
         ("none", &[]),
         ("plain", &[("csiFoo", "bar"), ("bim", "baz")]),
         (

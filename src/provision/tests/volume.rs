@@ -289,7 +289,7 @@ fn each_secret_has_its_place_and_the_default_fills_all() {
 #[test]
 fn what_the_driver_says_about_a_volume_stands_over_what_we_say() {
     const IDENTITY: &str = "storage.kubernetes.io/csiProvisionerIdentity";
-    let rows: &[(&str, &[(&str, &str)], Value)] = &[
+    let rows: &[(&str, Pairs, Value)] = &[
         ("nothing", &[], json!({IDENTITY: "me"})),
         (
             "something",
