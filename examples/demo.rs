@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -45,24 +45,21 @@ async fn run() -> Result<()> {
     let (api, driver) = (Api::new(), Driver::new(DRIVER));
     let mut sidecar = start(folder.path(), &api, &driver).await?;
     let outcome = tokio::select! {
-        told = tell(&api, &driver) => told,
+        told = tell(&api, &driver) => told.map(|()| true),
         ended = sidecar.wait() => Err(anyhow!("csi-provisioner ended by itself: {}", ended?)),
-        _ = term.recv() => bail!("terminated"),
-        _ = interrupt.recv() => bail!("interrupted"),
+        _ = term.recv() => Ok(false),
+        _ = interrupt.recv() => Ok(false),
     };
-    let outcome = match outcome {
-        Ok(()) => stop(&mut sidecar, &api).await,
-        failed => failed,
+    let outcome = match (outcome, stop(&mut sidecar).await) {
+        (Ok(true), Ok(status)) => return sum_up(&api, status),
+        (Ok(false), Ok(_)) => bail!("interrupted"),
+        (Err(error), _) | (_, Err(error)) => error,
     };
-    if outcome.is_err() {
-        let log = std::fs::read_to_string(log(folder.path())).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default();
-        eprintln!("\nthe end of the sidecar's log:\n{}", tail.join("\n"));
-        eprintln!("the driver was asked: {:?}", driver.calls());
-    }
-    let _ = sidecar.kill().await;
-    outcome
+    let log = std::fs::read_to_string(log(folder.path())).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default();
+    eprintln!("\n\nThe end of the sidecar's log:\n{}", tail.join("\n"));
+    Err(outcome)
 }
 
 fn log(folder: &Path) -> PathBuf {
@@ -167,18 +164,25 @@ async fn tell(api: &Api, driver: &Driver) -> Result<()> {
     Ok(())
 }
 
-/// As a rollout would, and then what all this cost.
-async fn stop(sidecar: &mut Child, api: &Api) -> Result<()> {
-    let pid = sidecar.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    kill_process(pid.context("csi-provisioner is gone already")?, Signal::TERM)?;
-    let ended = timeout(LIMIT, sidecar.wait())
-        .await
-        .context("SIGTERM has no effect")??;
-    let free = api.list("leases").iter().all(|lease| holder(lease).is_none());
-    println!(
-        "On SIGTERM it ended with {ended}, the Lease {}.",
-        if free { "given back" } else { "still held" }
-    );
+/// As a rollout would, and by force where that has no effect.
+async fn stop(sidecar: &mut Child) -> Result<ExitStatus> {
+    if let Some(pid) = sidecar.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        kill_process(pid, Signal::TERM)?;
+    }
+    match timeout(LIMIT, sidecar.wait()).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => {
+            sidecar.kill().await?;
+            bail!("csi-provisioner still ran {LIMIT:?} after SIGTERM, it was killed")
+        }
+    }
+}
+
+fn sum_up(api: &Api, status: ExitStatus) -> Result<()> {
+    if !status.success() || api.list("leases").iter().any(|lease| holder(lease).is_some()) {
+        bail!("on SIGTERM it ended with {status}, and did not give the Lease back");
+    }
+    println!("On SIGTERM it gave the Lease back and ended with {status}.");
     let mut writes = BTreeMap::new();
     for request in api.requests() {
         let verb = request.verb.rbac();
@@ -210,7 +214,7 @@ async fn until(api: &Api, what: &str, mut done: impl FnMut() -> bool) -> Result<
     };
     timeout(LIMIT, wait)
         .await
-        .with_context(|| format!("not within {LIMIT:?}: {what}"))?
+        .map_err(|_| anyhow!("{what}: not within {LIMIT:?}"))?
 }
 
 /// One dot for each object that got there.
