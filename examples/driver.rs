@@ -60,8 +60,11 @@ async fn say(driver: &Driver) -> std::convert::Infallible {
         let calls = driver.calls();
         for call in calls.iter().skip(said) {
             let Some(code) = call.code else { break };
-            println!("driver: {} {}: {code:?}", call.method, call.target);
             said += 1;
+            // The sidecar's way to see whether we still live.
+            if call.method != "Probe" {
+                println!("driver: {} {} {code:?}", call.method, call.target);
+            }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

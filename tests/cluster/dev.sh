@@ -8,8 +8,8 @@ cd "$(dirname "$0")/../.."
 # KUBECONFIG would win over --kubeconfig, as it does upstream; nobody's own
 # cluster is to be touched from here.
 unset KUBECONFIG
-target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-kubeconfig=$(realpath -m "${TEST_KUBECONFIG:-$target/cluster/kubeconfig}")
+target=$(realpath -ms "${CARGO_TARGET_DIR:-target}")
+kubeconfig=$(realpath -ms "${TEST_KUBECONFIG:-$target/cluster/kubeconfig}")
 if [ ! -e "$kubeconfig" ]; then
     echo "no $kubeconfig: start 'make cluster' in another terminal first, or set TEST_KUBECONFIG" >&2
     exit 1
