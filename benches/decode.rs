@@ -33,7 +33,7 @@ fn main() {
 /// A volume as a cluster shows it, some 2 kB, most of it managed fields.
 fn volume(n: usize) -> Value {
     let field = |key: &str| (format!("f:{key}"), json!({}));
-    let fields: BTreeMap<_, _> = (0..48).map(|n| field(&format!("some-field-{n}"))).collect();
+    let fields: BTreeMap<_, _> = (0..28).map(|n| field(&format!("some-field-{n}"))).collect();
     json!({"type": "ADDED", "object": {
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {
