@@ -51,21 +51,30 @@ binary: ## the static release binary
 image: binary ## an OCI archive, no container runtime needed; prints its path
 	@manifests/image.sh $(binary) $(target)/csi-provisioner.oci.tar
 
+# A dev build: the release build with its one codegen unit takes several times
+# as long, for a demonstration of a second.
 .PHONY: demo
 demo: ## 20 claims become volumes and go away again; needs only Rust
-	cargo run --release --locked --example demo
+	@cargo build --locked --bin csi-provisioner --example demo
+	@$(target)/debug/examples/demo
 
 .PHONY: cluster
 cluster: ## a real control plane that stays up until Ctrl-C (needs Go)
 	@mkdir -p $(play)
-	bin=$$(tests/cluster/build.sh); exec $$bin/up -interactive -dir $(play)
+	@bin=$$(tests/cluster/build.sh); exec $$bin/up -interactive -dir $(play)
 
-# KUBECONFIG would win over --kubeconfig, as it does upstream; nobody's own
-# cluster is to be touched from here.
 .PHONY: dev
 dev: ## the sidecar out of cluster against `make cluster`, with an in-memory driver
-	@bin=$$(tests/cluster/build.sh); unset KUBECONFIG; \
-	$$bin/driver -socket $(play)/csi.sock -calls $(play)/calls.jsonl & driver=$$!; \
-	trap "kill $$driver" EXIT; \
-	cargo run --locked --bin csi-provisioner -- \
-		--kubeconfig=$(play)/kubeconfig --csi-address=$(play)/csi.sock --http-endpoint=127.0.0.1:8080 -v=4
+	@CARGO_TARGET_DIR=$(target) tests/cluster/dev.sh -v=4
+
+.PHONY: bench
+bench: binary ## what a decision, a record and a list cost; then figures beside upstream's
+	cargo bench --locked --bench decide --bench ledger --bench decode
+	tests/cluster/build.sh >/dev/null
+	CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures
+
+# What exceeds its share of `make test`: more of the same, on the same machine.
+.PHONY: test-all
+test-all: test ## `make test`, then the real cluster again and again, and 100000 foreign objects
+	for round in 1 2 3; do CSI_PROVISIONER=$(binary) cargo test --locked --test real; done
+	FOREIGN=100000 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures

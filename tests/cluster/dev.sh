@@ -5,21 +5,29 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-kubeconfig=${TEST_KUBECONFIG:-target/cluster/kubeconfig}
+# KUBECONFIG would win over --kubeconfig, as it does upstream; nobody's own
+# cluster is to be touched from here.
+unset KUBECONFIG
+target=$(realpath -ms "${CARGO_TARGET_DIR:-target}")
+kubeconfig=$(realpath -ms "${TEST_KUBECONFIG:-$target/cluster/kubeconfig}")
 if [ ! -e "$kubeconfig" ]; then
     echo "no $kubeconfig: start 'make cluster' in another terminal first, or set TEST_KUBECONFIG" >&2
     exit 1
 fi
-bin=$(tests/cluster/build.sh small)
-cargo build --bin csi-provisioner
-sidecar=${CARGO_TARGET_DIR:-target}/debug/csi-provisioner
-[ "${SIDECAR:-ours}" = ours ] || sidecar=$bin/upstream-provisioner
+what=small
+[ "${SIDECAR:-ours}" = ours ] || what=all
+bin=$(tests/cluster/build.sh $what)
+# Together, as `make demo` builds them: one set of features, nothing built twice.
+cargo build --locked --bin csi-provisioner --example driver
+sidecar=$target/debug/csi-provisioner
+[ $what = small ] || sidecar=$bin/upstream-provisioner
 
 run=$(mktemp -d)
-"$bin/driver" -name demo.csi.example.com -socket "$run/csi.sock" -calls "$run/calls" &
-driver=$!
-trap 'kill "$driver" 2>/dev/null; rm -rf "$run"' EXIT
+driver=
+trap '[ -z "$driver" ] || kill "$driver" 2>/dev/null || true; wait; rm -rf "$run"' EXIT
 trap 'exit 130' INT TERM
+"$target/debug/examples/driver" --socket="$run/csi.sock" &
+driver=$!
 
 "$bin/kubectl" --kubeconfig "$kubeconfig" apply -f - <<'YAML'
 apiVersion: storage.k8s.io/v1
@@ -31,11 +39,21 @@ YAML
 cat <<TEXT
 A claim to try it with, from another terminal:
 
-    $bin/kubectl --kubeconfig $PWD/$kubeconfig apply -f - <<'YAML'
+    $bin/kubectl --kubeconfig $kubeconfig apply -f - <<'YAML'
     {apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: try}, spec: {storageClassName: demo, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}
     YAML
 
-What the driver is asked goes to $run/calls.
-
 TEXT
-env -u KUBECONFIG "$sidecar" --kubeconfig "$kubeconfig" --csi-address "$run/csi.sock" "$@"
+# In the background, because bash hears a signal only between two commands. A
+# terminal sends its Ctrl-C to both of them itself.
+"$sidecar" --kubeconfig="$kubeconfig" --csi-address="$run/csi.sock" "$@" &
+sidecar=$!
+trap : INT
+trap 'kill "$sidecar"' TERM
+status=0
+wait "$sidecar" || status=$?
+while kill -0 "$sidecar" 2>/dev/null; do
+    status=0
+    wait "$sidecar" || status=$?
+done
+exit "$status"

@@ -1,0 +1,125 @@
+//! What one look at a claim or a volume costs: made for every event of the cluster, ours or not.
+
+use divan::{Bencher, black_box};
+use volwright::{
+    base::names::UidLength,
+    cluster::rows::{
+        Claim, ClaimRef, Class, CsiSource, PROVISIONED_BY, PROVISIONER, VOLUME_FINALIZER, Volume,
+    },
+    csi::Profile,
+    provision::decide as provision,
+    reclaim::decide as reclaim,
+};
+
+const DRIVER: &str = "bench.csi.example.com";
+const UID: &str = "2f6c1f0e-6a4b-4f0e-9d43-2d8a1f1c0b7e";
+
+fn main() {
+    divan::main();
+}
+
+fn text<const N: usize, M: FromIterator<(String, String)>>(pairs: [(&str, &str); N]) -> M {
+    pairs
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
+}
+
+fn driver() -> Profile {
+    Profile {
+        name: DRIVER.to_owned(),
+        controller_service: true,
+        create_delete_volume: true,
+        ..Profile::default()
+    }
+}
+
+fn claim(provisioner: &str) -> Claim {
+    Claim {
+        uid: UID.to_owned(),
+        namespace: "shop".to_owned(),
+        name: "data-0".to_owned(),
+        annotations: text([(PROVISIONER, provisioner)]),
+        class_name: Some("fast".to_owned()),
+        access_modes: vec!["ReadWriteOnce".to_owned()],
+        storage_request: Some("10Gi".to_owned()),
+        ..Claim::default()
+    }
+}
+
+#[divan::bench]
+fn foreign_claim_is_dropped(bencher: Bencher) {
+    let claim = claim("other.csi.example.com");
+    bencher.bench(|| provision::concerns(black_box(&claim), DRIVER));
+}
+
+#[divan::bench]
+fn claim_becomes_a_plan(bencher: Bencher) {
+    let (claim, driver) = (claim(DRIVER), driver());
+    let class = Class {
+        name: "fast".to_owned(),
+        uid: "c".to_owned(),
+        provisioner: DRIVER.to_owned(),
+        parameters: text([
+            ("type", "ssd"),
+            ("csi.storage.k8s.io/fstype", "xfs"),
+            ("csi.storage.k8s.io/provisioner-secret-name", "${pvc.name}"),
+            (
+                "csi.storage.k8s.io/provisioner-secret-namespace",
+                "${pvc.namespace}",
+            ),
+        ]),
+        ..Class::default()
+    };
+    let policy = provision::Policy {
+        name_prefix: "pvc".to_owned(),
+        uid_length: UidLength::Whole,
+        default_fs_type: String::new(),
+        extra_metadata: true,
+        publish_read_only: false,
+        attributes_classes: true,
+        identity: "0-0-bench".to_owned(),
+    };
+    let facts = provision::Facts {
+        claim: &claim,
+        class: Some(&class),
+        driver: &driver,
+        standing: None,
+        policy: &policy,
+    };
+    assert!(matches!(
+        provision::decide(facts),
+        provision::Decision::Provision(_)
+    ));
+    bencher.bench(|| provision::decide(black_box(facts)));
+}
+
+#[divan::bench]
+fn released_volume_is_to_be_deleted(bencher: Bencher) {
+    let driver = driver();
+    let volume = Volume {
+        name: format!("pvc-{UID}"),
+        finalizers: vec![VOLUME_FINALIZER.to_owned()],
+        annotations: text([(PROVISIONED_BY, DRIVER)]),
+        phase: "Released".to_owned(),
+        reclaim_policy: "Delete".to_owned(),
+        claim: Some(ClaimRef {
+            uid: UID.to_owned(),
+            namespace: "shop".to_owned(),
+            name: "data-0".to_owned(),
+        }),
+        csi: Some(CsiSource {
+            driver: DRIVER.to_owned(),
+            handle: "vol-1".to_owned(),
+        }),
+        ..Volume::default()
+    };
+    let facts = reclaim::Facts {
+        volume: &volume,
+        class: None,
+        driver: &driver,
+        node: None,
+    };
+    assert!(matches!(reclaim::decide(facts), reclaim::Decision::Delete { .. }));
+    bencher.bench(|| reclaim::decide(black_box(facts)));
+}
