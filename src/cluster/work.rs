@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::ready,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -107,7 +108,7 @@ impl Crew {
             Arc::new(()),
             store,
             arrivals.boxed(),
-            Config::default().concurrency(workers),
+            Config::default().concurrency(workers.max(1)),
         )
         // An object that left the set while it waited is not an error here, and there is no other.
         .for_each(|_| ready(()))
@@ -126,38 +127,40 @@ impl Crew {
         R: Send + Sync + 'static,
         F: Future<Output = Again> + Send + 'static,
     {
-        set.started(uid);
-        let task = {
-            let (set, busy, uid) = (set.clone(), self.busy.clone(), uid.to_owned());
-            self.tasks.spawn(async move {
-                let _turn = busy.enter(&uid).await;
-                // An attempt of an earlier term may have finished the object meanwhile; and one that only now gets
-                // its turn must not begin when the loop is gone.
-                match set.get(&uid) {
-                    Some(row) if !term.is_cancelled() => attempt(row).await,
-                    _ => Again::OnChange,
-                }
-            })
-        };
-        let again = task.await.unwrap_or_else(|error| {
-            if error.is_panic() {
-                (self.on_panic)();
+        let (crew, uid) = (self.clone(), uid.to_owned());
+        let task = self.tasks.spawn(async move {
+            let _turn = crew.busy.enter(&uid).await;
+            // One that only now gets its turn must not begin when the loop is gone; and an attempt of an earlier term
+            // may have finished the object meanwhile.
+            if term.is_cancelled() {
+                return Action::await_change();
+            }
+            let Some(row) = set.start(&uid) else {
+                return Action::await_change();
+            };
+            let done = AssertUnwindSafe(async { attempt(row).await })
+                .catch_unwind()
+                .await;
+            set.finish(&uid);
+            let again = done.unwrap_or_else(|_| {
+                (crew.on_panic)();
                 tracing::error!(
                     uid,
                     "a defect: working on this object panicked; it is tried again later"
                 );
+                Again::Failed
+            });
+            match again {
+                Again::OnChange => {
+                    set.succeeded(&uid);
+                    Action::await_change()
+                }
+                Again::After(delay) => Action::requeue(delay),
+                Again::Failed => Action::requeue(crew.retry.delay(set.failed(&uid))),
             }
-            Again::Failed
         });
-        set.finished(uid);
-        match again {
-            Again::OnChange => {
-                set.succeeded(uid);
-                Action::await_change()
-            }
-            Again::After(delay) => Action::requeue(delay),
-            Again::Failed => Action::requeue(self.retry.delay(set.failed(uid))),
-        }
+        // It cannot fail, unless the runtime is shut down.
+        task.await.unwrap_or_else(|_| Action::await_change())
     }
 }
 
@@ -187,6 +190,14 @@ impl Busy {
             uid: uid.to_owned(),
             held: Some(held),
         }
+    }
+}
+
+#[cfg(test)]
+impl Busy {
+    /// How many objects are worked on.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
