@@ -508,7 +508,7 @@ fn the_line_balances_on_many_threads() {
         for n in 0..16 {
             set.remove(&n.to_string());
         }
-        while yard.crew.tasks.len() > 0 {
+        while !yard.crew.tasks.is_empty() {
             tokio::task::yield_now().await;
         }
         stop(work).await;
