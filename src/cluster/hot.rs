@@ -216,12 +216,20 @@ impl<R: Send + Sync + 'static> HotSet<R> {
         self.store.clone()
     }
 
+    /// An object's delay ran out, so applier brought it back without going through the line: it waits from now on.
+    pub(super) fn queue(&self, uid: &str) {
+        let mut line = self.line();
+        if self.get(uid).is_some() && line.waiting.insert(uid.to_owned()) {
+            (self.tell)(LineEvent::Added(uid));
+        }
+    }
+
     /// An object's turn has come; `None` if it left meanwhile.
     pub(super) fn start(&self, uid: &str) -> Option<Arc<R>> {
         let mut line = self.line();
         let row = self.get(uid)?;
         if !line.waiting.remove(uid) {
-            // Its delay ran out: applier brought it back without going through the line.
+            // It left and came back while it waited.
             (self.tell)(LineEvent::Added(uid));
         }
         (self.tell)(LineEvent::Started(uid));

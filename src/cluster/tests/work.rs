@@ -156,6 +156,42 @@ async fn no_more_than_the_workers_work_at_a_time_and_all_get_their_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failing_objects_do_not_keep_the_others_from_their_turn() {
+    let (set, _) = hot();
+    let yard = Yard::new(2);
+    let _loop = yard.start(&set, |_| async {
+        sleep(secs(5)).await;
+        Again::Failed
+    });
+    (0..100).for_each(|n| set.put(&n.to_string(), n));
+    sleep(secs(5000)).await;
+    for n in 0..100 {
+        let turns = yard.starts(n).len();
+        assert!((19..=21).contains(&turns), "{n} had {turns} of 2000 turns");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_an_attempt_that_still_runs_takes_no_worker() {
+    let ((claims, _), (records, figures)) = (hot(), hot());
+    let yard = Yard::new(1);
+    claims.put("a", 1);
+    let _claims = yard.start(&claims, |_| async {
+        sleep(secs(10)).await;
+        Again::OnChange
+    });
+    sleep(secs(1)).await;
+    records.put("a", 2);
+    sleep(secs(1)).await;
+    records.put("b", 3);
+    let _records = yard.start(&records, |_| async { Again::OnChange });
+    sleep(secs(20)).await;
+    assert_eq!((yard.starts(3), yard.starts(2)), (vec![2], vec![10]));
+    at_rest(&figures);
+    assert_eq!(yard.crew.busy.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wake_up_during_an_attempt_leads_to_one_more_after_it_and_never_to_two_at_once() {
     let (set, figures) = hot();
     let yard = Yard::new(5);
