@@ -26,11 +26,14 @@ use kube::{
 use secrecy::ExposeSecret;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 use super::pace::{Limit, Outcome, Pace, Wait};
+
+/// How long the beginning of any answer may take. The API server itself gives up after 60 s.
+const ANSWER: Duration = Duration::from_secs(65);
 
 /// Where the API server is, as given on the command line.
 #[derive(Clone, Debug, Default)]
@@ -228,10 +231,10 @@ where
             .is_some_and(|query| query.contains("watch=true"));
         Box::pin(async move {
             if watching {
-                return service.oneshot(request).await.map_err(Into::into);
+                return answered(service.oneshot(request)).await;
             }
             let mut flight = gate.enter().await;
-            let answer = service.oneshot(request).await;
+            let answer = answered(service.oneshot(request)).await;
             flight.outcome = match &answer {
                 Ok(answer) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
                     Outcome::Throttled(retry_after(answer.headers()))
@@ -239,8 +242,16 @@ where
                 Ok(_) => Outcome::Answered,
                 Err(_) => Outcome::Lost,
             };
-            answer.map_err(Into::into)
+            answer
         })
+    }
+}
+
+/// A connection that hangs would stop a watch for ever: nobody else has a deadline for the beginning of an answer.
+async fn answered<A, E: Into<BoxError>>(answer: impl Future<Output = Result<A, E>>) -> Result<A, BoxError> {
+    match timeout(ANSWER, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs()).into()),
     }
 }
 
@@ -261,7 +272,7 @@ impl Gate {
 
     async fn enter(&self) -> Flight<'_> {
         loop {
-            // Registered before looking, so that a request that ends in between is not missed.
+            // Made before looking, so that a request that ends in between is not missed.
             let left = self.left.notified();
             let entered = self
                 .pace
@@ -290,7 +301,8 @@ impl Drop for Flight<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .leave(now, self.outcome);
-        self.gate.left.notify_one();
+        // All that wait look again: one alone may be told to wait longer, and then the place would stay empty.
+        self.gate.left.notify_waiters();
     }
 }
 

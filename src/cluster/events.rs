@@ -158,6 +158,8 @@ const fn kind_of(notice: &Notice) -> &'static str {
 async fn write(door: Door, component: String, mut notices: mpsc::Receiver<(Subject, Notice)>) {
     let born = Instant::now();
     let mut correlator = Correlator::default();
+    // A role without the right to write events is told of once, not once for each event.
+    let mut forbidden = false;
     while let Some((subject, notice)) = notices.recv().await {
         let key = Key {
             object: subject.uid.clone(),
@@ -167,8 +169,10 @@ async fn write(door: Door, component: String, mut notices: mpsc::Receiver<(Subje
         };
         let (key, mut verdict) = correlator.judge(key, born.elapsed());
         let mut tries = 0;
+        let now = Timestamp::now();
+        // One name for all tries: a create whose answer was lost must not become two events.
+        let name = event_name(&subject.name, now);
         loop {
-            let now = Timestamp::now();
             let done = match &verdict {
                 Verdict::Drop => break,
                 Verdict::CountUp(name, count) => {
@@ -177,16 +181,21 @@ async fn write(door: Door, component: String, mut notices: mpsc::Receiver<(Subje
                 }
                 Verdict::Create | Verdict::CreateCombined => {
                     let combined = verdict == Verdict::CreateCombined;
-                    let name = event_name(&subject.name, now);
                     let event = event(&name, &subject, &notice, combined, &component, now);
-                    let done = door.create_event(&subject.namespace, &event).await;
+                    let done = match door.create_event(&subject.namespace, &event).await {
+                        Err(denied) if tries > 0 && denied.why == Why::AlreadyExists => Ok(()),
+                        done => done,
+                    };
                     if done.is_ok() {
-                        correlator.stands(key.clone(), name);
+                        correlator.stands(key.clone(), name.clone());
                     }
                     done
                 }
             };
-            let Err(denied) = done else { break };
+            let Err(denied) = done else {
+                forbidden = false;
+                break;
+            };
             tries += 1;
             match denied.why {
                 Why::NotFound if matches!(verdict, Verdict::CountUp(..)) => {
@@ -195,7 +204,9 @@ async fn write(door: Door, component: String, mut notices: mpsc::Receiver<(Subje
                 }
                 Why::Throttled(pause) if tries < 5 => tokio::time::sleep(pause).await,
                 Why::Unreachable if tries < 5 => tokio::time::sleep(Duration::from_secs(tries)).await,
-                _ => {
+                Why::Forbidden if forbidden => break,
+                why => {
+                    forbidden = why == Why::Forbidden;
                     tracing::warn!(object = %subject, %denied, "an event could not be written");
                     break;
                 }

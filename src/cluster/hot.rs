@@ -38,7 +38,7 @@ pub enum LineEvent<'a> {
     Dropped(&'a str),
 }
 
-/// Who hears of [`LineEvent`]s.
+/// Who hears of [`LineEvent`]s, in the order in which they happen.
 pub type OnLine = Box<dyn Fn(LineEvent<'_>) + Send + Sync>;
 
 /// A row as applier wants it: an object whose name is the UID.
@@ -81,68 +81,70 @@ impl<R> Resource for Item<R> {
     }
 }
 
-struct Line<R> {
+struct Line<R: 'static> {
+    writer: Writer<Item<R>>,
     /// Where the running loop hears of work, while one runs.
     door: Option<mpsc::UnboundedSender<ObjectRef<Item<R>>>>,
     waiting: HashSet<String>,
     failures: HashMap<String, u32>,
-    known: HashSet<String>,
 }
 
 /// Rows that need work, by UID.
 pub struct HotSet<R: 'static> {
     store: Store<Item<R>>,
-    writer: Mutex<Writer<Item<R>>>,
     line: Mutex<Line<R>>,
+    /// Called with the line locked, so that nobody hears of a turn before they heard of the waiting.
     tell: OnLine,
 }
 
 impl<R: Send + Sync + 'static> HotSet<R> {
-    /// An empty set.
+    /// An empty set. `tell` must not come back to the set.
     pub fn new(tell: OnLine) -> Arc<Self> {
         let mut writer = Writer::default();
-        // The store is never swapped as a whole: what a relist no longer shows is removed row by row, so one empty
-        // list at the beginning is all it ever sees of one.
-        writer.apply_watcher_event(&Event::Init);
-        writer.apply_watcher_event(&Event::InitDone);
-        let line = Line {
-            door: None,
-            waiting: HashSet::new(),
-            failures: HashMap::new(),
-            known: HashSet::new(),
-        };
+        clear(&mut writer);
         Arc::new(Self {
             store: writer.as_reader(),
-            writer: Mutex::new(writer),
-            line: Mutex::new(line),
+            line: Mutex::new(Line {
+                writer,
+                door: None,
+                waiting: HashSet::new(),
+                failures: HashMap::new(),
+            }),
             tell,
         })
     }
 
     /// Puts a row in, or a newer one in its place, and lines it up: a change is a reason to look at once.
     pub fn put(&self, uid: &str, row: R) {
-        self.line().known.insert(uid.to_owned());
-        self.write(&Event::Apply(Item {
+        self.keep(uid, row);
+        self.wake(uid);
+    }
+
+    /// Puts a row in, or a newer one in its place, without a reason to look at it now.
+    pub fn keep(&self, uid: &str, row: R) {
+        let item = Item {
             meta: meta(uid),
             row: Arc::new(row),
-        }));
-        self.wake(uid);
+        };
+        self.line().writer.apply_watcher_event(&Event::Apply(item));
     }
 
     /// Takes a row out, with what was remembered about its failures.
     pub fn remove(&self, uid: &str) -> Option<Arc<R>> {
-        let row = self.get(uid)?;
         let mut line = self.line();
-        line.known.remove(uid);
+        let row = self.get(uid)?;
+        if line.waiting.remove(uid) {
+            (self.tell)(LineEvent::Dropped(uid));
+        }
         line.failures.remove(uid);
-        let waited = line.waiting.remove(uid);
-        drop(line);
-        self.write(&Event::Delete(Item {
+        line.writer.apply_watcher_event(&Event::Delete(Item {
             meta: meta(uid),
             row: row.clone(),
         }));
-        if waited {
-            (self.tell)(LineEvent::Dropped(uid));
+        if self.is_empty() {
+            // Maps do not shrink by themselves: without this, one burst would cost its memory for ever.
+            clear(&mut line.writer);
+            (line.waiting, line.failures) = (HashSet::new(), HashMap::new());
         }
         Some(row)
     }
@@ -174,57 +176,77 @@ impl<R: Send + Sync + 'static> HotSet<R> {
     /// Lines a row up, unless it waits already or no loop runs.
     pub fn wake(&self, uid: &str) {
         let mut line = self.line();
-        let Some(door) = line.door.clone() else { return };
-        if !line.known.contains(uid) || !line.waiting.insert(uid.to_owned()) {
-            return;
+        if line.door.is_some() && self.get(uid).is_some() && line.waiting.insert(uid.to_owned()) {
+            (self.tell)(LineEvent::Added(uid));
+            // The receiver can only be gone while the loop is being dropped; the next one lines everything up anew.
+            let _ = line.door.as_ref().map(|door| door.send(ObjectRef::new(uid)));
         }
-        // The receiver can only be gone while the loop is being dropped; the next one lines everything up anew.
-        let _ = door.send(ObjectRef::new(uid));
-        drop(line);
-        (self.tell)(LineEvent::Added(uid));
     }
 
     /// Opens the line for a loop: everything that is hot waits from now on.
     pub(super) fn open(&self) -> mpsc::UnboundedReceiver<ObjectRef<Item<R>>> {
         let (door, work) = mpsc::unbounded_channel();
         let mut line = self.line();
+        self.send_away(&mut line);
         line.door = Some(door);
-        let stale: Vec<String> = line.waiting.drain().collect();
-        let known: Vec<String> = line.known.iter().cloned().collect();
         drop(line);
-        stale.iter().for_each(|uid| (self.tell)(LineEvent::Dropped(uid)));
-        known.iter().for_each(|uid| self.wake(uid));
+        for item in self.store.state() {
+            self.wake(item.meta.name.as_deref().unwrap_or_default());
+        }
         work
     }
 
-    /// Closes the line: no loop takes from it any more.
+    /// Closes the line, whose loop has been dropped.
     pub(super) fn close(&self) {
-        self.line().door = None;
+        let mut line = self.line();
+        // Another loop may have opened it anew already.
+        if line.door.as_ref().is_some_and(mpsc::UnboundedSender::is_closed) {
+            line.door = None;
+            self.send_away(&mut line);
+        }
+    }
+
+    fn send_away(&self, line: &mut Line<R>) {
+        for uid in line.waiting.drain() {
+            (self.tell)(LineEvent::Dropped(&uid));
+        }
     }
 
     pub(super) fn store(&self) -> Store<Item<R>> {
         self.store.clone()
     }
 
-    /// An object's turn has come.
-    pub(super) fn started(&self, uid: &str) {
-        if !self.line().waiting.remove(uid) {
-            // Its delay ran out: applier brought it back without going through the line.
+    /// An object's delay ran out, so applier brought it back without going through the line: it waits from now on.
+    pub(super) fn queue(&self, uid: &str) {
+        let mut line = self.line();
+        if self.get(uid).is_some() && line.waiting.insert(uid.to_owned()) {
+            (self.tell)(LineEvent::Added(uid));
+        }
+    }
+
+    /// An object's turn has come; `None` if it left meanwhile.
+    pub(super) fn start(&self, uid: &str) -> Option<Arc<R>> {
+        let mut line = self.line();
+        let row = self.get(uid)?;
+        if !line.waiting.remove(uid) {
+            // It left and came back while it waited.
             (self.tell)(LineEvent::Added(uid));
         }
         (self.tell)(LineEvent::Started(uid));
+        Some(row)
     }
 
     /// An object's turn is over.
-    pub(super) fn finished(&self, uid: &str) {
+    pub(super) fn finish(&self, uid: &str) {
+        let _line = self.line();
         (self.tell)(LineEvent::Finished(uid));
     }
 
     /// Counts a failure and returns how many came before it.
     pub(super) fn failed(&self, uid: &str) -> u32 {
-        (self.tell)(LineEvent::Retried);
         let mut line = self.line();
-        if !line.known.contains(uid) {
+        (self.tell)(LineEvent::Retried);
+        if self.get(uid).is_none() {
             return 0;
         }
         let count = line.failures.entry(uid.to_owned()).or_default();
@@ -238,16 +260,22 @@ impl<R: Send + Sync + 'static> HotSet<R> {
         self.line().failures.remove(uid);
     }
 
-    fn write(&self, event: &Event<Item<R>>) {
-        self.writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply_watcher_event(event);
+    /// How many are remembered as waiting and as failed.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        let line = self.line();
+        (line.waiting.len(), line.failures.len())
     }
 
     fn line(&self) -> MutexGuard<'_, Line<R>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Only ever for an empty store: what a relist no longer shows is removed row by row.
+fn clear<R: Send + Sync + 'static>(writer: &mut Writer<Item<R>>) {
+    writer.apply_watcher_event(&Event::Init);
+    writer.apply_watcher_event(&Event::InitDone);
 }
 
 fn meta(uid: &str) -> ObjectMeta {

@@ -11,6 +11,8 @@ pub mod hot;
 pub mod pace;
 pub mod rows;
 mod shelf;
+#[cfg(test)]
+mod tests;
 pub mod view;
 mod watch;
 mod wire;

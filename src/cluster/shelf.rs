@@ -34,10 +34,7 @@ impl<R> Shelf<R> {
     /// Takes a row away.
     pub(super) fn take(&mut self, key: &str) -> Option<R> {
         let taken = self.rows.remove(key).map(|(_, row)| row);
-        // A map does not shrink by itself: without this, one burst would cost its memory for ever.
-        if self.rows.capacity() > 64 && self.rows.len() < self.rows.capacity() / 8 {
-            self.rows.shrink_to(self.rows.len() * 2);
-        }
+        self.give_back();
         taken
     }
 
@@ -46,18 +43,33 @@ impl<R> Shelf<R> {
         self.rows.get(key).map(|(_, row)| row)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// A list begins. A list that was cut off simply begins again.
     pub(super) fn begin(&mut self) {
         self.list = self.list.wrapping_add(1);
     }
 
     /// The list is complete: what it did not show is gone.
-    pub(super) fn finish(&mut self) -> Vec<R> {
+    pub(super) fn finish(&mut self) -> Vec<(Box<str>, R)> {
         let list = self.list;
-        self.rows
+        let gone = self
+            .rows
             .extract_if(|_, (seen, _)| *seen != list)
-            .map(|(_, (_, row))| row)
-            .collect()
+            .map(|(key, (_, row))| (key, row))
+            .collect();
+        self.give_back();
+        gone
+    }
+
+    /// A map does not shrink by itself: without this, one burst would cost its memory for ever.
+    fn give_back(&mut self) {
+        if self.rows.capacity() > 64 && self.rows.len() < self.rows.capacity() / 8 {
+            self.rows.shrink_to(self.rows.len() * 2);
+        }
     }
 }
 
@@ -71,7 +83,7 @@ mod tests {
         shelf.begin();
         shelf.put("a", 1);
         shelf.put("b", 2);
-        assert_eq!(shelf.finish(), Vec::<i32>::new());
+        assert_eq!(shelf.finish(), []);
         shelf.put("c", 3);
         shelf.begin();
         shelf.put("b", 2);
@@ -82,7 +94,7 @@ mod tests {
         );
         let mut gone = shelf.finish();
         gone.sort_unstable();
-        assert_eq!(gone, [1, 3]);
+        assert_eq!(gone, [("a".into(), 1), ("c".into(), 3)]);
         assert_eq!(shelf.get("b"), Some(&2));
     }
 
@@ -92,7 +104,7 @@ mod tests {
         shelf.begin();
         shelf.put("a", 1);
         shelf.begin();
-        assert_eq!(shelf.finish(), [1]);
+        assert_eq!(shelf.finish(), [("a".into(), 1)]);
     }
 
     #[test]
@@ -104,6 +116,12 @@ mod tests {
         for n in 0..10_000 {
             assert_eq!(shelf.take(&n.to_string()), Some(n));
         }
+        assert!(shelf.rows.capacity() < 200, "capacity {}", shelf.rows.capacity());
+        for n in 0..10_000 {
+            shelf.put(&n.to_string(), n);
+        }
+        shelf.begin();
+        assert_eq!(shelf.finish().len(), 10_000, "all in one relist");
         assert!(shelf.rows.capacity() < 200, "capacity {}", shelf.rows.capacity());
     }
 }

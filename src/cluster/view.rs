@@ -50,7 +50,7 @@ pub struct View {
 
 #[derive(Default)]
 struct Known {
-    claims: Shelf<String>,
+    claims: Shelf<()>,
     classes: Shelf<Arc<Class>>,
     volumes: Shelf<Name>,
     attachments: Shelf<Attachment>,
@@ -58,11 +58,22 @@ struct Known {
     held: HashMap<String, Vec<String>>,
 }
 
-/// What is remembered of a volume of ours that needs no work.
-struct Name {
-    name: String,
-    uid: String,
-    claim: String,
+/// What is remembered of a volume of ours that needs no work: its UID and that of its claim, in one piece because
+/// there may be tens of thousands.
+struct Name(Box<str>);
+
+impl Name {
+    fn new(uid: &str, claim: &str) -> Self {
+        Self(format!("{uid} {claim}").into())
+    }
+
+    fn uid(&self) -> &str {
+        self.0.split_once(' ').unwrap_or_default().0
+    }
+
+    fn claim(&self) -> &str {
+        self.0.split_once(' ').unwrap_or_default().1
+    }
 }
 
 /// Which lists are complete, and what keeps the others.
@@ -155,7 +166,10 @@ impl View {
 
     /// UID of the claim that our volume of this name is for; `None` if there is no such volume.
     pub fn claim_of_volume(&self, name: &str) -> Option<String> {
-        self.known().volumes.get(name).map(|volume| volume.claim.clone())
+        self.known()
+            .volumes
+            .get(name)
+            .map(|volume| volume.claim().to_owned())
     }
 
     /// A node that the volume of this name is attached to, or was asked to be.
@@ -163,6 +177,15 @@ impl View {
         let known = self.known();
         let attachment = known.held.get(name)?.first()?;
         Some(known.attachments.get(attachment)?.node.clone())
+    }
+
+    /// How many claims, classes, volumes, attachments and held volumes are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> [usize; 5] {
+        let known = self.known();
+        let (claims, classes) = (known.claims.len(), known.classes.len());
+        let (volumes, attachments) = (known.volumes.len(), known.attachments.len());
+        [claims, classes, volumes, attachments, known.held.len()]
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -174,17 +197,19 @@ impl View {
             Turn::Begin => self.known().claims.begin(),
             Turn::Row(claim) if (self.interest.claim)(&claim, &self.driver) => {
                 let uid = claim.uid.clone();
-                self.known().claims.put(&uid, uid.clone());
-                self.claims.put(&uid, claim);
-                self.claims.wake(&uid);
+                self.known().claims.put(&uid, ());
+                // A relist shows everything again: what it shows unchanged is no reason to look.
+                if self.claims.get(&uid).as_deref() != Some(&claim) {
+                    self.claims.put(&uid, claim);
+                }
             }
             Turn::Row(claim) | Turn::Gone(claim) => {
                 let was = self.known().claims.take(&claim.uid);
-                was.iter().for_each(|uid| self.depart(uid));
+                was.iter().for_each(|()| self.depart(&claim.uid));
             }
             Turn::End => {
                 let gone = self.known().claims.finish();
-                gone.iter().for_each(|uid| self.depart(uid));
+                gone.iter().for_each(|(uid, ())| self.depart(uid));
                 self.arrived(Claim::PLURAL, None);
             }
             Turn::Trouble(denied) => self.arrived(Claim::PLURAL, Some(denied)),
@@ -200,47 +225,38 @@ impl View {
         match turn {
             Turn::Begin => self.known().volumes.begin(),
             Turn::Row(volume) if volume.belongs_to(&self.driver) => {
-                let name = Name {
-                    name: volume.name.clone(),
-                    uid: volume.uid.clone(),
-                    claim: volume
-                        .claim
-                        .as_ref()
-                        .map(|claim| claim.uid.clone())
-                        .unwrap_or_default(),
-                };
-                let before = self.known().volumes.put(&volume.name, name);
+                let uid = volume.uid.clone();
+                let claim = volume.claim.as_ref().map_or("", |claim| &claim.uid);
+                let before = self.known().volumes.put(&volume.name, Name::new(&uid, claim));
                 // The same name under another UID: the old object is gone, and no event of its own says so when the
                 // change fell into a relist.
-                if let Some(before) = before.filter(|before| before.uid != volume.uid) {
-                    self.volumes.remove(&before.uid);
+                if let Some(before) = before.filter(|before| before.uid() != uid) {
+                    self.volumes.remove(before.uid());
                 }
-                let uid = volume.uid.clone();
-                if (self.interest.volume)(&volume) {
-                    self.volumes.put(&uid, volume);
-                    self.volumes.wake(&uid);
-                } else {
+                if !(self.interest.volume)(&volume) {
                     self.volumes.remove(&uid);
+                } else if self.volumes.get(&uid).as_deref() != Some(&volume) {
+                    self.volumes.put(&uid, volume);
                 }
             }
             Turn::Row(volume) | Turn::Gone(volume) => {
                 let gone = self.known().volumes.take(&volume.name);
-                gone.iter().for_each(|name| self.forget(name));
+                gone.iter().for_each(|known| self.forget(&volume.name, known));
             }
             Turn::End => {
                 let gone = self.known().volumes.finish();
-                gone.iter().for_each(|name| self.forget(name));
+                gone.iter().for_each(|(name, known)| self.forget(name, known));
                 self.arrived(Volume::PLURAL, None);
             }
             Turn::Trouble(denied) => self.arrived(Volume::PLURAL, Some(denied)),
         }
     }
 
-    fn forget(&self, name: &Name) {
-        self.volumes.remove(&name.uid);
+    fn forget(&self, name: &str, known: &Name) {
+        self.volumes.remove(known.uid());
         // A claim whose volume object was deleted before it was bound needs another one.
-        self.claims.wake(&name.claim);
-        tracing::debug!(volume = name.name, "volume object is gone");
+        self.claims.wake(known.claim());
+        tracing::debug!(volume = name, "volume object is gone");
     }
 
     fn class(&self, turn: Turn<Class>) {
@@ -285,8 +301,12 @@ impl View {
             Turn::Row(attachment) if attachment.attacher == self.driver => {
                 let mut known = self.known();
                 let (name, volume) = (attachment.name.clone(), attachment.volume.clone());
-                if known.attachments.put(&name, attachment).is_none() {
+                let before = known.attachments.put(&name, attachment);
+                if before.as_ref().is_none_or(|before| before.volume != volume) {
                     known.held.entry(volume).or_default().push(name);
+                    drop(known);
+                    // Recreated for another volume while we did not look.
+                    before.iter().for_each(|before| self.detached(before));
                 }
             }
             Turn::Row(attachment) | Turn::Gone(attachment) => {
@@ -295,7 +315,7 @@ impl View {
             }
             Turn::End => {
                 let gone = self.known().attachments.finish();
-                gone.iter().for_each(|attachment| self.detached(attachment));
+                gone.iter().for_each(|(_, attachment)| self.detached(attachment));
                 self.arrived(Attachment::PLURAL, None);
             }
             Turn::Trouble(denied) => self.arrived(Attachment::PLURAL, Some(denied)),
@@ -317,7 +337,7 @@ impl View {
                 known
                     .volumes
                     .get(&attachment.volume)
-                    .map(|volume| volume.uid.clone())
+                    .map(|volume| volume.uid().to_owned())
             })
             .flatten()
         };

@@ -12,7 +12,7 @@ use kube::{
     Api, Client,
     runtime::watcher::{self, Event, watcher},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     denied::Denied,
@@ -22,6 +22,9 @@ use crate::base::backoff::Backoff;
 
 /// A streaming list that is silent for this long will never be complete (client-go waits as long).
 const SILENCE: Duration = Duration::from_secs(10);
+/// Nor will one that takes this long: servers before Kubernetes 1.27 ignore the parameter, and where much is going on
+/// they are never silent either.
+const LONGEST: Duration = Duration::from_secs(60);
 const PAUSE: Backoff = Backoff {
     start: Duration::from_millis(500),
     max: Duration::from_secs(30),
@@ -78,6 +81,15 @@ fn reason<R: Row>(error: watcher::Error) -> Denied {
     Denied::from_kube("watch", R::GROUP, R::PLURAL, "", error).with_verb(verb)
 }
 
+/// What cannot be read cannot be worked on; the others can.
+fn odd<R: Row>(name: String) {
+    tracing::error!(
+        resource = R::PLURAL,
+        name,
+        "this object is not what the API promises, leaving it alone"
+    );
+}
+
 /// Tells `turn` what exists and what changes. Never returns; dropped when nobody needs to know any more.
 pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)) -> Infallible {
     let mut streaming = true;
@@ -90,12 +102,14 @@ pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)
             config
         };
         let mut events = pin!(watcher(Api::<Wire<R>>::all(client.clone()), config));
-        let mut listing = false;
+        let mut listing: Option<Instant> = None;
         loop {
-            let next = if listing && streaming {
-                timeout(SILENCE, events.next()).await
-            } else {
-                Ok(events.next().await)
+            let next = match listing {
+                Some(since) if streaming => {
+                    let patience = (Instant::now() + SILENCE).min(since + LONGEST);
+                    timeout_at(patience, events.next()).await
+                }
+                _ => Ok(events.next().await),
             };
             let Ok(next) = next else {
                 tracing::info!(
@@ -107,16 +121,21 @@ pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)
             };
             let error = match next {
                 Some(Ok(event)) => {
-                    failures = 0;
+                    // When paging, a list that is refused has begun all the same.
+                    if !matches!(event, Event::Init) {
+                        failures = 0;
+                    }
                     match event {
                         Event::Init => {
-                            listing = true;
+                            listing = Some(Instant::now());
                             turn(Turn::Begin);
                         }
-                        Event::InitApply(wire) | Event::Apply(wire) => turn(Turn::Row(wire.row)),
-                        Event::Delete(wire) => turn(Turn::Gone(wire.row)),
+                        Event::InitApply(wire) | Event::Apply(wire) => {
+                            wire.row.map_or_else(odd::<R>, |row| turn(Turn::Row(row)))
+                        }
+                        Event::Delete(wire) => wire.row.map_or_else(odd::<R>, |row| turn(Turn::Gone(row))),
                         Event::InitDone => {
-                            listing = false;
+                            listing = None;
                             turn(Turn::End);
                         }
                     }
@@ -125,6 +144,8 @@ pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)
                 Some(Err(error)) => error,
                 None => break,
             };
+            // The watcher begins again, and it says so when the server has answered.
+            listing = None;
             let mend = mend(&error, streaming);
             if mend == Mend::Page {
                 tracing::info!(

@@ -22,15 +22,16 @@ pub(super) trait Row: Clone + std::fmt::Debug + Send + Sync + Sized + 'static {
     /// The name in the URL and in RBAC rules.
     const PLURAL: &'static str;
 
-    /// Splits the decoded object into the row and its resourceVersion.
-    fn from_raw(raw: Self::Raw) -> (Self, String);
+    /// Splits the decoded object into the row, or the name of an object that makes none, and its resourceVersion.
+    fn from_raw(raw: Self::Raw) -> (Result<Self, String>, String);
 }
 
 /// A row on its way through kube's watcher, which asks for an `ObjectMeta` beside it.
 #[derive(Clone, Debug)]
 pub(super) struct Wire<R> {
     meta: ObjectMeta,
-    pub(super) row: R,
+    /// The name only, where the object is not what the API promises.
+    pub(super) row: Result<R, String>,
 }
 
 impl<'de, R: Row> Deserialize<'de> for Wire<R> {
@@ -80,12 +81,35 @@ struct Meta {
     finalizers: Option<Vec<String>>,
 }
 
+impl Meta {
+    fn key(&self) -> String {
+        match self.namespace.as_str() {
+            "" => self.name.clone(),
+            namespace => format!("{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// A part of an object, or that it is not what the API promises: one odd object must not spoil the list it comes in.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Part<T> {
+    Read(T),
+    Odd(IgnoredAny),
+}
+
+impl<T: Default> Default for Part<T> {
+    fn default() -> Self {
+        Self::Read(T::default())
+    }
+}
+
 /// A claim as it comes over the wire.
 #[derive(Deserialize)]
 pub(super) struct RawClaim {
     metadata: Meta,
     #[serde(default)]
-    spec: RawClaimSpec,
+    spec: Part<RawClaimSpec>,
 }
 
 #[derive(Deserialize, Default)]
@@ -142,7 +166,10 @@ impl Row for Claim {
     const KIND: &'static str = "PersistentVolumeClaim";
     const PLURAL: &'static str = "persistentvolumeclaims";
 
-    fn from_raw(RawClaim { metadata, spec }: RawClaim) -> (Self, String) {
+    fn from_raw(RawClaim { metadata, spec }: RawClaim) -> (Result<Self, String>, String) {
+        let Part::Read(spec) = spec else {
+            return (Err(metadata.key()), metadata.resource_version);
+        };
         let claim = Self {
             uid: metadata.uid,
             namespace: metadata.namespace,
@@ -160,7 +187,7 @@ impl Row for Claim {
             has_selector: spec.selector.is_some(),
             attributes_class: spec.volume_attributes_class_name,
         };
-        (claim, metadata.resource_version)
+        (Ok(claim), metadata.resource_version)
     }
 }
 
@@ -183,7 +210,7 @@ impl Row for Class {
     const KIND: &'static str = "StorageClass";
     const PLURAL: &'static str = "storageclasses";
 
-    fn from_raw(raw: RawClass) -> (Self, String) {
+    fn from_raw(raw: RawClass) -> (Result<Self, String>, String) {
         let class = Self {
             name: raw.metadata.name,
             uid: raw.metadata.uid,
@@ -193,7 +220,7 @@ impl Row for Class {
             reclaim_policy: raw.reclaim_policy,
             waits_for_consumer: raw.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
         };
-        (class, raw.metadata.resource_version)
+        (Ok(class), raw.metadata.resource_version)
     }
 }
 
@@ -202,9 +229,9 @@ impl Row for Class {
 pub(super) struct RawVolume {
     metadata: Meta,
     #[serde(default)]
-    spec: RawVolumeSpec,
+    spec: Part<RawVolumeSpec>,
     #[serde(default)]
-    status: RawVolumeStatus,
+    status: Part<RawVolumeStatus>,
 }
 
 #[derive(Deserialize, Default)]
@@ -249,7 +276,10 @@ impl Row for Volume {
             spec,
             status,
         }: RawVolume,
-    ) -> (Self, String) {
+    ) -> (Result<Self, String>, String) {
+        let (Part::Read(spec), Part::Read(status)) = (spec, status) else {
+            return (Err(metadata.key()), metadata.resource_version);
+        };
         let volume = Self {
             name: metadata.name,
             uid: metadata.uid,
@@ -270,7 +300,7 @@ impl Row for Volume {
                 handle: raw.volume_handle,
             }),
         };
-        (volume, metadata.resource_version)
+        (Ok(volume), metadata.resource_version)
     }
 }
 
@@ -279,7 +309,7 @@ impl Row for Volume {
 pub(super) struct RawAttachment {
     metadata: Meta,
     #[serde(default)]
-    spec: RawAttachmentSpec,
+    spec: Part<RawAttachmentSpec>,
 }
 
 #[derive(Deserialize, Default)]
@@ -302,14 +332,17 @@ impl Row for Attachment {
     const KIND: &'static str = "VolumeAttachment";
     const PLURAL: &'static str = "volumeattachments";
 
-    fn from_raw(RawAttachment { metadata, spec }: RawAttachment) -> (Self, String) {
+    fn from_raw(RawAttachment { metadata, spec }: RawAttachment) -> (Result<Self, String>, String) {
+        let Part::Read(spec) = spec else {
+            return (Err(metadata.key()), metadata.resource_version);
+        };
         let attachment = Self {
             name: metadata.name,
             attacher: spec.attacher,
             volume: spec.source.persistent_volume_name.unwrap_or_default(),
             node: spec.node_name,
         };
-        (attachment, metadata.resource_version)
+        (Ok(attachment), metadata.resource_version)
     }
 }
 
@@ -336,7 +369,7 @@ mod tests {
             "status": {"phase": "Pending"}
         }));
         assert_eq!(wire.meta.resource_version.as_deref(), Some("7"));
-        let claim = wire.row;
+        let claim = wire.row.unwrap();
         assert!(claim.deleting && claim.has_selector && !claim.has_volume);
         assert_eq!(claim.storage_request.as_deref(), Some("1Gi"));
         assert_eq!(claim.class(), "fast");
@@ -349,12 +382,31 @@ mod tests {
 
     #[test]
     fn objects_with_null_or_absent_parts_still_decode() {
-        let claim = decode::<Claim>(json!({"metadata": {"name": "x", "annotations": null}, "spec": {}})).row;
+        let claim = decode::<Claim>(json!({"metadata": {"name": "x", "annotations": null}, "spec": {}}))
+            .row
+            .unwrap();
         assert_eq!(claim.access_modes, Vec::<String>::new());
-        let class = decode::<Class>(json!({"metadata": {"name": "x"}, "parameters": null})).row;
+        let class = decode::<Class>(json!({"metadata": {"name": "x"}, "parameters": null}))
+            .row
+            .unwrap();
         assert_eq!(class.provisioner, "");
-        let volume = decode::<Volume>(json!({"metadata": {"name": "x"}, "spec": {"claimRef": null}})).row;
+        let volume = decode::<Volume>(json!({"metadata": {"name": "x"}, "spec": {"claimRef": null}}))
+            .row
+            .unwrap();
         assert_eq!(volume.claim, None);
         decode::<Attachment>(json!({"metadata": {"name": "x"}, "spec": {"source": {}}}));
+    }
+
+    #[test]
+    fn an_object_that_is_not_what_the_api_promises_keeps_its_name_and_version() {
+        let claim = decode::<Claim>(json!({
+            "metadata": {"name": "x", "namespace": "ns", "resourceVersion": "3"}, "spec": {"accessModes": 7}
+        }));
+        assert_eq!(
+            (claim.row, claim.meta.resource_version),
+            (Err("ns/x".into()), Some("3".into()))
+        );
+        let volume = decode::<Volume>(json!({"metadata": {"name": "x"}, "status": "Bound"}));
+        assert_eq!(volume.row, Err("x".into()));
     }
 }

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::ready,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,10 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream};
 use kube::runtime::controller::{Action, Config, applier};
-use tokio::{sync::OwnedMutexGuard, time::Duration};
+use tokio::{
+    sync::{OwnedMutexGuard, Semaphore},
+    time::Duration,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::hot::{HotSet, Item};
@@ -95,11 +99,15 @@ impl Crew {
         });
 
         let attempt = Arc::new(attempt);
-        let (store, workers) = (set.store(), self.workers);
+        let store = set.store();
+        // applier keeps what is due but cannot run yet in a hash set, and takes what it finds first: with more to do
+        // than workers some objects would never have their turn. A semaphore is first come, first served.
+        let workers = Arc::new(Semaphore::new(usize::from(self.workers.max(1))));
         let reconcile = move |item: Arc<Item<R>>, _: Arc<()>| {
             let uid = kube::ResourceExt::name_any(item.as_ref());
             let (set, term, attempt, crew) = (set.clone(), term.clone(), attempt.clone(), self.clone());
-            async move { Ok::<_, Infallible>(crew.turn(set, &uid, term, attempt).await) }.boxed()
+            let workers = workers.clone();
+            async move { Ok::<_, Infallible>(crew.turn(set, &uid, term, workers, attempt).await) }.boxed()
         };
         applier(
             reconcile,
@@ -107,7 +115,7 @@ impl Crew {
             Arc::new(()),
             store,
             arrivals.boxed(),
-            Config::default().concurrency(workers),
+            Config::default(),
         )
         // An object that left the set while it waited is not an error here, and there is no other.
         .for_each(|_| ready(()))
@@ -120,44 +128,50 @@ impl Crew {
         set: Arc<HotSet<R>>,
         uid: &str,
         term: CancellationToken,
+        workers: Arc<Semaphore>,
         attempt: Arc<impl Fn(Arc<R>) -> F + Send + Sync + 'static>,
     ) -> Action
     where
         R: Send + Sync + 'static,
         F: Future<Output = Again> + Send + 'static,
     {
-        set.started(uid);
-        let task = {
-            let (set, busy, uid) = (set.clone(), self.busy.clone(), uid.to_owned());
-            self.tasks.spawn(async move {
-                let _turn = busy.enter(&uid).await;
-                // An attempt of an earlier term may have finished the object meanwhile; and one that only now gets
-                // its turn must not begin when the loop is gone.
-                match set.get(&uid) {
-                    Some(row) if !term.is_cancelled() => attempt(row).await,
-                    _ => Again::OnChange,
-                }
-            })
-        };
-        let again = task.await.unwrap_or_else(|error| {
-            if error.is_panic() {
-                (self.on_panic)();
+        set.queue(uid);
+        // Whoever waits for an attempt that still runs takes no worker meanwhile.
+        let turn = self.busy.enter(uid).await;
+        let worker = workers.acquire_owned().await;
+        let (crew, uid) = (self.clone(), uid.to_owned());
+        let task = self.tasks.spawn(async move {
+            let _hold = (turn, worker);
+            // The loop may have gone since, and an attempt of an earlier term may have finished the object.
+            if term.is_cancelled() {
+                return Action::await_change();
+            }
+            let Some(row) = set.start(&uid) else {
+                return Action::await_change();
+            };
+            let done = AssertUnwindSafe(async { attempt(row).await })
+                .catch_unwind()
+                .await;
+            set.finish(&uid);
+            let again = done.unwrap_or_else(|_| {
+                (crew.on_panic)();
                 tracing::error!(
                     uid,
                     "a defect: working on this object panicked; it is tried again later"
                 );
+                Again::Failed
+            });
+            match again {
+                Again::OnChange => {
+                    set.succeeded(&uid);
+                    Action::await_change()
+                }
+                Again::After(delay) => Action::requeue(delay),
+                Again::Failed => Action::requeue(crew.retry.delay(set.failed(&uid))),
             }
-            Again::Failed
         });
-        set.finished(uid);
-        match again {
-            Again::OnChange => {
-                set.succeeded(uid);
-                Action::await_change()
-            }
-            Again::After(delay) => Action::requeue(delay),
-            Again::Failed => Action::requeue(self.retry.delay(set.failed(uid))),
-        }
+        // It cannot fail, unless the runtime is shut down.
+        task.await.unwrap_or_else(|_| Action::await_change())
     }
 }
 
@@ -181,12 +195,22 @@ impl Busy {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             locks.entry(uid.to_owned()).or_default().clone()
         };
-        let held = lock.lock_owned().await;
-        Turn {
+        // Made before waiting: a waiter that is dropped tidies up as well.
+        let mut turn = Turn {
             busy: self.clone(),
             uid: uid.to_owned(),
-            held: Some(held),
-        }
+            held: None,
+        };
+        turn.held = Some(lock.lock_owned().await);
+        turn
+    }
+}
+
+#[cfg(test)]
+impl Busy {
+    /// How many objects are worked on.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 

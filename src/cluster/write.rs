@@ -58,7 +58,10 @@ impl Door {
     pub async fn volume(&self, name: &str) -> Result<Option<Volume>, Denied> {
         let api = Api::<Wire<Volume>>::all(self.client.clone());
         match within("get", "", VOLUMES, name, api.get(name)).await {
-            Ok(wire) => Ok(Some(wire.row)),
+            Ok(wire) => wire
+                .row
+                .map(Some)
+                .map_err(|name| Denied::odd("get", VOLUMES, &name, "it is not what the API promises")),
             Err(denied) if denied.why == Why::NotFound => Ok(None),
             Err(denied) => Err(denied),
         }
@@ -124,7 +127,11 @@ impl Door {
         };
         let api = Api::<Wire<Volume>>::all(self.client.clone());
         match within("delete", "", VOLUMES, name, api.delete(name, &params)).await {
-            Ok(answer) => Ok(answer.left().map(|wire| wire.row.finalizers)),
+            Ok(answer) => Ok(answer
+                .left()
+                .map(|wire| wire.row.unwrap_or_default().finalizers)
+                // Volumes that go at once are returned all the same, as they were.
+                .filter(|finalizers| !finalizers.is_empty())),
             Err(denied) if denied.why == Why::NotFound => Ok(None),
             Err(denied) => Err(denied),
         }
@@ -137,7 +144,20 @@ impl Door {
     /// # Errors
     /// [`Denied`], [`Why::Invalid`] or [`Why::Conflict`] when the finalizers have changed.
     pub async fn protect_volume(&self, name: &str, seen: &[String], protect: bool) -> Result<(), Denied> {
-        let Some(patch) = finalizer_patch(seen, protect) else {
+        // Nothing can be tested in a list that is absent, so the whole object has to be the one that was seen. That
+        // hardly ever happens: the control plane puts a finalizer of its own on each volume.
+        let fresh = if protect && seen.is_empty() {
+            let Some(fresh) = self.volume(name).await? else {
+                return Ok(());
+            };
+            fresh
+        } else {
+            Volume {
+                finalizers: seen.to_vec(),
+                ..Volume::default()
+            }
+        };
+        let Some(patch) = finalizer_patch(&fresh, protect) else {
             return Ok(());
         };
         let patch: json_patch::Patch = serde_json::from_value(patch)
@@ -274,16 +294,14 @@ async fn within<T>(
 }
 
 /// The patch that adds or removes our finalizer, `None` if nothing is to be done.
-fn finalizer_patch(seen: &[String], protect: bool) -> Option<serde_json::Value> {
+fn finalizer_patch(volume: &Volume, protect: bool) -> Option<serde_json::Value> {
+    let seen = &volume.finalizers;
     let place = seen.iter().position(|finalizer| finalizer == VOLUME_FINALIZER);
     match (place, protect) {
-        (None, true) if seen.is_empty() => {
-            // `test` with null holds where the list is absent, which is how the API server stores an empty one.
-            Some(json!([
-                {"op": "test", "path": "/metadata/finalizers", "value": null},
-                {"op": "add", "path": "/metadata/finalizers", "value": [VOLUME_FINALIZER]},
-            ]))
-        }
+        (None, true) if seen.is_empty() => Some(json!([
+            {"op": "test", "path": "/metadata/resourceVersion", "value": volume.resource_version},
+            {"op": "add", "path": "/metadata/finalizers", "value": [VOLUME_FINALIZER]},
+        ])),
         (None, true) => Some(json!([
             {"op": "test", "path": "/metadata/finalizers", "value": seen},
             {"op": "add", "path": "/metadata/finalizers/-", "value": VOLUME_FINALIZER},
@@ -304,19 +322,23 @@ mod tests {
     fn a_finalizer_patch_tests_what_it_changes() {
         let ours = VOLUME_FINALIZER.to_owned();
         let other = "kubernetes.io/pv-protection".to_owned();
-        let remove = finalizer_patch(&[other.clone(), ours.clone()], false);
+        let volume = |finalizers: &[&String]| Volume {
+            finalizers: finalizers.iter().map(|it| (*it).clone()).collect(),
+            ..Volume::default()
+        };
+        let remove = finalizer_patch(&volume(&[&other, &ours]), false);
         let expected = json!([
             {"op": "test", "path": "/metadata/finalizers/1", "value": VOLUME_FINALIZER},
             {"op": "remove", "path": "/metadata/finalizers/1"},
         ]);
         assert_eq!(remove, Some(expected));
-        let add = finalizer_patch(std::slice::from_ref(&other), true);
+        let add = finalizer_patch(&volume(&[&other]), true);
         assert_eq!(add.map(|patch| patch[0]["value"].clone()), Some(json!([other])));
         assert_eq!(
-            finalizer_patch(&[], true).map(|patch| patch[1]["value"].clone()),
+            finalizer_patch(&volume(&[]), true).map(|patch| patch[1]["value"].clone()),
             Some(json!([ours]))
         );
-        assert_eq!(finalizer_patch(std::slice::from_ref(&other), false), None);
-        assert_eq!(finalizer_patch(&[ours], true), None);
+        assert_eq!(finalizer_patch(&volume(&[&other]), false), None);
+        assert_eq!(finalizer_patch(&volume(&[&ours]), true), None);
     }
 }

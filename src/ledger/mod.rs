@@ -28,9 +28,9 @@ impl<E: Send + Sync + 'static> Ledger<E> {
         }
     }
 
-    /// Opens a record, or replaces the entry of an open one.
+    /// Opens a record, or replaces the entry of an open one. Whoever records is at work on it, so nobody else is woken.
     pub fn record(&self, uid: &str, entry: E) {
-        self.open.put(uid, entry);
+        self.open.keep(uid, entry);
         (self.count)(self.open.len());
     }
 

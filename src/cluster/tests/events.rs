@@ -1,0 +1,195 @@
+//! Events as the API server gets them.
+
+use sandbox::{ADMIN, Api, Fault, Harm};
+use serde_json::Value;
+use tokio::{
+    task::JoinHandle,
+    time::{Duration, Instant, sleep},
+};
+
+use crate::cluster::{
+    events::{Events, Notice},
+    rows::Claim,
+    write::Door,
+};
+
+fn start(api: &Api) -> (Events, JoinHandle<()>) {
+    Events::start(Door::new(api.client(ADMIN)), "drv_host".into())
+}
+
+fn claim(name: &str) -> Claim {
+    Claim {
+        namespace: "default".into(),
+        name: name.into(),
+        uid: format!("uid-of-{name}"),
+        ..Claim::default()
+    }
+}
+
+fn failed(message: &str) -> Notice {
+    Notice::warning("ProvisioningFailed", message)
+}
+
+async fn written(line: (Events, JoinHandle<()>)) {
+    drop(line.0);
+    line.1.await.unwrap();
+}
+
+fn counts(events: &[Value]) -> Vec<u64> {
+    events
+        .iter()
+        .map(|event| event["count"].as_u64().unwrap())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_event_again_counts_up_the_one_that_stands() {
+    let api = Api::new();
+    let line = start(&api);
+    for _ in 0..5 {
+        line.0.say(&claim("a"), failed("no space"));
+    }
+    line.0.say(&claim("b"), failed("no space"));
+    written(line).await;
+    let events = api.list("events");
+    assert_eq!(counts(&events), [5, 1]);
+    assert_eq!(events[0]["message"], "no space");
+    assert_eq!(events[0]["involvedObject"]["name"], "a");
+    assert_eq!(
+        (api.count("create", "events"), api.count("patch", "events")),
+        (2, 4)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_has_expired_is_written_anew() {
+    let api = Api::new();
+    let line = start(&api);
+    line.0.say(&claim("a"), failed("no space"));
+    sleep(Duration::from_secs(3600)).await;
+    let name = api.list("events")[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    api.delete("events", "default", &name);
+    line.0.say(&claim("a"), failed("no space"));
+    line.0.say(&claim("a"), failed("no space"));
+    written(line).await;
+    assert_eq!(counts(&api.list("events")), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_different_messages_become_one_and_an_object_that_never_stops_is_cut_off() {
+    let api = Api::new();
+    let line = start(&api);
+    for n in 0..60 {
+        line.0.say(&claim("a"), failed(&format!("request {n} failed")));
+    }
+    written(line).await;
+    let events = api.list("events");
+    assert_eq!(events.len(), 10);
+    let combined = events.iter().find(|event| event["count"] != 1).unwrap();
+    assert_eq!(combined["count"], 16, "25 in all, 9 of them alone");
+    assert!(
+        combined["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("(combined from similar events): ")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_does_not_make_two_events() {
+    let api = Api::new();
+    api.harm(Fault::new(Harm::LoseReply).on("create", "events").times(1));
+    api.harm(Fault::new(Harm::LoseReply).on("patch", "events").times(1));
+    let line = start(&api);
+    line.0.say(&claim("a"), failed("no space"));
+    line.0.say(&claim("a"), failed("no space"));
+    written(line).await;
+    assert_eq!(counts(&api.list("events")), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_line_drops_events_and_never_delays_who_speaks() {
+    let api = Api::new();
+    api.harm(Fault::new(Harm::Hang).on("create", "events").times(1));
+    let line = start(&api);
+    let began = Instant::now();
+    for n in 0..3000 {
+        line.0.say(&claim(&n.to_string()), failed("no space"));
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    written(line).await;
+    assert_eq!(
+        api.list("events").len(),
+        1000,
+        "what fitted the line is written when the server is back"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_right_to_write_events_each_is_tried_once() {
+    let api = Api::new();
+    api.harm(Fault::new(Harm::Status(403)).on("create", "events"));
+    let line = start(&api);
+    let log = Log::default();
+    let _quiet = tracing::subscriber::set_default(log.clone());
+    for n in 0..20 {
+        line.0.say(&claim(&n.to_string()), failed("no space"));
+    }
+    written(line).await;
+    assert_eq!(
+        api.requests()
+            .iter()
+            .filter(|request| request.resource == "events")
+            .count(),
+        20
+    );
+    assert_eq!(log.warnings(), 1, "and it is told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_event_waits_and_an_outage_is_given_up_on() {
+    let api = Api::new();
+    api.harm(Fault::new(Harm::Throttle(5)).on("create", "events").times(1));
+    let line = start(&api);
+    line.0.say(&claim("a"), failed("no space"));
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(api.list("events").len(), 1);
+    api.outage();
+    line.0.say(&claim("b"), failed("no space"));
+    sleep(Duration::from_secs(60)).await;
+    api.heal();
+    line.0.say(&claim("c"), failed("no space"));
+    written(line).await;
+    assert_eq!(api.list("events").len(), 2, "a and c");
+}
+
+/// Counts warnings.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl Log {
+    fn warnings(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
