@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use volwright::{
     cluster::{
-        client::paced,
+        client::Client,
         hot::HotSet,
         rows::{Attachment, Claim, Class, PROVISIONED_BY, PROVISIONER, Volume},
         view::{Interest, View},
@@ -209,7 +209,7 @@ async fn read(server: Server) -> (usize, usize, Arc<View>, impl Sized) {
         let answer = server.answer(&request);
         async move { Ok::<_, Infallible>(answer) }
     });
-    let client = paced(service, None, "default");
+    let client = Client::new(service, "default");
     let following = tokio::spawn({
         let view = view.clone();
         async move {

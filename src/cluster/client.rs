@@ -4,15 +4,11 @@
 //! own, and nothing notices a dead one. This one speaks HTTP/2 where the server does (every API server): one
 //! connection, with pings.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use futures::future::BoxFuture;
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{Either, Full};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -24,15 +20,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use secrecy::ExposeSecret;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until, timeout},
-};
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+use serde_json::json;
+use tower::{BoxError, Service, ServiceBuilder};
 
-use super::pace::{Limit, Outcome, Pace, Wait};
-
-/// How long the beginning of any answer may take. The API server itself gives up after 60 s.
+/// How long the beginning of any answer may take, a watch's too: a connection that hangs would stop it for ever. The API
+/// server itself gives up after 60 s.
 const ANSWER: Duration = Duration::from_secs(65);
 
 /// Where the API server is, as given on the command line.
@@ -129,11 +121,11 @@ pub fn token(config: &Config) -> Option<String> {
     }
 }
 
-/// Makes a client. Each has a pace of its own, so that the lease never waits behind volumes.
+/// Makes a client. Two of them share no connection, so that the lease never waits behind volumes.
 ///
 /// # Errors
 /// [`AccessError::Credentials`] and [`AccessError::Proxy`].
-pub fn client(config: &Config, limit: Option<Limit>) -> Result<Client, AccessError> {
+pub fn client(config: &Config) -> Result<Client, AccessError> {
     let wrong = |error: kube::Error| AccessError::Credentials(error.to_string());
     if let Some(proxy) = &config.proxy_url {
         return Err(AccessError::Proxy(proxy.clone()));
@@ -174,142 +166,37 @@ pub fn client(config: &Config, limit: Option<Limit>) -> Result<Client, AccessErr
         .layer(config.extra_headers_layer().map_err(wrong)?)
         .map_err(BoxError::from)
         .service(http);
-    Ok(paced(stack, limit, &config.default_namespace))
+    Ok(over(stack, &config.default_namespace))
 }
 
-/// Puts the pace in front of any service that speaks to an API server; tests put a sandbox behind it.
-pub fn paced<S, B>(service: S, limit: Option<Limit>, namespace: &str) -> Client
+/// A client over any service that speaks to an API server; tests put a sandbox there.
+pub fn over<S, B>(service: S, namespace: &str) -> Client
 where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    Client::new(
-        Paced {
-            service,
-            gate: Arc::new(Gate::new(limit)),
-        },
-        namespace,
-    )
+    let service = ServiceBuilder::new()
+        .map_response(keep_retry_after)
+        .timeout(ANSWER)
+        .service(service);
+    Client::new(service, namespace)
 }
 
-#[derive(Clone)]
-struct Paced<S> {
-    service: S,
-    gate: Arc<Gate>,
-}
-
-struct Gate {
-    pace: Mutex<Pace>,
-    born: Instant,
-    left: Notify,
-}
-
-impl<S, B> Service<Request<Body>> for Paced<S>
-where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Send + 'static,
-{
-    type Response = Response<B>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
+/// Moves Retry-After, which kube drops with all headers, to where a Status has it. The API server sends the header and
+/// plain text when it is its own load that it sheds.
+fn keep_retry_after<B>(response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
+    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+        return response.map(Either::Left);
     }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (service, gate) = (self.service.clone(), self.gate.clone());
-        // A watch is answered at once and then lives for minutes: it is no load, and must not wait behind any.
-        let watching = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.contains("watch=true"));
-        Box::pin(async move {
-            if watching {
-                return answered(service.oneshot(request)).await;
-            }
-            let mut flight = gate.enter().await;
-            let answer = answered(service.oneshot(request)).await;
-            flight.outcome = match &answer {
-                Ok(answer) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
-                    Outcome::Throttled(retry_after(answer.headers()))
-                }
-                Ok(_) => Outcome::Answered,
-                Err(_) => Outcome::Lost,
-            };
-            answer
-        })
-    }
-}
-
-/// A connection that hangs would stop a watch for ever: nobody else has a deadline for the beginning of an answer.
-async fn answered<A, E: Into<BoxError>>(answer: impl Future<Output = Result<A, E>>) -> Result<A, BoxError> {
-    match timeout(ANSWER, answer).await {
-        Ok(answer) => answer.map_err(Into::into),
-        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs()).into()),
-    }
-}
-
-/// A request under way. Dropped without an outcome when its caller gave up on it.
-struct Flight<'a> {
-    gate: &'a Gate,
-    outcome: Outcome,
-}
-
-impl Gate {
-    fn new(limit: Option<Limit>) -> Self {
-        Self {
-            pace: Mutex::new(Pace::new(limit)),
-            born: Instant::now(),
-            left: Notify::new(),
-        }
-    }
-
-    async fn enter(&self) -> Flight<'_> {
-        loop {
-            // Made before looking, so that a request that ends in between is not missed.
-            let left = self.left.notified();
-            let entered = self
-                .pace
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .enter(self.born.elapsed());
-            match entered {
-                Ok(()) => {
-                    return Flight {
-                        gate: self,
-                        outcome: Outcome::Lost,
-                    };
-                }
-                Err(Wait::Until(moment)) => sleep_until(self.born + moment).await,
-                Err(Wait::Room) => left.await,
-            }
-        }
-    }
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        let now = self.gate.born.elapsed();
-        self.gate
-            .pace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .leave(now, self.outcome);
-        // All that wait look again: one alone may be told to wait longer, and then the place would stay empty.
-        self.gate.left.notify_waiters();
-    }
-}
-
-/// The pause that a 429 asks for, in seconds between 1 and 60; 1 where it names none.
-fn retry_after(headers: &http::HeaderMap) -> Duration {
-    let seconds = headers
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(1).clamp(1, 60))
+    let seconds = response.headers().get(header::RETRY_AFTER);
+    let seconds = seconds.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429, "reason": "TooManyRequests",
+        "message": "the API server asks to come back later",
+        "details": {"retryAfterSeconds": seconds.unwrap_or(1)},
+    });
+    response.map(|_| Either::Right(Full::from(status.to_string())))
 }

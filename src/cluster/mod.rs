@@ -7,6 +7,7 @@ pub mod client;
 mod correlate;
 pub mod denied;
 pub mod events;
+mod gate;
 pub mod hot;
 pub mod pace;
 pub mod rows;

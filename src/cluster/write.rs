@@ -17,6 +17,8 @@ use tokio::time::timeout;
 
 use super::{
     denied::{Denied, Why},
+    gate::Gate,
+    pace::Limit,
     rows::{VOLUME_FINALIZER, Volume},
     wire::Wire,
 };
@@ -29,6 +31,7 @@ const VOLUMES: &str = "persistentvolumes";
 #[derive(Clone)]
 pub struct Door {
     client: Client,
+    gate: Gate,
 }
 
 /// How the creation of a volume object ended.
@@ -46,9 +49,29 @@ pub enum Saved {
 }
 
 impl Door {
-    /// Wraps a client.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// A door with a pace of its own: `limit`, or what the server's answers allow. Clones share it.
+    pub fn new(client: Client, limit: Option<Limit>) -> Self {
+        Self {
+            client,
+            gate: Gate::new(limit),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        verb: &'static str,
+        group: &'static str,
+        resource: &'static str,
+        name: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Denied> {
+        let answered = async {
+            match timeout(DEADLINE, request).await {
+                Ok(answer) => answer.map_err(|error| Denied::from_kube(verb, group, resource, name, error)),
+                Err(_) => Err(Denied::late(verb, group, resource, name, DEADLINE)),
+            }
+        };
+        self.gate.pass(answered).await
     }
 
     /// The volume as the API server has it at this moment, not as a watch told.
@@ -57,7 +80,7 @@ impl Door {
     /// [`Denied`]; a volume that does not exist is `Ok(None)`.
     pub async fn volume(&self, name: &str) -> Result<Option<Volume>, Denied> {
         let api = Api::<Wire<Volume>>::all(self.client.clone());
-        match within("get", "", VOLUMES, name, api.get(name)).await {
+        match self.ask("get", "", VOLUMES, name, api.get(name)).await {
             Ok(wire) => wire
                 .row
                 .map(Some)
@@ -77,14 +100,15 @@ impl Door {
     pub async fn create_volume(&self, volume: &PersistentVolume) -> Result<Saved, Denied> {
         let name = volume.metadata.name.as_deref().unwrap_or_default();
         let api = Api::<PersistentVolume>::all(self.client.clone());
-        let created = within(
-            "create",
-            "",
-            VOLUMES,
-            name,
-            api.create(&PostParams::default(), volume),
-        )
-        .await;
+        let created = self
+            .ask(
+                "create",
+                "",
+                VOLUMES,
+                name,
+                api.create(&PostParams::default(), volume),
+            )
+            .await;
         match created {
             Ok(_) => return Ok(Saved::Created),
             Err(denied) if denied.why == Why::AlreadyExists => {}
@@ -126,7 +150,10 @@ impl Door {
             ..DeleteParams::default()
         };
         let api = Api::<Wire<Volume>>::all(self.client.clone());
-        match within("delete", "", VOLUMES, name, api.delete(name, &params)).await {
+        match self
+            .ask("delete", "", VOLUMES, name, api.delete(name, &params))
+            .await
+        {
             Ok(answer) => Ok(answer
                 .left()
                 .map(|wire| wire.row.unwrap_or_default().finalizers)
@@ -164,7 +191,10 @@ impl Door {
             .map_err(|error| Denied::odd("patch", VOLUMES, name, &error.to_string()))?;
         let api = Api::<Wire<Volume>>::all(self.client.clone());
         let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
-        match within("patch", "", VOLUMES, name, api.patch(name, &params, &patch)).await {
+        match self
+            .ask("patch", "", VOLUMES, name, api.patch(name, &params, &patch))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(denied) if denied.why == Why::NotFound => Ok(()),
             Err(denied) => Err(denied),
@@ -182,14 +212,15 @@ impl Door {
         name: &str,
     ) -> Result<Option<BTreeMap<String, String>>, Denied> {
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        let secret = match within(
-            "get",
-            "",
-            "secrets",
-            &format!("{namespace}/{name}"),
-            api.get(name),
-        )
-        .await
+        let secret = match self
+            .ask(
+                "get",
+                "",
+                "secrets",
+                &format!("{namespace}/{name}"),
+                api.get(name),
+            )
+            .await
         {
             Ok(secret) => secret,
             Err(denied) if denied.why == Why::NotFound => return Ok(None),
@@ -221,14 +252,15 @@ impl Door {
         }
         let request = Request::new("/apis").get("storage.k8s.io/v1", &kube::api::GetParams::default());
         let request = request.map_err(|error| Denied::odd("get", "apis", "", &error.to_string()))?;
-        match within(
-            "get",
-            "",
-            "apis",
-            "storage.k8s.io/v1",
-            self.client.request::<Resources>(request),
-        )
-        .await
+        match self
+            .ask(
+                "get",
+                "",
+                "apis",
+                "storage.k8s.io/v1",
+                self.client.request::<Resources>(request),
+            )
+            .await
         {
             Ok(list) => Ok(list
                 .resources
@@ -248,7 +280,7 @@ impl Door {
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
             .create(&PostParams::default(), body)
             .map_err(|error| Denied::odd("create", "events", namespace, &error.to_string()))?;
-        within(
+        self.ask(
             "create",
             "",
             "events",
@@ -268,7 +300,7 @@ impl Door {
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
             .patch(name, &PatchParams::default(), &Patch::Merge(patch))
             .map_err(|error| Denied::odd("patch", "events", name, &error.to_string()))?;
-        within(
+        self.ask(
             "patch",
             "",
             "events",
@@ -277,19 +309,6 @@ impl Door {
         )
         .await
         .map(|_| ())
-    }
-}
-
-async fn within<T>(
-    verb: &'static str,
-    group: &'static str,
-    resource: &'static str,
-    name: &str,
-    request: impl Future<Output = kube::Result<T>>,
-) -> Result<T, Denied> {
-    match timeout(DEADLINE, request).await {
-        Ok(answer) => answer.map_err(|error| Denied::from_kube(verb, group, resource, name, error)),
-        Err(_) => Err(Denied::late(verb, group, resource, name, DEADLINE)),
     }
 }
 

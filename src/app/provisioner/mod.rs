@@ -45,9 +45,7 @@ use crate::{
 pub struct World {
     /// The API server, for everything but the lease.
     pub cluster: Client,
-    /// The API server for events, which have a pace of their own and never delay a volume.
-    pub events: Client,
-    /// The API server for the lease, so that a renewal never waits behind anything.
+    /// The API server once more, for the lease: a renewal never waits behind anything.
     pub lease: Client,
     /// The way to the driver.
     pub driver: Line,
@@ -153,14 +151,9 @@ async fn start(config: Config) -> Result<(), Fatal> {
         user_agent: concat!("csi-provisioner/v", env!("CARGO_PKG_VERSION"), " volwright").to_owned(),
     };
     let server = client::config(&access).await?;
-    let limit = kube.pace.map(|pace| Limit {
-        qps: pace.qps,
-        burst: pace.burst,
-    });
     let world = World {
-        cluster: client::client(&server, limit)?,
-        events: client::client(&server, limit)?,
-        lease: client::client(&server, None)?,
+        cluster: client::client(&server)?,
+        lease: client::client(&server)?,
         driver: Line::to(config.driver.address.parse::<Address>()?),
         me: Me::here(client::token(&server)),
     };
@@ -174,7 +167,6 @@ async fn start(config: Config) -> Result<(), Fatal> {
 pub async fn run(config: Config, world: World, stop: CancellationToken) -> Result<(), Fatal> {
     let World {
         cluster,
-        events,
         lease,
         driver: line,
         me,
@@ -204,10 +196,15 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         met = startup::meet(&config, &line, &metrics, &ready, &heard) => met?,
         () = stop.cancelled() => return Ok(()),
     };
-    let (said, writer) = Events::start(write::Door::new(events), me.component(&profile.name));
-    let door = write::Door::new(cluster.clone());
+    // Events have a pace of their own: they never delay a volume.
+    let limit = config.kube.pace.map(|pace| Limit {
+        qps: pace.qps,
+        burst: pace.burst,
+    });
+    let door = || write::Door::new(cluster.clone(), limit);
+    let (said, writer) = Events::start(door(), me.component(&profile.name));
     let rooms = tokio::select! {
-        rooms = Rooms::build(&config, &me, door, said, driver.clone(), profile.clone(), metrics.clone()) => rooms,
+        rooms = Rooms::build(&config, &me, door(), said, driver.clone(), profile.clone(), metrics.clone()) => rooms,
         () = stop.cancelled() => return Ok(()),
     };
     let view = rooms.view();

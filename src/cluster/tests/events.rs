@@ -14,7 +14,7 @@ use crate::cluster::{
 };
 
 fn start(api: &Api) -> (Events, JoinHandle<()>) {
-    Events::start(Door::new(api.client(ADMIN)), "drv_host".into())
+    Events::start(Door::new(api.client(ADMIN), None), "drv_host".into())
 }
 
 fn claim(name: &str) -> Claim {

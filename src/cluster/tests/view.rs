@@ -501,7 +501,7 @@ async fn refusals_and_silence_are_waited_out_with_growing_pauses() {
 async fn a_server_that_never_answers_is_asked_again() {
     let api = furnished();
     api.harm(Fault::new(Harm::Hang).times(8));
-    let client = crate::cluster::client::paced(api.service(ADMIN), None, "default");
+    let client = crate::cluster::client::over(api.service(ADMIN), "default");
     let world = World::new(&api, client);
     world.complete().await;
     sees_what_is_there(&world);

@@ -29,7 +29,7 @@ fn volume(claim: &str) -> PersistentVolume {
 }
 
 fn door(api: &Api) -> Door {
-    Door::new(api.client(ADMIN))
+    Door::new(api.client(ADMIN), None)
 }
 
 fn finalizers(api: &Api) -> Vec<String> {
@@ -116,7 +116,9 @@ async fn a_delete_hits_the_object_of_that_uid_and_no_other() {
         .to_owned();
     set_finalizers(&api, &[]);
     assert_eq!(
-        Door::new(api.client(ADMIN)).delete_volume("pvc-1", &uid).await,
+        Door::new(api.client(ADMIN), None)
+            .delete_volume("pvc-1", &uid)
+            .await,
         Ok(None),
         "gone at once"
     );
