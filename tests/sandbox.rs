@@ -14,5 +14,9 @@
 #[path = "flows/sidecar.rs"]
 mod sidecar;
 
+#[path = "flows/codes.rs"]
+mod codes;
 #[path = "flows/life.rs"]
 mod life;
+#[path = "flows/saving.rs"]
+mod saving;

@@ -254,6 +254,12 @@ pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// What holds an object.
+pub(crate) fn finalizers(object: &Value) -> Vec<String> {
+    let all = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+    all.filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
+}
+
 /// What a test asks of a world again and again.
 pub(crate) trait Look {
     fn bound(&self, claim: &str) -> bool;
