@@ -16,7 +16,11 @@ mod sidecar;
 
 #[path = "flows/codes.rs"]
 mod codes;
+#[path = "flows/deletion.rs"]
+mod deletion;
 #[path = "flows/life.rs"]
 mod life;
 #[path = "flows/saving.rs"]
 mod saving;
+#[path = "flows/weather.rs"]
+mod weather;

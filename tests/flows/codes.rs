@@ -82,7 +82,7 @@ async fn a_claim_that_goes_away_is_followed_up_exactly_when_a_volume_may_exist()
         world.add_claim("default", "data", "1Gi", |_| {});
         world.is_told("data", &[name]).await;
         world.api.delete(CLAIMS, "default", "data");
-        tokio::time::sleep(secs(600)).await;
+        tokio::time::sleep(secs(60)).await;
         let calls = calls(&world).len();
         assert_eq!(calls, if PERHAPS.contains(&code) { 2 } else { 1 }, "{name}: calls");
         assert!(world.is_clean(), "{name}: nothing stays");

@@ -81,7 +81,13 @@ impl Sidecar {
     /// Starts one with more flags.
     pub(crate) fn with(world: &World, flags: &[&str]) -> Self {
         let log = Log::default();
-        let hearing = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.layer()));
+        // A log of every call costs time; who asks for it gets it.
+        let level = match flags.iter().any(|flag| flag.starts_with("-v=")) {
+            true => LevelFilter::TRACE,
+            false => LevelFilter::INFO,
+        };
+        let hearing = tracing_subscriber::registry().with(log.layer(level));
+        let hearing = tracing::subscriber::set_default(hearing);
         let shared = Rc::new((log, hearing));
         Self::run("pod-a", flags, &world.driver, world.api.service(USER), shared)
     }
@@ -126,8 +132,8 @@ impl Sidecar {
         );
         let own = Log::default();
         let hearing = tracing_subscriber::registry()
-            .with(own.layer())
-            .with(shared.0.layer());
+            .with(own.layer(LevelFilter::INFO))
+            .with(shared.0.layer(LevelFilter::INFO));
         Self {
             task: tokio::spawn(process.with_subscriber(hearing)),
             stop,
@@ -321,11 +327,11 @@ impl Log {
         self.0.lock().expect("no panic while logging").clone()
     }
 
-    fn layer<S>(&self) -> impl Layer<S> + Send + Sync + 'static
+    fn layer<S>(&self, level: LevelFilter) -> impl Layer<S> + Send + Sync + 'static
     where
         S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     {
-        self.clone().with_filter(LevelFilter::INFO)
+        self.clone().with_filter(level)
     }
 }
 
