@@ -14,12 +14,18 @@
 #[path = "flows/sidecar.rs"]
 mod sidecar;
 
+#[path = "flows/bad_input.rs"]
+mod bad_input;
 #[path = "flows/codes.rs"]
 mod codes;
 #[path = "flows/deletion.rs"]
 mod deletion;
 #[path = "flows/life.rs"]
 mod life;
+#[path = "flows/replicas.rs"]
+mod replicas;
+#[path = "flows/rights.rs"]
+mod rights;
 #[path = "flows/saving.rs"]
 mod saving;
 #[path = "flows/weather.rs"]
