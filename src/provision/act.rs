@@ -389,9 +389,7 @@ impl Provision {
             .await;
         let theirs = standing.ok().flatten().and_then(|standing| standing.csi);
         match (ours, theirs) {
-            (Some(ours), Some(theirs)) => {
-                ours.driver == theirs.driver && ours.volume_handle == theirs.handle
-            }
+            (Some(ours), Some(theirs)) => ours.driver == theirs.driver && ours.volume_handle == theirs.handle,
             _ => false,
         }
     }

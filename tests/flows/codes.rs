@@ -26,21 +26,33 @@ const CODES: [(Code, &str); 16] = [
 ];
 
 /// After these the volume may exist: the claim's end is not the end of the attempts.
-const PERHAPS: [Code; 4] = [Code::Cancelled, Code::DeadlineExceeded, Code::Aborted, Code::Unavailable];
+const PERHAPS: [Code; 4] = [
+    Code::Cancelled,
+    Code::DeadlineExceeded,
+    Code::Aborted,
+    Code::Unavailable,
+];
 
 /// When CreateVolume was called, in seconds since the first time.
 fn calls(world: &World) -> Vec<u64> {
     let calls = world.driver.calls();
-    let mut at = calls.iter().filter(|call| call.method == "CreateVolume").map(|call| call.at);
+    let mut at = calls
+        .iter()
+        .filter(|call| call.method == "CreateVolume")
+        .map(|call| call.at);
     let Some(first) = at.next() else { return Vec::new() };
-    std::iter::once(0).chain(at.map(|at| (at - first).as_secs())).collect()
+    std::iter::once(0)
+        .chain(at.map(|at| (at - first).as_secs()))
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_each_code_the_claim_says_why_and_gets_its_volume_by_the_backoff() {
     for (code, name) in CODES {
         let world = world();
-        world.driver.upset("CreateVolume", 3, Trouble::Refuse(code, "not now"));
+        world
+            .driver
+            .upset("CreateVolume", 3, Trouble::Refuse(code, "not now"));
         let sidecar = Sidecar::start(&world);
         world.add_claim("default", "data", "1Gi", |_| {});
         world.becomes_bound("data").await;
@@ -54,15 +66,24 @@ async fn after_each_code_the_claim_says_why_and_gets_its_volume_by_the_backoff()
             ),
             _ => (format!("ProvisioningFailed: {said}"), vec![0, 1, 3, 7]),
         };
-        assert!(world.events("data").contains(&text), "{name}: {:?}", world.events("data"));
+        assert!(
+            world.events("data").contains(&text),
+            "{name}: {:?}",
+            world.events("data")
+        );
         assert_eq!(calls(&world), times, "{name}: seconds of the calls");
         let failed = sidecar
-            .metric("controller_persistentvolumeclaim_provision_failed_total", &["class=\"fast\""])
+            .metric(
+                "controller_persistentvolumeclaim_provision_failed_total",
+                &["class=\"fast\""],
+            )
             .await;
         assert_eq!(failed, 3.0, "{name}: failures counted");
         let label = format!("grpc_status_code=\"{name}\"");
         let labels = ["method_name=\"/csi.v1.Controller/CreateVolume\"", &label, DRIVER];
-        let counted = sidecar.metric("csi_sidecar_operations_seconds_count", &labels).await;
+        let counted = sidecar
+            .metric("csi_sidecar_operations_seconds_count", &labels)
+            .await;
         assert_eq!(counted, 3.0, "{name}: calls counted");
         sidecar.end(&world).await;
     }
@@ -84,9 +105,17 @@ async fn a_claim_that_goes_away_is_followed_up_exactly_when_a_volume_may_exist()
         world.api.delete(CLAIMS, "default", "data");
         tokio::time::sleep(secs(60)).await;
         let calls = calls(&world).len();
-        assert_eq!(calls, if PERHAPS.contains(&code) { 2 } else { 1 }, "{name}: calls");
+        assert_eq!(
+            calls,
+            if PERHAPS.contains(&code) { 2 } else { 1 },
+            "{name}: calls"
+        );
         assert!(world.is_clean(), "{name}: nothing stays");
-        assert_eq!(sidecar.metric("volwright_records", &["state=\"open\""]).await, 0.0, "{name}");
+        assert_eq!(
+            sidecar.metric("volwright_records", &["state=\"open\""]).await,
+            0.0,
+            "{name}"
+        );
         sidecar.end(&world).await;
     }
 }
@@ -94,7 +123,11 @@ async fn a_claim_that_goes_away_is_followed_up_exactly_when_a_volume_may_exist()
 #[tokio::test(start_paused = true)]
 async fn an_infeasible_claim_is_tried_every_five_minutes_however_often_it_changes() {
     let world = world();
-    world.driver.upset("CreateVolume", 99, Trouble::Refuse(Code::InvalidArgument, "never"));
+    world.driver.upset(
+        "CreateVolume",
+        99,
+        Trouble::Refuse(Code::InvalidArgument, "never"),
+    );
     let sidecar = Sidecar::start(&world);
     world.add_claim("default", "data", "1Gi", |_| {});
     for round in 0..59_u64 {
@@ -110,7 +143,11 @@ async fn an_infeasible_claim_is_tried_every_five_minutes_however_often_it_change
 #[tokio::test(start_paused = true)]
 async fn a_class_that_is_made_anew_ends_the_wait_of_an_infeasible_claim() {
     let world = world();
-    world.driver.upset("CreateVolume", 1, Trouble::Refuse(Code::InvalidArgument, "tier unknown"));
+    world.driver.upset(
+        "CreateVolume",
+        1,
+        Trouble::Refuse(Code::InvalidArgument, "tier unknown"),
+    );
     let sidecar = Sidecar::start(&world);
     world.add_claim("default", "data", "1Gi", |_| {});
     world.is_told("data", &["infeasible", "tier unknown"]).await;

@@ -1,11 +1,14 @@
 //! A released volume goes away: once, whatever happens on the way, and only if it still should.
 
-use sandbox::{Fault, Harm, World, driver::{Capability, Trouble}};
+use sandbox::{
+    Fault, Harm, World,
+    driver::{Capability, Trouble},
+};
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::sidecar::{CLAIMS, DRIVER, Look, Sidecar, VOLUMES, secs, text, world};
+use crate::sidecar::{CLAIMS, DRIVER, FINALIZER, Look, Sidecar, VOLUMES, finalizers, secs, world};
 
 /// A claim that is bound, and the name of its volume.
 async fn bound(world: &World) -> String {
@@ -45,7 +48,11 @@ async fn a_refusal_of_the_driver_is_told_and_the_deletion_tried_again() {
     let world = world();
     let sidecar = Sidecar::start(&world);
     let name = bound(&world).await;
-    world.driver.upset("DeleteVolume", 2, Trouble::Refuse(Code::FailedPrecondition, "has snapshots"));
+    world.driver.upset(
+        "DeleteVolume",
+        2,
+        Trouble::Refuse(Code::FailedPrecondition, "has snapshots"),
+    );
     world.driver.upset("DeleteVolume", 1, Trouble::LoseReply);
     world.api.delete(CLAIMS, "default", "data");
     world
@@ -54,11 +61,16 @@ async fn a_refusal_of_the_driver_is_told_and_the_deletion_tried_again() {
             &["VolumeFailedDelete: rpc error: code = FailedPrecondition desc = has snapshots"],
         )
         .await;
-    world.eventually("the object is gone", |world| world.api.len(VOLUMES) == 0).await;
+    world
+        .eventually("the object is gone", |world| world.api.len(VOLUMES) == 0)
+        .await;
     assert!(world.driver.volumes().is_empty());
     // Not judged by `end`: after a lost reply asking again is what CSI wants.
     assert_eq!(world.driver.count("DeleteVolume"), 4);
-    let failed = sidecar.metric("controller_persistentvolume_delete_failed_total", &["class=\"fast\""]);
+    let failed = sidecar.metric(
+        "controller_persistentvolume_delete_failed_total",
+        &["class=\"fast\""],
+    );
     assert_eq!(failed.await, 3.0);
 }
 
@@ -68,7 +80,9 @@ async fn a_volume_that_was_changed_to_retain_behind_a_stale_watch_is_kept() {
     let sidecar = Sidecar::start(&world);
     let name = bound(&world).await;
     // The last that the watches tell is the release; the change comes before anybody acted on it.
-    world.driver.upset("DeleteVolume", 99, Trouble::Refuse(Code::Unavailable, "later"));
+    world
+        .driver
+        .upset("DeleteVolume", 99, Trouble::Refuse(Code::Unavailable, "later"));
     world.api.delete(CLAIMS, "default", "data");
     world.is_told(&name, &["VolumeFailedDelete", "later"]).await;
     world.api.freeze_cache();
@@ -94,14 +108,25 @@ async fn an_attached_volume_is_deleted_as_soon_as_it_is_detached() {
     let sidecar = Sidecar::start(&world);
     let name = bound(&world).await;
     for node in ["n1", "n2"] {
-        world.api.create("volumeattachments", "", json!({
-            "metadata": {"name": node},
-            "spec": {"attacher": DRIVER, "nodeName": node, "source": {"persistentVolumeName": name}},
-        }));
+        world.api.create(
+            "volumeattachments",
+            "",
+            json!({
+                "metadata": {"name": node},
+                "spec": {"attacher": DRIVER, "nodeName": node, "source": {"persistentVolumeName": name}},
+            }),
+        );
     }
     world.api.delete(CLAIMS, "default", "data");
     world
-        .is_told(&name, &["VolumeDelete", "is still attached to node n", "waiting for detach"])
+        .is_told(
+            &name,
+            &[
+                "VolumeDelete",
+                "is still attached to node n",
+                "waiting for detach",
+            ],
+        )
         .await;
     world.api.delete("volumeattachments", "", "n1");
     world
@@ -113,7 +138,11 @@ async fn an_attached_volume_is_deleted_as_soon_as_it_is_detached() {
     let detached = Instant::now();
     world.api.delete("volumeattachments", "", "n2");
     world.becomes_clean().await;
-    assert!(detached.elapsed() < secs(1), "{:?}: no polling", detached.elapsed());
+    assert!(
+        detached.elapsed() < secs(1),
+        "{:?}: no polling",
+        detached.elapsed()
+    );
     sidecar.end(&world).await;
 }
 
@@ -125,22 +154,30 @@ async fn an_object_made_anew_under_the_name_of_a_volume_is_not_deleted_in_its_pl
     world.driver.upset("DeleteVolume", 1, Trouble::Delay(secs(5)));
     world.api.delete(CLAIMS, "default", "data");
     world
-        .eventually("the deletion runs", |world| world.driver.count("DeleteVolume") == 1)
+        .eventually("the deletion runs", |world| {
+            world.driver.count("DeleteVolume") == 1
+        })
         .await;
     // Somebody tears the object out and restores another one under the same name.
-    world.api.edit(VOLUMES, "", &name, |pv| pv["metadata"]["finalizers"] = json!([]));
+    world
+        .api
+        .edit(VOLUMES, "", &name, |pv| pv["metadata"]["finalizers"] = json!([]));
     world.api.delete(VOLUMES, "", &name);
     world
         .eventually("the first object is gone", |world| world.api.len(VOLUMES) == 0)
         .await;
-    let restored = world.api.create(VOLUMES, "", json!({
-        "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER}},
-        "spec": {
-            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
-            "persistentVolumeReclaimPolicy": "Retain",
-            "csi": {"driver": DRIVER, "volumeHandle": "another"},
-        },
-    }));
+    let restored = world.api.create(
+        VOLUMES,
+        "",
+        json!({
+            "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER}},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+                "persistentVolumeReclaimPolicy": "Retain",
+                "csi": {"driver": DRIVER, "volumeHandle": "another"},
+            },
+        }),
+    );
     world
         .always("the restored object stays", secs(600), |world| {
             let standing = world.api.get(VOLUMES, "", &name).unwrap_or_default();
@@ -153,7 +190,6 @@ async fn an_object_made_anew_under_the_name_of_a_volume_is_not_deleted_in_its_pl
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_from_before_our_finalizer_gets_it_and_loses_it_with_the_policy() {
-    use crate::sidecar::{FINALIZER, finalizers};
     let world = world();
     let sidecar = Sidecar::start(&world);
     let name = bound(&world).await;
@@ -176,6 +212,5 @@ async fn a_volume_from_before_our_finalizer_gets_it_and_loses_it_with_the_policy
     world.eventually("it is held again", held).await;
     world.api.delete(CLAIMS, "default", "data");
     world.becomes_clean().await;
-    assert!(text(&world.api.list("events")[0], "/message").len() > 1);
     sidecar.end(&world).await;
 }

@@ -26,7 +26,10 @@ async fn a_claim_becomes_a_volume_and_goes_away_without_a_trace() {
     world.becomes_clean().await;
     assert_eq!(world.driver.count("DeleteVolume"), 1);
     for (metric, labels) in [
-        ("controller_persistentvolumeclaim_provision_total", ["class=\"fast\"", "source=\"\""]),
+        (
+            "controller_persistentvolumeclaim_provision_total",
+            ["class=\"fast\"", "source=\"\""],
+        ),
         ("controller_persistentvolume_delete_total", ["class=\"fast\"", ""]),
     ] {
         assert_eq!(sidecar.metric(metric, &labels).await, 1.0, "{metric}");
@@ -90,7 +93,10 @@ async fn the_object_of_a_volume_has_every_field_that_it_should_have() {
     assert_eq!(pv["metadata"]["annotations"], annotations);
     assert_eq!(text(&pv, "/metadata/name"), name);
     assert!(finalizers(&pv).contains(&FINALIZER.to_owned()));
-    let parameters = made.parameters.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let parameters = made
+        .parameters
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
     assert_eq!(
         parameters.collect::<Vec<_>>(),
         [
@@ -112,10 +118,15 @@ async fn a_volume_of_a_retaining_class_stays_and_nothing_of_ours_holds_it() {
     world.api.delete(CLAIMS, "default", "data");
     let state = |world: &sandbox::World| {
         let pv = world.volume_of(&uid).unwrap_or_default();
-        (text(&pv, "/status/phase").to_owned(), finalizers(&pv).contains(&FINALIZER.to_owned()))
+        (
+            text(&pv, "/status/phase").to_owned(),
+            finalizers(&pv).contains(&FINALIZER.to_owned()),
+        )
     };
     world
-        .eventually("released and free", |world| state(world) == ("Released".into(), false))
+        .eventually("released and free", |world| {
+            state(world) == ("Released".into(), false)
+        })
         .await;
     world
         .always("kept", secs(900), |world| {
@@ -136,7 +147,9 @@ async fn a_waiting_class_gets_its_volume_when_the_scheduler_has_chosen_a_node() 
         claim["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] = DRIVER.into();
     });
     world
-        .always("nothing is made", secs(300), |world| world.driver.volumes().is_empty())
+        .always("nothing is made", secs(300), |world| {
+            world.driver.volumes().is_empty()
+        })
         .await;
     world.api.edit(CLAIMS, "default", "data", |claim| {
         claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"] = "n1".into();
@@ -155,14 +168,19 @@ async fn a_claim_whose_class_is_missing_says_so_and_is_served_at_once_when_it_co
         claim["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] = DRIVER.into();
     });
     world
-        .is_told("data", &["ProvisioningFailed", "storage class \"later\" not found"])
+        .is_told(
+            "data",
+            &["ProvisioningFailed", "storage class \"later\" not found"],
+        )
         .await;
     // Deep in the backoff, where waiting for its end would show.
     tokio::time::sleep(secs(200)).await;
     let came = tokio::time::Instant::now();
-    world
-        .api
-        .create("storageclasses", "", json!({"metadata": {"name": "later"}, "provisioner": DRIVER}));
+    world.api.create(
+        "storageclasses",
+        "",
+        json!({"metadata": {"name": "later"}, "provisioner": DRIVER}),
+    );
     world.becomes_bound("data").await;
     assert!(came.elapsed() < secs(1), "{:?}", came.elapsed());
     sidecar.end(&world).await;
@@ -177,9 +195,11 @@ fn secret_class(class: &mut Value) {
 
 #[tokio::test(start_paused = true)]
 async fn the_secrets_of_the_class_go_with_the_creation_and_the_deletion() {
-    let world = empty_world()
-        .class_with("locked", secret_class)
-        .secret("default", "data", &[("user", "joe"), ("key", "s3cr3t")]);
+    let world = empty_world().class_with("locked", secret_class).secret(
+        "default",
+        "data",
+        &[("user", "joe"), ("key", "s3cr3t")],
+    );
     let sidecar = Sidecar::with(&world, &["-v=5"]);
     world.add_claim("default", "data", "1Gi", |_| {});
     world.becomes_bound("data").await;
@@ -190,7 +210,11 @@ async fn the_secrets_of_the_class_go_with_the_creation_and_the_deletion() {
     for method in ["CreateVolume", "DeleteVolume"] {
         let calls = world.driver.calls();
         let call = calls.iter().find(|call| call.method == method).expect("the call");
-        assert_eq!((&*call.secrets["user"], &*call.secrets["key"]), ("joe", "s3cr3t"), "{method}");
+        assert_eq!(
+            (&*call.secrets["user"], &*call.secrets["key"]),
+            ("joe", "s3cr3t"),
+            "{method}"
+        );
     }
     assert!(!sidecar.logged(&["s3cr3t"]));
     sidecar.end(&world).await;

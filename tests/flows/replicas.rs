@@ -39,9 +39,22 @@ async fn only_the_leader_works() {
     }
     assert_eq!(world.driver.count("CreateVolume"), 20);
     let works = "controller_persistentvolumeclaim_provision_total";
-    assert_eq!((first.metric(works, &[]).await, second.metric(works, &[]).await), (20.0, 0.0));
-    assert!(first.page("/healthz/leader-election").await.starts_with("HTTP/1.1 200"));
-    assert!(second.page("/healthz/leader-election").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(
+        (first.metric(works, &[]).await, second.metric(works, &[]).await),
+        (20.0, 0.0)
+    );
+    assert!(
+        first
+            .page("/healthz/leader-election")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    assert!(
+        second
+            .page("/healthz/leader-election")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
     first.end(&world).await;
     second.end(&world).await;
 }
@@ -65,7 +78,9 @@ async fn the_other_takes_over_after_the_lease_when_the_leader_is_killed() {
     // In the middle of a call.
     world.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
     world.add_claim("default", "torn", "1Gi", |_| {});
-    world.eventually("it runs", |world| world.driver.count("CreateVolume") == 1).await;
+    world
+        .eventually("it runs", |world| world.driver.count("CreateVolume") == 1)
+        .await;
     first.kill();
     let took = served(&world, "data").await;
     assert!((secs(10)..secs(20)).contains(&took), "{took:?}");
@@ -80,13 +95,22 @@ async fn a_call_that_runs_when_the_process_is_asked_to_stop_is_brought_home() {
     let (first, second) = pair(&world).await;
     world.driver.upset("CreateVolume", 1, Trouble::Delay(secs(8)));
     let uid = world.add_claim("default", "data", "1Gi", |_| {});
-    world.eventually("it runs", |world| world.driver.count("CreateVolume") == 1).await;
+    world
+        .eventually("it runs", |world| world.driver.count("CreateVolume") == 1)
+        .await;
     first.stop();
     // New work is not begun by who is about to go.
     world.add_claim("default", "late", "1Gi", |_| {});
     first.ended().await.expect("a clean end");
-    assert!(world.volume_of(&uid).is_some(), "its volume is written down before the end");
-    assert_ne!(holder(&world).split('_').next(), Some("pod-a"), "the lease is given up");
+    assert!(
+        world.volume_of(&uid).is_some(),
+        "its volume is written down before the end"
+    );
+    assert_ne!(
+        holder(&world).split('_').next(),
+        Some("pod-a"),
+        "the lease is given up"
+    );
     world.becomes_bound("late").await;
     assert_eq!(world.driver.count("CreateVolume"), 2);
     second.end(&world).await;
@@ -127,7 +151,9 @@ async fn a_change_of_leaders_in_the_middle_of_a_crowd_does_nothing_twice() {
     let world = world();
     let (first, second) = pair(&world).await;
     for skip in 0..CROWD {
-        world.driver.upset_after("CreateVolume", skip / 2, 1, Trouble::Delay(secs(2)));
+        world
+            .driver
+            .upset_after("CreateVolume", skip / 2, 1, Trouble::Delay(secs(2)));
     }
     for number in 0..CROWD {
         world.add_claim("default", &format!("data-{number}"), "1Gi", |_| {});
@@ -135,7 +161,13 @@ async fn a_change_of_leaders_in_the_middle_of_a_crowd_does_nothing_twice() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     first.stop();
     let third = second.beside(&world, "pod-c", &world.driver);
-    let all = |world: &World| world.api.filter(CLAIMS, |claim| claim["status"]["phase"] == "Bound").len() == CROWD;
+    let all = |world: &World| {
+        world
+            .api
+            .filter(CLAIMS, |claim| claim["status"]["phase"] == "Bound")
+            .len()
+            == CROWD
+    };
     world.eventually("all are bound", all).await;
     first.ended().await.expect("a clean end");
     for number in 0..CROWD {

@@ -1,27 +1,42 @@
 //! A right that is missing is named with the rule to add, and nothing else is needed than to add it.
 
-use sandbox::World;
-use tokio::time::Instant;
-
-use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, Sidecar, USER, secs, world};
-use sandbox::driver::Capability;
+use sandbox::{
+    World,
+    driver::{Capability, Trouble},
+};
 use serde_json::json;
+use tokio::time::{Instant, timeout};
+use tonic::Code;
+
+use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, Sidecar, USER, secs};
 
 /// Every right of the manifests: the rule's resources and verbs as written there, and the verb to take out.
 fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
     let rules: [(&str, &str, &[&str]); 7] = [
         ("", "persistentvolumeclaims", &["list", "watch"]),
         ("storage.k8s.io", "storageclasses", &["list", "watch"]),
-        ("", "persistentvolumes", &["get", "list", "watch", "create", "patch", "delete"]),
+        (
+            "",
+            "persistentvolumes",
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
         ("storage.k8s.io", "volumeattachments", &["list", "watch"]),
         ("", "events", &["create", "patch"]),
         ("", "secrets", &["get"]),
-        ("coordination.k8s.io", "leases", &["get", "watch", "create", "update"]),
+        (
+            "coordination.k8s.io",
+            "leases",
+            &["get", "watch", "create", "update"],
+        ),
     ];
     let mut all = Vec::new();
     for (group, resource, verbs) in rules {
         let whole = format!("resources: [{resource}]\n    verbs: [{}]", verbs.join(", "));
-        assert_eq!(MANIFESTS.matches(&whole).count(), 1, "the manifests have changed: {whole}");
+        assert_eq!(
+            MANIFESTS.matches(&whole).count(),
+            1,
+            "the manifests have changed: {whole}"
+        );
         for verb in verbs {
             let left: Vec<_> = verbs.iter().copied().filter(|other| other != verb).collect();
             let part = format!("resources: [{resource}]\n    verbs: [{}]", left.join(", "));
@@ -51,35 +66,41 @@ async fn each_missing_right_is_named_with_its_rule_and_heals_when_it_is_granted(
         let name = format!("{verb} {resource}");
         let world = without(&manifests);
         // A claim that fails first, so that its event is counted up.
-        world.driver.upset("CreateVolume", 2, sandbox::driver::Trouble::Refuse(tonic::Code::Internal, "no"));
+        world
+            .driver
+            .upset("CreateVolume", 2, Trouble::Refuse(Code::Internal, "no"));
         let sidecar = Sidecar::start(&world);
-        let rule = format!(
-            "add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
-        );
+        // A waiting replica watches the lease.
+        let other = (resource == "leases").then(|| sidecar.beside(&world, "pod-b", &world.driver));
+        let cannot = format!("cannot {verb} resource \"{resource}\" in API group \"{group}\"");
+        let rule = match resource {
+            "leases" => "add a rule with apiGroups [coordination.k8s.io], resources [leases]".to_owned(),
+            _ => format!(
+                "add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
+            ),
+        };
         let live = async {
             world.add_claim("default", "data", "1Gi", |_| {});
             world.becomes_bound("data").await;
-            if resource == "persistentvolumes" && verb == "patch" {
-                // Only asked for when a volume lacks our finalizer, or when it is taken off again.
-                tokio::time::sleep(secs(5)).await;
-            }
             world.api.delete(CLAIMS, "default", "data");
             world.becomes_clean().await;
         };
         let watch = async {
-            let told = |world: &World| {
-                sidecar.logged(&[&rule])
-                    || world.api.list("events").iter().any(|event| event.to_string().contains(&rule.replace('"', "\\\"")))
-            };
-            // What is streamed needs no `list` and a lease that can be read needs no `watch`: those are for servers
-            // without streaming lists, and for a quick start.
-            let asked = tokio::time::timeout(secs(300), world.eventually(&name, told)).await.is_ok();
+            let told = |_: &World| sidecar.logged(&[&cannot, &rule]);
+            // Events are logged, too. Nobody lists where lists are streamed.
+            let asked = timeout(secs(300), world.eventually(&name, told)).await.is_ok();
             world.api.load_rbac(MANIFESTS, HOME).expect("the manifests");
             asked
         };
         let ((), asked) = tokio::join!(live, watch);
-        let spare = verb == "list";
-        assert!(asked || spare, "nobody is told that {name} is missing:\n{}", sidecar.log().join("\n"));
+        assert!(
+            asked || verb == "list",
+            "nobody is told that {name} is missing:\n{}",
+            sidecar.log().join("\n")
+        );
+        if let Some(other) = other {
+            other.end_without_rights(&world).await;
+        }
         sidecar.end_without_rights(&world).await;
     }
 }
@@ -94,13 +115,19 @@ async fn without_streaming_lists_the_right_to_list_is_named_too() {
         world.api.streaming_lists(false);
         let sidecar = Sidecar::start(&world);
         let rule = format!("apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"list\"]");
-        world.eventually("it is named", |_| sidecar.logged(&["waiting", &rule])).await;
+        world
+            .eventually("it is named", |_| sidecar.logged(&["waiting", &rule]))
+            .await;
         assert!(sidecar.page("/readyz").await.contains("lists of claims"));
         let granted = Instant::now();
         world.api.load_rbac(MANIFESTS, HOME).expect("the manifests");
         world.add_claim("default", "data", "1Gi", |_| {});
         world.becomes_bound("data").await;
-        assert!(granted.elapsed() < secs(120), "{resource}: {:?}", granted.elapsed());
+        assert!(
+            granted.elapsed() < secs(120),
+            "{resource}: {:?}",
+            granted.elapsed()
+        );
         sidecar.end_without_rights(&world).await;
     }
 }
@@ -110,7 +137,11 @@ async fn a_life_under_the_manifests_needs_every_right_but_those_for_older_server
     let world = without(MANIFESTS);
     let sidecar = Sidecar::start(&world);
     sidecar.leads(&world).await;
-    world.driver.upset("CreateVolume", 2, sandbox::driver::Trouble::Refuse(tonic::Code::Internal, "no"));
+    let other = sidecar.beside(&world, "pod-b", &world.driver);
+    tokio::time::sleep(secs(20)).await;
+    world
+        .driver
+        .upset("CreateVolume", 2, Trouble::Refuse(Code::Internal, "no"));
     world.add_claim("default", "data", "1Gi", |_| {});
     world.becomes_bound("data").await;
     world.api.delete(CLAIMS, "default", "data");
@@ -123,5 +154,6 @@ async fn a_life_under_the_manifests_needs_every_right_but_those_for_older_server
         .filter(|right| !used.contains(right) && right.0 != "list")
         .collect();
     assert!(spare.is_empty(), "granted and never used: {spare:?}");
+    other.end(&world).await;
     sidecar.end(&world).await;
 }

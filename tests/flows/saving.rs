@@ -25,9 +25,16 @@ async fn a_volume_whose_object_is_refused_is_not_lost_and_the_claim_says_why() {
         world.add_claim("default", "data", "1Gi", |_| {});
         world.becomes_bound("data").await;
         world
-            .is_told("data", &["ProvisioningFailed", "the volume exists at the driver", words])
+            .is_told(
+                "data",
+                &["ProvisioningFailed", "the volume exists at the driver", words],
+            )
             .await;
-        assert_eq!(world.driver.count("CreateVolume"), 1, "{name}: the driver is asked once");
+        assert_eq!(
+            world.driver.count("CreateVolume"),
+            1,
+            "{name}: the driver is asked once"
+        );
         sidecar.end_without_rights(&world).await;
     }
 }
@@ -35,21 +42,28 @@ async fn a_volume_whose_object_is_refused_is_not_lost_and_the_claim_says_why() {
 #[tokio::test(start_paused = true)]
 async fn an_object_whose_reply_was_lost_counts_as_written() {
     let world = world();
-    world.api.harm(Fault::new(Harm::LoseReply).on("create", VOLUMES).times(1));
+    world
+        .api
+        .harm(Fault::new(Harm::LoseReply).on("create", VOLUMES).times(1));
     let sidecar = Sidecar::start(&world);
     world.add_claim("default", "data", "1Gi", |_| {});
     world.becomes_bound("data").await;
     tokio::time::sleep(secs(600)).await;
     assert_eq!(world.driver.count("CreateVolume"), 1);
     assert_eq!(world.api.len(VOLUMES), 1);
-    assert_eq!(sidecar.metric("volwright_records", &["state=\"open\""]).await, 0.0);
+    assert_eq!(
+        sidecar.metric("volwright_records", &["state=\"open\""]).await,
+        0.0
+    );
     sidecar.end(&world).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_could_not_be_written_is_written_although_the_claim_is_gone() {
     let world = world();
-    world.api.harm(Fault::new(Harm::Status(500)).on("create", VOLUMES).times(5));
+    world
+        .api
+        .harm(Fault::new(Harm::Status(500)).on("create", VOLUMES).times(5));
     let sidecar = Sidecar::start(&world);
     let uid = world.add_claim("default", "data", "1Gi", |_| {});
     world.is_told("data", &["cannot be saved"]).await;
@@ -58,7 +72,13 @@ async fn an_object_that_could_not_be_written_is_written_although_the_claim_is_go
         .eventually("written", |world| world.volume_of(&uid).is_some())
         .await;
     world.becomes_clean().await;
-    assert_eq!((world.driver.count("CreateVolume"), world.driver.count("DeleteVolume")), (1, 1));
+    assert_eq!(
+        (
+            world.driver.count("CreateVolume"),
+            world.driver.count("DeleteVolume")
+        ),
+        (1, 1)
+    );
     sidecar.end(&world).await;
 }
 
@@ -76,21 +96,32 @@ async fn taken(gone: bool) {
     let world = world();
     let sidecar = Sidecar::with(&world, &["--volume-name-uuid-length=8"]);
     sidecar.leads(&world).await;
-    world.api.harm(Fault::new(Harm::Delay(secs(5))).on("create", VOLUMES).times(1));
+    world
+        .api
+        .harm(Fault::new(Harm::Delay(secs(5))).on("create", VOLUMES).times(1));
     let uid = world.add_claim("default", "data", "1Gi", |_| {});
-    let name = format!("pvc-{}", uid.chars().filter(|c| *c != '-').take(8).collect::<String>());
+    let name = format!(
+        "pvc-{}",
+        uid.chars().filter(|c| *c != '-').take(8).collect::<String>()
+    );
     world
         .eventually("it is being written", |world| !world.driver.volumes().is_empty())
         .await;
-    world.api.create(VOLUMES, "", json!({
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
-            "csi": {"driver": "others.example.com", "volumeHandle": "theirs"},
-            "claimRef": {"namespace": "default", "name": "somebody", "uid": "else"},
-        },
-    }));
-    world.is_told("data", &["ProvisioningFailed", &name, "is for another claim"]).await;
+    world.api.create(
+        VOLUMES,
+        "",
+        json!({
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+                "csi": {"driver": "others.example.com", "volumeHandle": "theirs"},
+                "claimRef": {"namespace": "default", "name": "somebody", "uid": "else"},
+            },
+        }),
+    );
+    world
+        .is_told("data", &["ProvisioningFailed", &name, "is for another claim"])
+        .await;
     let theirs = world.api.get(VOLUMES, "", &name).expect("the other volume");
     assert_eq!(text(&theirs, "/spec/csi/volumeHandle"), "theirs");
     assert!(!world.bound("data"));
@@ -115,7 +146,9 @@ async fn what_is_left_of_a_claim_that_is_gone_is_seen_to_by_the_backoff_too() {
     type Pester = fn(&sandbox::World);
     let rows: [(&str, Pester); 2] = [
         ("the object is refused", |world| {
-            world.api.harm(Fault::new(Harm::Status(500)).on("create", VOLUMES));
+            world
+                .api
+                .harm(Fault::new(Harm::Status(500)).on("create", VOLUMES));
         }),
         ("the driver is busy", |world| {
             let busy = Trouble::Refuse(Code::Unavailable, "busy");

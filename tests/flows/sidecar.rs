@@ -110,7 +110,11 @@ impl Sidecar {
             let path = "/run/csi/socket".to_owned();
             async move { pipe.map_err(|_| Trouble::NotListening { path }) }
         });
-        let argv = ["csi-provisioner", "--leader-election", "--http-endpoint=127.0.0.1:0"];
+        let argv = [
+            "csi-provisioner",
+            "--leader-election",
+            "--http-endpoint=127.0.0.1:0",
+        ];
         let argv = argv.iter().chain(flags).map(|flag| (*flag).to_owned());
         let config = flags::parse(argv, |name| (name == "POD_NAMESPACE").then(|| HOME.to_owned()))
             .expect("flags that are in order");
@@ -166,8 +170,12 @@ impl Sidecar {
     /// A page of the HTTP endpoint: status line, headers and body.
     pub(crate) async fn page(&self, path: &str) -> String {
         let log = self.own.lines();
-        let line = log.iter().find(|line| line.contains("serving metrics and health"));
-        let address = line.and_then(|line| line.split("address=").nth(1)).expect("an address");
+        let line = log
+            .iter()
+            .find(|line| line.contains("serving metrics and health"));
+        let address = line
+            .and_then(|line| line.split("address=").nth(1))
+            .expect("an address");
         let mut stream = TcpStream::connect(address.trim()).await.expect("the endpoint");
         let request = format!("GET {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("a request");
@@ -180,7 +188,8 @@ impl Sidecar {
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let page = self.page("/metrics").await;
         let samples = page.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
                 && labels.iter().all(|label| line.contains(label))
         });
         samples
@@ -201,7 +210,9 @@ impl Sidecar {
     /// How the process ended; it has to, within a minute.
     pub(crate) async fn ended(mut self) -> Result<(), Fatal> {
         let ended = timeout(secs(60), &mut self.task).await;
-        ended.expect("the process ends within a minute").expect("no panic")
+        ended
+            .expect("the process ends within a minute")
+            .expect("no panic")
     }
 
     /// Nothing went wrong that always is wrong; then stops the process, which has to end well.
@@ -213,7 +224,10 @@ impl Sidecar {
             .filter(|r| r.user == USER && [403, 405, 501].contains(&r.code))
             .map(|r| (format!("{:?}", r.verb), r.resource, r.code))
             .collect();
-        assert!(refused.is_empty(), "requests that the manifests do not grant: {refused:?}");
+        assert!(
+            refused.is_empty(),
+            "requests that the manifests do not grant: {refused:?}"
+        );
         self.end_without_rights(world).await;
     }
 
@@ -251,19 +265,33 @@ pub(crate) fn nothing_is_lost(world: &World) {
         .iter()
         .map(|pv| text(pv, "/spec/csi/volumeHandle").to_owned())
         .collect();
-    let real: BTreeSet<_> = world.driver.volumes().into_iter().map(|volume| volume.id).collect();
-    assert_eq!(real, known, "volumes at the driver, volumes in Kubernetes\n{}", world.print());
+    let real: BTreeSet<_> = world
+        .driver
+        .volumes()
+        .into_iter()
+        .map(|volume| volume.id)
+        .collect();
+    assert_eq!(
+        real,
+        known,
+        "volumes at the driver, volumes in Kubernetes\n{}",
+        world.print()
+    );
 }
 
 /// A string in an object; empty when it is not there.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// What holds an object.
 pub(crate) fn finalizers(object: &Value) -> Vec<String> {
     let all = object["metadata"]["finalizers"].as_array().into_iter().flatten();
-    all.filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
+    all.filter_map(|finalizer| finalizer.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// What a test asks of a world again and again.
@@ -307,7 +335,8 @@ impl Look for World {
     }
 
     async fn becomes_clean(&self) {
-        self.eventually("no volume is left anywhere", Self::is_clean).await;
+        self.eventually("no volume is left anywhere", Self::is_clean)
+            .await;
     }
 
     async fn is_told(&self, object: &str, words: &[&str]) {

@@ -6,7 +6,7 @@ use sandbox::{Fault, Harm, World, driver::Trouble};
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::sidecar::{CLAIMS, Look, Sidecar, USER, VOLUMES, nothing_is_lost, LEASE, secs, world};
+use crate::sidecar::{CLAIMS, LEASE, Look, Sidecar, USER, VOLUMES, nothing_is_lost, secs, world};
 
 const CROWD: usize = 30;
 
@@ -19,7 +19,11 @@ fn crowd(world: &World, count: usize) {
 async fn all_bound(world: &World, count: usize) {
     world
         .eventually("all claims are bound", |world| {
-            world.api.filter(CLAIMS, |claim| claim["status"]["phase"] == "Bound").len() == count
+            world
+                .api
+                .filter(CLAIMS, |claim| claim["status"]["phase"] == "Bound")
+                .len()
+                == count
         })
         .await;
     assert_eq!(world.driver.volumes().len(), count, "one volume for each claim");
@@ -57,7 +61,9 @@ async fn a_crowd_of_claims_lives_and_dies_through_any_weather() {
             }
         };
         for (code, count) in [(Code::Unavailable, 5), (Code::Aborted, 5), (Code::Internal, 5)] {
-            world.driver.upset_after("CreateVolume", 3, count, Trouble::Refuse(code, "gusty"));
+            world
+                .driver
+                .upset_after("CreateVolume", 3, count, Trouble::Refuse(code, "gusty"));
         }
         world.driver.upset_after("CreateVolume", 9, 3, Trouble::LoseReply);
         let work = async {
@@ -82,7 +88,9 @@ async fn an_api_server_that_asks_for_patience_gets_it() {
     let world = world();
     let sidecar = Sidecar::start(&world);
     sidecar.leads(&world).await;
-    world.api.harm(Fault::new(Harm::Throttle(20)).on("create", VOLUMES).times(1));
+    world
+        .api
+        .harm(Fault::new(Harm::Throttle(20)).on("create", VOLUMES).times(1));
     world.add_claim("default", "data", "1Gi", |_| {});
     world.becomes_bound("data").await;
     let posts = world.api.requests();
@@ -145,7 +153,10 @@ async fn a_driver_that_restarts_in_the_middle_loses_nothing() {
         .await;
     world.driver.stop();
     tokio::time::sleep(secs(15)).await;
-    assert!(sidecar.page("/readyz").await.contains("CSI driver"), "readiness says what is missing");
+    assert!(
+        sidecar.page("/readyz").await.contains("CSI driver"),
+        "readiness says what is missing"
+    );
     let back = Instant::now();
     world.driver.start();
     all_bound(&world, CROWD).await;
@@ -191,7 +202,12 @@ async fn a_claim_that_fails_for_ever_does_not_slow_the_others() {
     let sidecar = Sidecar::with(&world, &["--worker-threads=1"]);
     let uid = world.add_claim("default", "hopeless", "1Gi", |_| {});
     let name = format!("pvc-{uid}");
-    world.driver.upset_for("CreateVolume", &name, 10_000, Trouble::Refuse(Code::Internal, "no"));
+    world.driver.upset_for(
+        "CreateVolume",
+        &name,
+        10_000,
+        Trouble::Refuse(Code::Internal, "no"),
+    );
     world.is_told("hopeless", &["Internal"]).await;
     for number in 0..CROWD {
         let asked = Instant::now();
