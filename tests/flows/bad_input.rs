@@ -169,7 +169,7 @@ async fn a_class_that_makes_no_sense_is_explained_on_the_claim() {
         (
             "a template that gives no name",
             pair("UPPER_${pvc.name}", "default"),
-            &["UPPER_data", "not a valid name"],
+            &["UPPER_data", "valid name"],
         ),
         (
             "two file system types",

@@ -128,7 +128,8 @@ impl Sidecar {
             config,
             provisioner::World {
                 cluster: paced(service.clone(), None, "default"),
-                lease: paced(service, None, "default"),
+                lease: paced(service.clone(), None, "default"),
+                events: paced(service, None, "default"),
                 driver: line,
                 me,
             },
