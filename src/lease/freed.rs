@@ -68,7 +68,14 @@ fn watch(api: &LeaseApi, version: &str) -> BoxFuture<'static, Watched> {
         };
         let mut events = match client.request_events::<Value>(request).await {
             Ok(events) => Box::pin(events),
-            Err(kube::Error::Api(status)) if status.code == 403 => return Watched::Forbidden,
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                tracing::info!(
+                    "a standby notices a free lease at its next look only: {}; add a rule with apiGroups \
+                     [coordination.k8s.io], resources [leases], verbs [watch] to its role, and restart it",
+                    status.message
+                );
+                return Watched::Forbidden;
+            }
             Err(_) => return Watched::Ended,
         };
         while let Some(Ok(event)) = events.next().await {

@@ -355,14 +355,17 @@ impl Provision {
                 Again::OnChange
             }
             Ok(write::Saved::Taken { by }) => {
-                // The driver knows volumes by name, so what it gave us is the other claim's volume: it has its object.
-                self.ledger.erase(&record.uid);
                 tracing::error!(
                     claim = record.key,
                     volume = name,
                     by,
                     "the volume's name is taken by another claim"
                 );
+                // The driver knows volumes by name, so it may have given us the other claim's volume: that has its
+                // object. One that has none is ours alone, and stays remembered until the name is free.
+                if self.has_object(volume).await {
+                    self.ledger.erase(&record.uid);
+                }
                 self.fail(plan, claim, &Refusal::NameTaken(name.clone()).to_string())
             }
             Err(denied) => {
@@ -374,6 +377,20 @@ impl Provision {
                     _ => Again::Failed,
                 }
             }
+        }
+    }
+
+    /// Whether the object that stands under this name is for the same volume at the driver. Unknown counts as no.
+    async fn has_object(&self, volume: &PersistentVolume) -> bool {
+        let ours = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+        let standing = self
+            .door
+            .volume(volume.metadata.name.as_deref().unwrap_or_default())
+            .await;
+        let theirs = standing.ok().flatten().and_then(|standing| standing.csi);
+        match (ours, theirs) {
+            (Some(ours), Some(theirs)) => ours.driver == theirs.driver && ours.volume_handle == theirs.handle,
+            _ => false,
         }
     }
 

@@ -282,7 +282,10 @@ fn create(
         Some(known) => known,
         None => {
             state.made += 1;
-            let id = format!("vol-{}", state.made);
+            let id = match trouble {
+                Some(Trouble::Odd { id, .. }) => id.clone(),
+                _ => format!("vol-{}", state.made),
+            };
             let made = Volume {
                 id: id.clone(),
                 name: request.name,
@@ -300,6 +303,7 @@ fn create(
     };
     match trouble {
         Some(Trouble::WithoutVolume) => return Ok(CreateVolumeResponse { volume: None }),
+        Some(Trouble::Odd { context, .. }) => answer.volume_context.clone_from(context),
         Some(Trouble::EmptyId) => answer.volume_id.clear(),
         Some(Trouble::Oversized) => {
             answer

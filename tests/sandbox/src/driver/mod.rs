@@ -93,6 +93,13 @@ pub enum Trouble {
     WrongSize(i64),
     /// CreateVolume: the answer has an empty id. The volume exists.
     EmptyId,
+    /// CreateVolume: the volume gets this id, and its answer this context.
+    Odd {
+        /// Handle.
+        id: String,
+        /// `volume_context` of the answer.
+        context: BTreeMap<String, String>,
+    },
     /// CreateVolume: an answer of more than 4 MiB. The volume exists.
     Oversized,
 }

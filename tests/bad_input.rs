@@ -1,0 +1,359 @@
+//! Bad input to the real process: how it ends, and its last words.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::{
+    fs,
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use sandbox::{ADMIN, Api, Driver, driver::Identity, kubeconfig};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("volwright-bad-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The process, with nothing from our environment. Killed when dropped.
+fn process(folder: &Folder, flags: &[String]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_csi-provisioner"))
+        .args(flags)
+        .env_clear()
+        .env("HOME", &folder.0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the process")
+}
+
+/// Runs to the end: exit code and everything it said.
+async fn run(folder: &Folder, flags: &[String]) -> (i32, String) {
+    let mut child = process(folder, flags);
+    let mut stderr = child.stderr.take().expect("its stderr");
+    let mut said = String::new();
+    let ended = timeout(Duration::from_secs(60), async {
+        stderr.read_to_string(&mut said).await.expect("text");
+        child.wait().await.expect("an end")
+    });
+    let ended = ended.await.expect("the process ends by itself");
+    assert!(!said.contains("panicked"), "{said}");
+    (ended.code().expect("no signal"), said)
+}
+
+/// Runs until its log has these words, and ends it.
+async fn says(folder: &Folder, flags: &[String], words: &str) {
+    let mut child = process(folder, flags);
+    let mut lines = BufReader::new(child.stderr.take().expect("its stderr")).lines();
+    let mut said = Vec::new();
+    let heard = timeout(Duration::from_secs(60), async {
+        while let Some(line) = lines.next_line().await.expect("text") {
+            let heard = line.contains(words);
+            said.push(line);
+            if heard {
+                return true;
+            }
+        }
+        false
+    });
+    let heard = heard.await.unwrap_or(false);
+    child.kill().await.expect("its end");
+    assert!(heard, "{words:?} is not in\n{}", said.join("\n"));
+}
+
+fn flag(name: &str, value: &str) -> String {
+    format!("--{name}={value}")
+}
+
+/// A kubeconfig for a server at this address.
+fn access(folder: &Folder, address: &str) -> String {
+    let path = folder.at("kubeconfig");
+    fs::write(&path, kubeconfig(address.parse().expect("an address"), ADMIN)).expect("a file");
+    flag("kubeconfig", &path)
+}
+
+#[tokio::test]
+async fn a_command_line_that_cannot_be_used_is_explained_at_once() {
+    let folder = Folder::new();
+    let rows = [
+        ("an unknown flag", "--colour=red", 2, "--colour"),
+        ("a malformed number", "--worker-threads=many", 2, "worker-threads"),
+        ("a malformed duration", "--timeout=10", 2, "timeout"),
+        (
+            "a malformed switch",
+            "--leader-election=perhaps",
+            2,
+            "leader-election",
+        ),
+        ("a retired flag", "--provisioner=x", 2, "--provisioner"),
+        (
+            "no time at all",
+            "--timeout=0s",
+            2,
+            "--timeout must be above zero",
+        ),
+        ("no workers", "--worker-threads=0", 1, "--worker-threads=0"),
+        (
+            "an impossible election",
+            "--leader-election --leader-election-renew-deadline=20s",
+            2,
+            "renew deadline",
+        ),
+        ("an unknown gate", "--feature-gates=Magic=true", 255, "Magic"),
+        (
+            "a malformed gate",
+            "--feature-gates=Topology=perhaps",
+            2,
+            "Topology",
+        ),
+        ("capacity", "--enable-capacity", 1, "not built yet"),
+        ("node deployment", "--node-deployment", 255, "NODE_NAME"),
+        ("profiling", "--enable-pprof", 1, "--enable-pprof"),
+        (
+            "two endpoints",
+            "--http-endpoint=:0 --metrics-address=:0",
+            1,
+            "only one of",
+        ),
+        ("an odd log format", "--logging-format=xml", 1, "use text or json"),
+    ];
+    for (name, line, code, words) in rows {
+        let flags: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        let (ended, said) = run(&folder, &flags).await;
+        assert_eq!(ended, code, "{name}: {said}");
+        assert!(said.contains(words), "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_way_to_the_api_that_leads_nowhere_ends_the_process_with_255() {
+    let folder = Folder::new();
+    let garbage = folder.at("garbage");
+    fs::write(&garbage, "this: [is: {no kubeconfig").expect("a file");
+    let empty = folder.at("empty");
+    fs::write(&empty, "").expect("a file");
+    let dangling = folder.at("dangling");
+    let text = "{apiVersion: v1, kind: Config, current-context: gone, clusters: [], users: [], contexts: []}";
+    fs::write(&dangling, text).expect("a file");
+    let rows = [
+        (
+            "no file",
+            vec![flag("kubeconfig", &folder.at("absent"))],
+            folder.at("absent"),
+        ),
+        ("garbage", vec![flag("kubeconfig", &garbage)], garbage.clone()),
+        ("an empty file", vec![flag("kubeconfig", &empty)], empty.clone()),
+        (
+            "a context that is not there",
+            vec![flag("kubeconfig", &dangling)],
+            "gone".to_owned(),
+        ),
+        (
+            "nothing at all",
+            vec![],
+            "no way to reach the API server".to_owned(),
+        ),
+        (
+            "no URL",
+            vec![flag("master", "not a url")],
+            "is not a URL".to_owned(),
+        ),
+    ];
+    for (name, flags, words) in rows {
+        let (ended, said) = run(&folder, &flags).await;
+        assert_eq!(ended, 255, "{name}: {said}");
+        assert!(said.contains(&words), "{name}: {words:?} is not in {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_address_that_is_none_ends_the_process_with_1() {
+    let folder = Folder::new();
+    let kube = access(&folder, "127.0.0.1:1");
+    for address in ["relative/csi.sock", "tcp://127.0.0.1:10000", ""] {
+        let (ended, said) = run(&folder, &[kube.clone(), flag("csi-address", address)]).await;
+        assert_eq!(ended, 1, "{address:?}: {said}");
+        assert!(
+            said.contains("is not the path of a unix socket"),
+            "{address:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_ends_the_process_with_255() {
+    let folder = Folder::new();
+    let kube = access(&folder, "127.0.0.1:1");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    for address in [&*address, "nonsense", ":99999"] {
+        let (ended, said) = run(&folder, &[kube.clone(), flag("http-endpoint", address)]).await;
+        assert_eq!(ended, 255, "{address:?}: {said}");
+        assert!(
+            said.contains("cannot serve HTTP on") && said.contains(address),
+            "{address:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_socket_without_a_driver_is_waited_for_and_the_log_says_what_is_wrong() {
+    let folder = Folder::new();
+    let kube = access(&folder, "127.0.0.1:1");
+    let at = |name: &str| flag("csi-address", &folder.at(name));
+    fs::write(folder.at("file"), "no socket").expect("a file");
+    drop(UnixListener::bind(folder.at("stale")).expect("a socket"));
+    let rows = [
+        ("absent", "no socket at"),
+        ("file", "is not a socket"),
+        ("stale", "nobody listens on"),
+    ];
+    for (name, words) in rows {
+        says(&folder, &[kube.clone(), at(name)], words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_grpc_is_named() {
+    let folder = Folder::new();
+    let kube = access(&folder, "127.0.0.1:1");
+    let path = folder.at("http");
+    let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+    let server = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt as _;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                .await;
+        }
+    });
+    says(
+        &folder,
+        &[kube, flag("csi-address", &path)],
+        "waiting for the CSI driver",
+    )
+    .await;
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_grpc_server_that_is_no_csi_driver_ends_the_process_with_1() {
+    let folder = Folder::new();
+    let kube = access(&folder, "127.0.0.1:1");
+    let path = folder.at("grpc");
+    let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+    let incoming = futures::stream::unfold(listener, |listener| async {
+        let stream = listener.accept().await.map(|(stream, _)| stream);
+        Some((stream, listener))
+    });
+    let server = tokio::spawn(async move {
+        let routes = tonic::service::Routes::default();
+        tonic::transport::Server::builder()
+            .add_routes(routes)
+            .serve_with_incoming(incoming)
+            .await
+    });
+    let (ended, said) = run(&folder, &[kube, flag("csi-address", &path)]).await;
+    assert_eq!(ended, 1, "{said}");
+    assert!(said.contains("no CSI driver"), "{said}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_driver_that_no_provisioner_can_serve_ends_the_process() {
+    type Change = fn(&mut Identity);
+    let rows: [(&str, Change, i32, &str); 4] = [
+        ("no name", |driver| driver.name.clear(), 255, "has no name"),
+        (
+            "no controller",
+            |driver| driver.controller = false,
+            255,
+            "CONTROLLER_SERVICE",
+        ),
+        (
+            "no CREATE_DELETE_VOLUME",
+            |driver| driver.capabilities.clear(),
+            255,
+            "CREATE_DELETE_VOLUME",
+        ),
+        (
+            "topology",
+            |driver| driver.topology = true,
+            1,
+            "VOLUME_ACCESSIBILITY_CONSTRAINTS",
+        ),
+    ];
+    for (name, change, code, words) in rows {
+        let folder = Folder::new();
+        let kube = access(&folder, "127.0.0.1:1");
+        let driver = Driver::new("disks.example.com");
+        driver.configure(change);
+        let path = folder.at("csi.sock");
+        let listening = driver.listen(Path::new(&path)).expect("a socket");
+        let (ended, said) = run(&folder, &[kube, flag("csi-address", &path)]).await;
+        assert_eq!(ended, code, "{name}: {said}");
+        assert!(said.contains(words), "{name}: {said}");
+        listening.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_none_is_named_in_the_log() {
+    let folder = Folder::new();
+    let driver = Driver::new("disks.example.com");
+    let path = folder.at("csi.sock");
+    let listening = driver.listen(Path::new(&path)).expect("a socket");
+    let csi = flag("csi-address", &path);
+    // Nobody listens.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nobody = free.local_addr().expect("its address").to_string();
+    drop(free);
+    says(&folder, &[access(&folder, &nobody), csi.clone()], "waiting: ").await;
+    // Somebody who is nobody there.
+    let api = Api::new();
+    let (address, serving) = api.serve_on_loopback().await.expect("a port");
+    let text = kubeconfig(address, "stranger");
+    fs::write(folder.at("stranger"), text).expect("a file");
+    says(
+        &folder,
+        &[flag("kubeconfig", &folder.at("stranger")), csi],
+        "check the token or the kubeconfig",
+    )
+    .await;
+    serving.abort();
+    listening.abort();
+}

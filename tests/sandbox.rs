@@ -1,0 +1,32 @@
+//! The csi-provisioner in the sandbox, in virtual time: what a world is, and what must become true in it.
+//!
+//! Every flow runs under the rights that `manifests/rbac.yaml` grants, unless it says otherwise, and ends with
+//! `Sidecar::end`: no panic, no breach of the CSI rules, no volume lost.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test stops at the first surprise"
+)]
+
+#[path = "flows/sidecar.rs"]
+mod sidecar;
+
+#[path = "flows/bad_input.rs"]
+mod bad_input;
+#[path = "flows/codes.rs"]
+mod codes;
+#[path = "flows/deletion.rs"]
+mod deletion;
+#[path = "flows/life.rs"]
+mod life;
+#[path = "flows/replicas.rs"]
+mod replicas;
+#[path = "flows/rights.rs"]
+mod rights;
+#[path = "flows/saving.rs"]
+mod saving;
+#[path = "flows/weather.rs"]
+mod weather;
