@@ -63,17 +63,17 @@ async fn life(world: &World, secrets: bool) -> (Driver, Sidecar) {
         expected(world, &driver, &class, &claim, secrets)
     );
 
-    let keys: &[&str] = if secrets { &["key", "user"] } else { &[] };
+    let keys = secrets.then(|| json!(["key", "user"])).unwrap_or_default();
     let creations = driver.calls_of("CreateVolume");
     assert_eq!(creations.len(), 1, "{creations:?}");
     let creation = &creations[0];
     assert_eq!(
-        (creation.code.as_str(), creation.name.as_str()),
-        ("OK", volume.name_any().as_str())
+        (creation.code.as_str(), &creation.request["name"]),
+        ("OK", &json!(volume.name_any()))
     );
-    assert_eq!(creation.secret_keys, keys);
+    assert_eq!(creation.request["secrets"], keys);
     assert_eq!(
-        json!(creation.parameters),
+        creation.request["parameters"],
         json!({
             "tier": "gold",
             "csi.storage.k8s.io/pvc/name": "data",
@@ -105,7 +105,7 @@ async fn life(world: &World, secrets: bool) -> (Driver, Sidecar) {
     assert_eq!(driver.volumes(), BTreeSet::new());
     let deletions = driver.calls_of("DeleteVolume");
     assert!(
-        deletions.iter().all(|call| call.secret_keys == keys),
+        deletions.iter().all(|call| call.request["secrets"] == keys),
         "{deletions:?}"
     );
     if under_test() == Binary::Ours {
