@@ -50,9 +50,12 @@ use tokio::sync::RwLock;
 /// stops the API server or measures. Fair, so the latter run last.
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
+/// The same for what has a control plane of its own, and only the figures mind.
+static FIGURES: RwLock<()> = RwLock::const_new(());
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(8);
+    arguments.test_threads.get_or_insert(12);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -79,7 +82,7 @@ fn main() -> ExitCode {
             "the contract that the sandbox keeps is the API server's",
             move || {
                 handle.block_on(async {
-                    let _turn = MACHINE.read().await;
+                    let _turn = FIGURES.read().await;
                     contract::holds().await;
                     Ok(())
                 })
@@ -143,7 +146,10 @@ fn main() -> ExitCode {
             Box::pin(outages::api_server(c))
         }));
         trials.push(alone("figures beside upstream", |c| {
-            Box::pin(figures::side_by_side(c))
+            Box::pin(async {
+                let _quiet = FIGURES.write().await;
+                figures::side_by_side(c).await;
+            })
         }));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

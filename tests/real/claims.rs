@@ -17,10 +17,13 @@ pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
     let world = World::new(cluster, "life-ours", Rights::Ours).await;
     let (driver, _sidecar) = life(&world, true).await;
     waits_for_its_secret(&world, &driver).await;
-    audit::assert_nothing_denied(&world);
+    // One who waits for the lease watches it.
+    let flags = ["--leader-election"];
+    let _standby = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
     if under_test() == Binary::Ours {
         audit::all_rights_are_used(&world).await;
     }
+    audit::assert_nothing_denied(&world);
 }
 
 /// Upstream's example grants no secrets unless its user adds them.

@@ -16,8 +16,34 @@ use crate::driver::Driver;
 use crate::sidecar::{Binary, Sidecar, under_test};
 use crate::world::{SOON, World, eventually, text};
 
-/// Lines that only one of them may have, and why. COMPATIBILITY.md says it to users.
-const ALLOWED: [(Binary, &str, &str); 0] = [];
+/// How the lines begin that may differ, and why. COMPATIBILITY.md says it to
+/// users. That ours has such events at all is asserted on the way.
+const ALLOWED: [(&str, &str); 6] = [
+    (
+        "event on Lease <driver>: Normal LeaderElection",
+        "one reporter for all of our events; upstream's elections have another",
+    ),
+    (
+        "event on PersistentVolumeClaim half: Normal Provisioning ",
+        "a claim whose class cannot work is not begun",
+    ),
+    (
+        "event on PersistentVolumeClaim odd: Normal Provisioning ",
+        "a claim whose class cannot work is not begun",
+    ),
+    (
+        "event on PersistentVolumeClaim half: Warning ProvisioningFailed ",
+        "the text names the class, what is missing and what to do",
+    ),
+    (
+        "event on PersistentVolumeClaim odd: Warning ProvisioningFailed ",
+        "the text names the class and the key",
+    ),
+    (
+        "event on PersistentVolumeClaim secretless: Warning ProvisioningFailed ",
+        "the text says what to do",
+    ),
+];
 
 /// Claims that get a volume: name, class, and what is laid over an ordinary spec.
 fn wanted() -> [(&'static str, &'static str, Value); 5] {
@@ -62,19 +88,13 @@ pub(crate) async fn same(cluster: &'static Cluster) {
         observe(cluster, "parity-theirs", Binary::Upstream),
         observe(cluster, "parity-ours", under_test()),
     );
-    let allowed = |who: Binary, line: &str| {
-        ALLOWED
-            .iter()
-            .any(|(whose, part, _)| *whose == who && line == *part)
-    };
+    let mut unused: BTreeSet<_> = ALLOWED.iter().map(|(start, _)| *start).collect();
     let mut differences = Vec::new();
     for line in theirs.symmetric_difference(&ours) {
-        let (who, sign) = match theirs.contains(line) {
-            true => (Binary::Upstream, '-'),
-            false => (Binary::Ours, '+'),
-        };
-        if !allowed(who, line) {
-            differences.push(format!("{sign} {line}"));
+        let sign = if theirs.contains(line) { '-' } else { '+' };
+        match ALLOWED.iter().find(|(start, _)| line.starts_with(start)) {
+            Some((start, _)) => _ = unused.remove(start),
+            None => differences.push(format!("{sign} {line}")),
         }
     }
     assert!(
@@ -83,6 +103,9 @@ pub(crate) async fn same(cluster: &'static Cluster) {
         theirs.len(),
         differences.join("\n")
     );
+    if under_test() == Binary::Ours {
+        assert_eq!(unused, BTreeSet::new(), "these are the same by now");
+    }
 }
 
 /// What could be seen of one life, a line for each field.
@@ -298,28 +321,26 @@ impl Seen<'_> {
     async fn events(&mut self, driver: &Driver) {
         let events: Api<Event> = Api::namespaced(self.world.client.clone(), &self.world.namespace);
         for event in events.list(&ListParams::default()).await.unwrap() {
-            // <driver>_<host>_<random>
-            let part = |component: Option<String>| {
-                let component = component.unwrap_or_default();
-                component.split('_').next().unwrap_or_default().to_owned()
-            };
-            let component = part(event.source.and_then(|source| source.component));
-            if component != driver.name && component != "external-provisioner" {
+            let reporter = event
+                .source
+                .and_then(|source| source.component)
+                .unwrap_or_default();
+            if reporter == "persistentvolume-controller" {
                 continue;
             }
+            assert_eq!(event.reporting_component.as_ref(), Some(&reporter));
+            // <driver>_<host>_<random>, and the lease's name where it is about that.
+            let reporter = reporter.split('_').next().unwrap_or_default();
             let object = &event.involved_object;
-            let what = format!(
-                "event on {} {} {}",
-                object.api_version.as_deref().unwrap_or_default(),
-                object.kind.as_deref().unwrap_or_default(),
-                object.name.as_deref().unwrap_or_default()
-            );
+            let name = object.name.as_deref().unwrap_or_default();
             self.line(format!(
-                "{what}, {component}, {}: {} {} {:?}",
-                part(event.reporting_component),
+                "event on {} {}: {} {} {:?}, {} by {reporter}",
+                object.kind.as_deref().unwrap_or_default(),
+                name.replace(&driver.name.replace('.', "-"), "<driver>"),
                 event.type_.unwrap_or_default(),
                 event.reason.unwrap_or_default(),
-                event.message.unwrap_or_default()
+                event.message.unwrap_or_default(),
+                object.api_version.as_deref().unwrap_or_default(),
             ));
         }
     }
