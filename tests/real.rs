@@ -146,10 +146,7 @@ fn main() -> ExitCode {
             Box::pin(outages::api_server(c))
         }));
         trials.push(alone("figures beside upstream", |c| {
-            Box::pin(async move {
-                let _quiet = FIGURES.write().await;
-                figures::side_by_side(c).await;
-            })
+            Box::pin(figures::side_by_side(c))
         }));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

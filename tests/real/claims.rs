@@ -66,7 +66,11 @@ async fn life(world: &World, secrets: bool) -> (Driver, Sidecar) {
         expected(world, &driver, &class, &claim, secrets)
     );
 
-    let keys = secrets.then(|| json!(["key", "user"])).unwrap_or_default();
+    let keys = if secrets {
+        json!(["key", "user"])
+    } else {
+        json!(null)
+    };
     let creations = driver.calls_of("CreateVolume");
     assert_eq!(creations.len(), 1, "{creations:?}");
     let creation = &creations[0];
