@@ -13,18 +13,24 @@
 //! for themselves one after the other at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "real/access.rs"]
+mod access;
 #[path = "real/audit.rs"]
 mod audit;
 #[path = "real/claims.rs"]
 mod claims;
 #[path = "real/cluster.rs"]
 mod cluster;
+#[path = "real/contract.rs"]
+mod contract;
 #[path = "real/driver.rs"]
 mod driver;
 #[path = "real/figures.rs"]
 mod figures;
 #[path = "real/outages.rs"]
 mod outages;
+#[path = "real/parity.rs"]
+mod parity;
 #[path = "real/replicas.rs"]
 mod replicas;
 #[path = "real/sidecar.rs"]
@@ -44,9 +50,12 @@ use tokio::sync::RwLock;
 /// stops the API server or measures. Fair, so the latter run last.
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
+/// The same for what has a control plane of its own, and only the figures mind.
+static FIGURES: RwLock<()> = RwLock::const_new(());
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(8);
+    arguments.test_threads.get_or_insert(12);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -65,10 +74,32 @@ fn main() -> ExitCode {
             scenario(cluster).await;
         })
     };
-    let mut trials = vec![
+    let mut trials = Vec::new();
+    // First, because it waits longest. It has a control plane of its own.
+    if !cluster::is_given() {
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(
+            "the contract that the sandbox keeps is the API server's",
+            move || {
+                handle.block_on(async {
+                    let _turn = FIGURES.read().await;
+                    contract::holds().await;
+                    Ok(())
+                })
+            },
+        ));
+    }
+    trials.extend([
         together("a killed leader is followed by the other replica", |c| {
             Box::pin(replicas::killed(c))
         }),
+        together("a leader killed in a deletion is followed up", |c| {
+            Box::pin(replicas::killed_in_deletion(c))
+        }),
+        together("parity: upstream and ours do and say the same", |c| {
+            Box::pin(parity::same(c))
+        }),
+        together("KUBECONFIG wins over the flag", |c| Box::pin(access::variable(c))),
         together("a container that restarts leads again at once", |c| {
             Box::pin(replicas::container_restarted(c))
         }),
@@ -94,12 +125,23 @@ fn main() -> ExitCode {
         together("a retained volume stays at the driver", |c| {
             Box::pin(claims::retained(c))
         }),
-    ];
+    ]);
     // What needs a control plane of our own: its processes, its audit log, its etcd.
     if !cluster::is_given() {
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(claims::manifests(c))
         }));
+        trials.push(together("a ServiceAccount's files are enough", |c| {
+            Box::pin(access::in_cluster(c))
+        }));
+        trials.push(together(
+            "a released lease is taken at once under our rights",
+            |c| Box::pin(replicas::released_under_our_rights(c)),
+        ));
+        trials.push(together(
+            "a released lease is taken at once under upstream's rights",
+            |c| Box::pin(replicas::released_under_upstreams_rights(c)),
+        ));
         trials.push(alone("an API server that restarts costs nothing", |c| {
             Box::pin(outages::api_server(c))
         }));

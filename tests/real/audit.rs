@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::cluster::{self, Cluster, Rights};
-use crate::world::{World, eventually};
+use crate::world::{SOON, World, eventually};
 
 /// One request that was answered.
 #[derive(Deserialize)]
@@ -75,6 +75,20 @@ pub(crate) fn assert_nothing_denied(world: &World) {
         .map(|request| format!("{} {}", request.verb, request.uri))
         .collect();
     assert!(denied.is_empty(), "denied: {denied:#?}");
+}
+
+/// Waits until the sidecars have sent such a request.
+pub(crate) async fn asked(world: &World, verb: &str, resource: &str) {
+    let fits = |request: &Request| request.verb == verb && request.object_ref.resource == resource;
+    eventually(
+        &format!("somebody asked to {verb} {resource}"),
+        SOON,
+        async || match requests(world.cluster, &world.user()).iter().any(fits) {
+            true => Ok(()),
+            false => Err("nobody did".to_owned()),
+        },
+    )
+    .await;
 }
 
 /// Every right that `manifests/` grants has been used by now.

@@ -17,10 +17,13 @@ pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
     let world = World::new(cluster, "life-ours", Rights::Ours).await;
     let (driver, _sidecar) = life(&world, true).await;
     waits_for_its_secret(&world, &driver).await;
-    audit::assert_nothing_denied(&world);
+    // One who waits for the lease watches it.
+    let flags = ["--leader-election"];
+    let _standby = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
     if under_test() == Binary::Ours {
         audit::all_rights_are_used(&world).await;
     }
+    audit::assert_nothing_denied(&world);
 }
 
 /// Upstream's example grants no secrets unless its user adds them.
@@ -63,17 +66,21 @@ async fn life(world: &World, secrets: bool) -> (Driver, Sidecar) {
         expected(world, &driver, &class, &claim, secrets)
     );
 
-    let keys: &[&str] = if secrets { &["key", "user"] } else { &[] };
+    let keys = if secrets {
+        json!(["key", "user"])
+    } else {
+        json!(null)
+    };
     let creations = driver.calls_of("CreateVolume");
     assert_eq!(creations.len(), 1, "{creations:?}");
     let creation = &creations[0];
     assert_eq!(
-        (creation.code.as_str(), creation.name.as_str()),
-        ("OK", volume.name_any().as_str())
+        (creation.code.as_str(), &creation.request["name"]),
+        ("OK", &json!(volume.name_any()))
     );
-    assert_eq!(creation.secret_keys, keys);
+    assert_eq!(creation.request["secrets"], keys);
     assert_eq!(
-        json!(creation.parameters),
+        creation.request["parameters"],
         json!({
             "tier": "gold",
             "csi.storage.k8s.io/pvc/name": "data",
@@ -105,7 +112,7 @@ async fn life(world: &World, secrets: bool) -> (Driver, Sidecar) {
     assert_eq!(driver.volumes(), BTreeSet::new());
     let deletions = driver.calls_of("DeleteVolume");
     assert!(
-        deletions.iter().all(|call| call.secret_keys == keys),
+        deletions.iter().all(|call| call.request["secrets"] == keys),
         "{deletions:?}"
     );
     if under_test() == Binary::Ours {

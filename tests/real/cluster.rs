@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::supervisor::Supervisor;
 
 pub(crate) struct Cluster {
-    /// Where tests/cluster/build.sh put the programs.
+    /// Of [`programs`].
     pub(crate) bin: PathBuf,
     pub(crate) supervisor: Supervisor,
     /// Of an administrator.
@@ -33,6 +33,17 @@ pub(crate) enum Rights {
 }
 
 static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+
+/// Where tests/cluster/build.sh puts the programs, once they are there.
+pub(crate) fn programs() -> Result<PathBuf, String> {
+    static PROGRAMS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        let what = if is_given() { "small" } else { "all" };
+        let printed = output(Command::new(sources().join("build.sh")).arg(what))?;
+        Ok(PathBuf::from(printed.trim()))
+    };
+    PROGRAMS.get_or_init(build).clone()
+}
 
 /// Whether the user named a cluster.
 pub(crate) fn is_given() -> bool {
@@ -52,9 +63,7 @@ pub(crate) fn stop() {
 impl Cluster {
     fn start() -> Result<Self, String> {
         let given = std::env::var_os("TEST_KUBECONFIG").map(PathBuf::from);
-        let build = sources().join("build.sh");
-        let printed = output(Command::new(build).arg(if given.is_some() { "small" } else { "all" }))?;
-        let bin = PathBuf::from(printed.trim());
+        let bin = programs()?;
         let flags: &[&str] = if given.is_some() { &["-none"] } else { &[] };
         let supervisor = Supervisor::start(&bin.join("up"), flags)?;
         let kubeconfig = given.unwrap_or_else(|| supervisor.kubeconfig.clone());

@@ -1,11 +1,12 @@
 //! The in-memory driver of Kubernetes' own end-to-end suite, as a process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::supervisor::{Process, SIGHUP};
 use crate::world::{SOON, World, eventually};
@@ -24,14 +25,12 @@ pub(crate) struct Call {
     pub(crate) method: String,
     /// Empty when it began.
     pub(crate) code: String,
+    /// What was set in it, under the names of the protocol; `secrets` is the
+    /// list of their keys.
     #[serde(default)]
-    pub(crate) name: String,
+    pub(crate) request: Value,
     #[serde(default)]
     pub(crate) volume_id: String,
-    #[serde(default)]
-    pub(crate) parameters: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(crate) secret_keys: Vec<String>,
 }
 
 impl Driver {

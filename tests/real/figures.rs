@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::FIGURES;
 use crate::audit;
 use crate::cluster::{Cluster, Rights};
 use crate::driver::Driver;
@@ -30,8 +31,11 @@ struct Figures {
 }
 
 pub(crate) async fn side_by_side(cluster: &'static Cluster) {
-    let ours = measure(cluster, under_test(), "figures-ours").await;
+    // Upstream's limit keeps it slow on any machine: it need not have this one
+    // to itself, which saves a minute.
     let theirs = measure(cluster, Binary::Upstream, "figures-theirs").await;
+    let _quiet = FIGURES.write().await;
+    let ours = measure(cluster, under_test(), "figures-ours").await;
     let foreign = std::env::var("FOREIGN").map_or(20_000, |count| count.parse().unwrap());
     let (ours_foreign, theirs_foreign) = beside_foreign(cluster, foreign).await;
     let (ours, theirs) = (
@@ -87,11 +91,9 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
             "{} kB beside {foreign} foreign claims and volumes",
             ours.foreign
         );
-        assert!(
-            ours.deletions < 1.05,
-            "{} DeleteVolume calls a volume",
-            ours.deletions
-        );
+        assert_eq!(ours.deletions, 1.0, "DeleteVolume calls a volume");
+        let writes: f64 = ours.writes.values().sum();
+        assert!(writes <= 5.0, "{writes} API writes a volume: {:?}", ours.writes);
         assert!(
             ours.per_second > 2.0 * theirs.per_second,
             "not much faster than upstream's fixed limit"

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::audit;
 use crate::cluster::{Cluster, Rights};
 use crate::driver::Driver;
 use crate::sidecar::{Binary, Sidecar, under_test};
@@ -26,6 +27,16 @@ const LONG: [&str; 4] = [
     "--leader-election-retry-period=2s",
 ];
 
+/// As [`LONG`], but a standby without a watch notices nothing for half a minute.
+fn rarely_looking() -> Vec<&'static str> {
+    let mut flags = LONG.to_vec();
+    flags[3] = "--leader-election-retry-period=30s";
+    if under_test() == Binary::Upstream {
+        flags.push("--feature-gates=ReleaseLeaderElectionOnExit=true");
+    }
+    flags
+}
+
 pub(crate) async fn killed(cluster: &'static Cluster) {
     let world = World::new(cluster, "killed", Rights::Ours).await;
     let driver = Driver::start(&world, Duration::from_secs(1)).await;
@@ -44,6 +55,64 @@ pub(crate) async fn killed(cluster: &'static Cluster) {
     world.all_bound(11, SOON).await;
     second.assert_runs();
     assert_same(&world, &driver).await;
+}
+
+/// What the dead leader had asked for may be done or not; nobody heard.
+pub(crate) async fn killed_in_deletion(cluster: &'static Cluster) {
+    let world = World::new(cluster, "deletion", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::from_secs(1)).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    let first = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &SHORT).await;
+    let leader = world.new_leader(&driver.name, None, SOON).await;
+    let second = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &SHORT).await;
+    world.many_claims("data", &class, 5).await;
+    world.all_bound(5, SOON).await;
+
+    for i in 0..4 {
+        world.delete_claim(&format!("data-{i}")).await;
+    }
+    driver.begins("DeleteVolume", 2).await;
+    first.process.signal(SIGKILL);
+    world.delete_claim("data-4").await;
+    world.new_leader(&driver.name, Some(&leader), SOON).await;
+    world.volume_count(&driver.name, 0, SOON).await;
+    second.assert_runs();
+    assert_eq!(driver.volumes(), BTreeSet::new());
+}
+
+/// Under either set of rights the standby may watch the Lease, so it does not
+/// wait for its next look at it.
+pub(crate) async fn released_under_our_rights(cluster: &'static Cluster) {
+    released(World::new(cluster, "released-ours", Rights::Ours).await).await;
+}
+
+pub(crate) async fn released_under_upstreams_rights(cluster: &'static Cluster) {
+    released(World::new(cluster, "released-theirs", Rights::Upstream).await).await;
+}
+
+async fn released(world: World) {
+    let driver = Driver::start(&world, Duration::ZERO).await;
+    let class = world.class("standard", &driver.name, json!({})).await;
+    let flags = rarely_looking();
+    let first = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &flags).await;
+    let leader = world.new_leader(&driver.name, None, SOON).await;
+    let second = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
+    if under_test() == Binary::Ours {
+        audit::asked(&world, "watch", "leases").await;
+    }
+    world.claim("before", &class).await;
+    world.bound("before", SOON).await;
+
+    first.process.signal(SIGTERM);
+    first.ended(SOON).await;
+    let limit = match under_test() {
+        Binary::Ours => Duration::from_secs(3),
+        Binary::Upstream => Duration::from_secs(90),
+    };
+    world.new_leader(&driver.name, Some(&leader), limit).await;
+    world.claim("after", &class).await;
+    world.bound("after", SOON).await;
+    second.assert_runs();
 }
 
 /// The same Pod is the same candidate: its lease is not waited for.

@@ -7,6 +7,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 
+use crate::access;
 use crate::driver::Driver;
 use crate::supervisor::Process;
 use crate::world::{World, eventually};
@@ -31,9 +32,21 @@ pub(crate) fn is_release() -> bool {
     std::env::var_os("CSI_PROVISIONER").is_some() || !cfg!(debug_assertions)
 }
 
+/// How the sidecar is told where the API server is.
+#[derive(Clone, Copy)]
+pub(crate) enum Access {
+    /// `--kubeconfig`
+    Flag,
+    /// `KUBECONFIG`, beside a flag that names no file.
+    Variable,
+    /// By the files and variables that a container gets, and no flag.
+    Mounted,
+}
+
 pub(crate) struct Sidecar {
     pub(crate) process: Process,
     argv: Vec<String>,
+    env: Vec<(String, String)>,
     pod: String,
 }
 
@@ -46,6 +59,18 @@ impl Sidecar {
         driver: &Driver,
         pod: &str,
         flags: &[&str],
+    ) -> Self {
+        Self::start_by(world, binary, driver, pod, flags, Access::Flag).await
+    }
+
+    /// The same with another way to the API server.
+    pub(crate) async fn start_by(
+        world: &World,
+        binary: Binary,
+        driver: &Driver,
+        pod: &str,
+        flags: &[&str],
+        access: Access,
     ) -> Self {
         let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
         let object: Pod = serde_json::from_value(json!({
@@ -92,27 +117,51 @@ impl Sidecar {
                 .map(String::from),
             );
         }
-        argv.extend([
-            program,
-            format!("--kubeconfig={}", kubeconfig.display()),
-            format!("--csi-address={}", driver.socket.display()),
-        ]);
+        let mut env = vec![
+            ("POD_NAME".to_owned(), pod.to_owned()),
+            ("POD_NAMESPACE".to_owned(), world.namespace.clone()),
+        ];
+        let mut told = None;
+        match access {
+            Access::Flag => told = Some(format!("--kubeconfig={}", kubeconfig.display())),
+            Access::Variable => {
+                told = Some("--kubeconfig=/nowhere".to_owned());
+                env.push(("KUBECONFIG".to_owned(), kubeconfig.display().to_string()));
+            }
+            Access::Mounted => {
+                let (dir, variables) = access::mounted(world, &kubeconfig).await;
+                env.extend(variables);
+                // A folder of its own over /run, seen by nobody else.
+                let mount = "run=$(readlink -f /var/run); mount -t tmpfs tmpfs \"$run\"; \
+                     mkdir -p \"$run/secrets/kubernetes.io\"; \
+                     cp -r \"$0\" \"$run/secrets/kubernetes.io/serviceaccount\"; exec \"$@\"";
+                argv.extend(["unshare", "--map-root-user", "--mount", "sh", "-ec", mount].map(String::from));
+                argv.push(dir.display().to_string());
+            }
+        }
+        argv.push(program);
+        argv.extend(told);
+        argv.push(format!("--csi-address={}", driver.socket.display()));
         argv.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        Self::run(world, argv, pod.to_owned())
+        Self::run(world, argv, env, pod.to_owned())
     }
 
     /// Starts it once more after its end, as the kubelet starts a container again
     /// in the same Pod.
     pub(crate) fn again(self, world: &World) -> Self {
-        Self::run(world, self.argv.clone(), self.pod.clone())
+        Self::run(world, self.argv.clone(), self.env.clone(), self.pod.clone())
     }
 
-    fn run(world: &World, argv: Vec<String>, pod: String) -> Self {
+    fn run(world: &World, argv: Vec<String>, env: Vec<(String, String)>, pod: String) -> Self {
         let supervisor = &world.cluster.supervisor;
         let log = supervisor.dir.join(format!("{}-{pod}.log", world.namespace));
-        let env = [("POD_NAME", pod.as_str()), ("POD_NAMESPACE", &world.namespace)];
         let process = supervisor.run(&argv, &env, log);
-        Self { process, argv, pod }
+        Self {
+            process,
+            argv,
+            env,
+            pod,
+        }
     }
 
     /// Waits until the process has ended by itself and gives its exit code.

@@ -143,8 +143,8 @@ impl Supervisor {
     }
 
     /// Starts a process with exactly this environment and its output in `log`.
-    pub(crate) fn run(&'static self, argv: &[String], env: &[(&str, &str)], log: PathBuf) -> Process {
-        let env: HashMap<_, _> = env.iter().copied().collect();
+    pub(crate) fn run(&'static self, argv: &[String], env: &[(String, String)], log: PathBuf) -> Process {
+        let env: HashMap<_, _> = env.iter().cloned().collect();
         let answer = self
             .ask(json!({"do": "run", "argv": argv, "env": env, "log": log}))
             .unwrap();
@@ -168,10 +168,21 @@ impl Supervisor {
             .unwrap();
     }
 
+    /// Makes the API server forget every revision so far, and start anew.
+    pub(crate) fn forget(&self) {
+        self.ask(json!({"do": "forget"})).unwrap();
+    }
+
     /// Ends everything and waits for it.
     pub(crate) fn stop(&self) {
         drop(self.stdin.lock().unwrap().take());
         let _ = self.child.lock().unwrap().wait();
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -30,12 +30,20 @@ import (
 )
 
 type call struct {
-	Method     string            `json:"method"`
-	Code       string            `json:"code"`
-	Name       string            `json:"name,omitempty"`
-	VolumeID   string            `json:"volumeId,omitempty"`
-	Parameters map[string]string `json:"parameters,omitempty"`
-	SecretKeys []string          `json:"secretKeys,omitempty"`
+	Method   string         `json:"method"`
+	Code     string         `json:"code"`
+	Request  map[string]any `json:"request,omitempty"`
+	VolumeID string         `json:"volumeId,omitempty"`
+}
+
+// fields gives all that was set in a request, of its secrets the keys.
+func fields(request any) (set map[string]any) {
+	encoded, _ := json.Marshal(request)
+	_ = json.Unmarshal(encoded, &set)
+	if secrets, some := set["secrets"].(map[string]any); some {
+		set["secrets"] = slices.Sorted(maps.Keys(secrets))
+	}
+	return set
 }
 
 func main() {
@@ -65,12 +73,10 @@ func main() {
 		line := call{Method: path.Base(info.FullMethod)}
 		switch r := req.(type) {
 		case *csi.CreateVolumeRequest:
-			line.Name, line.Parameters = r.GetName(), r.GetParameters()
-			line.SecretKeys = slices.Sorted(maps.Keys(r.GetSecrets()))
+			line.Request = fields(r)
 			hold(line)
 		case *csi.DeleteVolumeRequest:
-			line.VolumeID = r.GetVolumeId()
-			line.SecretKeys = slices.Sorted(maps.Keys(r.GetSecrets()))
+			line.Request, line.VolumeID = fields(r), r.GetVolumeId()
 			hold(line)
 		}
 		// One call after the other: the mock looks for a name and adds the volume

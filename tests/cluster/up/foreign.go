@@ -13,7 +13,7 @@ import (
 // or removes them. They are put straight into etcd, where the API server reads
 // JSON as well as protobuf: forty thousand take seconds instead of a minute.
 func (p *plane) foreign(driver string, count int) error {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{p.etcd}, DialTimeout: 5 * time.Second})
+	client, err := p.store()
 	if err != nil {
 		return err
 	}

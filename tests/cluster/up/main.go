@@ -8,7 +8,8 @@
 //
 // With -interactive it serves a person instead: it ignores standard input and
 // says which kubeconfig to use. With -none it starts no control plane and is
-// only the supervisor, for tests against a cluster that is already there.
+// only the supervisor, for tests against a cluster that is already there. With
+// -bare nothing but etcd and kube-apiserver runs: no controller writes.
 package main
 
 import (
@@ -27,7 +28,7 @@ import (
 // request is one line of standard input.
 type request struct {
 	ID int    `json:"id"`
-	Do string `json:"do"` // run, signal, stop, start, restart or foreign
+	Do string `json:"do"` // run, signal, stop, start, restart, foreign or forget
 
 	Argv []string          `json:"argv,omitempty"` // run: the command
 	Env  map[string]string `json:"env,omitempty"`  // run: its whole environment
@@ -68,6 +69,7 @@ func main() {
 	interactive := flag.Bool("interactive", false, "serve a person: ignore standard input, stop on Ctrl-C")
 	none := flag.Bool("none", false, "start no control plane")
 	scheduler := flag.Bool("scheduler", false, "start kube-scheduler as well")
+	bare := flag.Bool("bare", false, "start no controllers")
 	flag.Parse()
 	log.SetFlags(0)
 	log.SetPrefix("up: ")
@@ -75,12 +77,12 @@ func main() {
 	// Before the first child, so that no signal finds us without a handler.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	if err := run(*dir, *interactive, *none, *scheduler, signals); err != nil {
+	if err := run(*dir, *interactive, *none, &plane{scheduler: *scheduler, bare: *bare}, signals); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(dir string, interactive, none, scheduler bool, signals <-chan os.Signal) error {
+func run(dir string, interactive, none bool, plane *plane, signals <-chan os.Signal) error {
 	if dir == "" {
 		temporary, err := os.MkdirTemp("", "volwright-cluster-")
 		if err != nil {
@@ -98,7 +100,7 @@ func run(dir string, interactive, none, scheduler bool, signals <-chan os.Signal
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	plane := &plane{bin: filepath.Dir(self), keeper: keeper, scheduler: scheduler}
+	plane.bin, plane.keeper = filepath.Dir(self), keeper
 
 	lines := make(chan []byte)
 	if !interactive {
@@ -182,6 +184,8 @@ func (p *plane) answer(line []byte) answer {
 		}
 	case "foreign":
 		err = p.foreign(r.Driver, r.Count)
+	case "forget":
+		err = p.forget()
 	default:
 		err = fmt.Errorf("unknown request %q", r.Do)
 	}

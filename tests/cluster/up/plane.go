@@ -42,12 +42,13 @@ type plane struct {
 	bin       string
 	keeper    *keeper
 	scheduler bool
+	bare      bool
 
 	dir    string
 	etcd   string // its client URL
 	peer   string
 	port   string // of the API server
-	token  string // of the administrator
+	token  string // of the administrator; the stranger's is a word more
 	client *http.Client
 	parts  map[string]*child
 }
@@ -106,6 +107,9 @@ func (p *plane) begin(signals <-chan os.Signal) error {
 			return err
 		}
 	}
+	if p.bare {
+		return nil
+	}
 	return p.start(controllerManager)
 }
 
@@ -137,16 +141,19 @@ func (p *plane) writeFiles() error {
 		"apiVersion": "v1", "kind": "Config", "current-context": "admin",
 		"clusters": []any{map[string]any{"name": "volwright", "cluster": map[string]any{
 			"server": "https://127.0.0.1:" + p.port, "certificate-authority": p.path("certs/apiserver.crt")}}},
-		"users": []any{map[string]any{"name": "admin", "user": map[string]any{"token": p.token}}},
-		"contexts": []any{map[string]any{"name": "admin", "context": map[string]any{
-			"cluster": "volwright", "user": "admin"}}},
+		"users": []any{
+			map[string]any{"name": "admin", "user": map[string]any{"token": p.token}},
+			map[string]any{"name": "stranger", "user": map[string]any{"token": p.token + "-stranger"}}},
+		"contexts": []any{
+			map[string]any{"name": "admin", "context": map[string]any{"cluster": "volwright", "user": "admin"}},
+			map[string]any{"name": "stranger", "context": map[string]any{"cluster": "volwright", "user": "stranger"}}},
 	}, "", "  ")
 	if err != nil {
 		return err
 	}
 	for name, content := range map[string][]byte{
 		"service-accounts.pem": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}),
-		"tokens.csv":           []byte(p.token + ",admin,admin,system:masters\n"),
+		"tokens.csv":           []byte(p.token + ",admin,admin,system:masters\n" + p.token + "-stranger,stranger,stranger\n"),
 		"audit-policy.json":    []byte(auditPolicy),
 		"admin.kubeconfig":     kubeconfig,
 		"audit.log":            nil,
