@@ -195,7 +195,7 @@ fn keep_retry_after<B>(response: Response<B>) -> Response<Either<B, Full<Bytes>>
     let seconds = seconds.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429, "reason": "TooManyRequests",
-        "message": "the API server asks to come back later",
+        "message": "too many requests, the API server asks to come back later",
         "details": {"retryAfterSeconds": seconds.unwrap_or(1)},
     });
     response.map(|_| Either::Right(Full::from(status.to_string())))

@@ -131,7 +131,7 @@ fn retry_after(status: &Status) -> Duration {
 fn status_text(status: &Status) -> String {
     match (status.message.as_str(), status.code) {
         ("", code) => format!("HTTP {code} {}", status.reason),
-        (message, 401) => format!("{message} (HTTP 401)"),
+        (message, code @ (401 | 429)) => format!("{message} (HTTP {code})"),
         (message, _) => message.to_owned(),
     }
 }

@@ -26,7 +26,7 @@ use tracing::{
 use tracing_subscriber::{Layer, filter::LevelFilter, layer::Context, prelude::*};
 use volwright::{
     app::provisioner::{self, Fatal, Me, flags},
-    cluster::client::paced,
+    cluster::client::over,
     csi::{Line, Trouble},
 };
 
@@ -127,9 +127,8 @@ impl Sidecar {
         let process = provisioner::run(
             config,
             provisioner::World {
-                cluster: paced(service.clone(), None, "default"),
-                lease: paced(service.clone(), None, "default"),
-                events: paced(service, None, "default"),
+                cluster: over(service.clone(), "default"),
+                lease: over(service.clone(), "default"),
                 driver: line,
                 me,
             },

@@ -137,11 +137,12 @@ impl Controller for Driver {
             return Err(Status::invalid_argument("volume_id is empty"));
         }
         let target = id.clone();
+        let began = self.began;
         self.call("DeleteVolume", &target, secrets, move |state, _| {
             if let Some(volume) = state.volumes.remove(&id) {
                 state.asked.remove(&volume.name);
-                state.deleted.insert(id);
-            } else if state.deleted.contains(&id) {
+                state.deleted.insert(id, began.elapsed());
+            } else if state.deleted.contains_key(&id) {
                 state
                     .breaches
                     .push(format!("DeleteVolume of {id}, which was deleted before"));

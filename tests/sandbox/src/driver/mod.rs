@@ -28,8 +28,8 @@ pub struct Driver {
 struct State {
     identity: Identity,
     volumes: BTreeMap<String, Volume>,
-    /// Ids of volumes that were deleted.
-    deleted: BTreeSet<String>,
+    /// Ids of volumes that were deleted, and when.
+    deleted: BTreeMap<String, Duration>,
     /// The request that a name was first asked for with, secrets taken out.
     asked: BTreeMap<String, CreateVolumeRequest>,
     /// Volumes, by name or id, that a caller waits for right now.
@@ -143,7 +143,7 @@ impl Driver {
         let state = State {
             identity,
             volumes: BTreeMap::new(),
-            deleted: BTreeSet::new(),
+            deleted: BTreeMap::new(),
             asked: BTreeMap::new(),
             awaited: BTreeSet::new(),
             busy: BTreeSet::new(),
@@ -214,6 +214,11 @@ impl Driver {
         state.running = false;
         state.connections.abort_all();
         state.awaited.clear();
+        // An answer that was on its way is lost, so asking again is right.
+        let now = self.began.elapsed();
+        state
+            .deleted
+            .retain(|_, at| now.saturating_sub(*at) > Duration::from_millis(100));
     }
 
     /// The process comes back.
