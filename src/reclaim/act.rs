@@ -159,8 +159,13 @@ impl Reclaim {
                 .release(&volume.name, &volume.uid, holding)
                 .await
                 .map_err(text),
-            // Another object has the name by now, so ours is gone.
-            Err(denied) if denied.why == Why::Conflict => Ok(true),
+            // The UID is another one's: ours is gone. Unless it was some other conflict.
+            Err(denied) if denied.why == Why::Conflict => {
+                match self.door.volume(&volume.name).await.map_err(text)? {
+                    Some(live) if live.uid == volume.uid => Err(text(denied)),
+                    _ => Ok(true),
+                }
+            }
             Err(denied) => Err(text(denied)),
         }
     }

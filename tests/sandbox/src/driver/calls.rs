@@ -137,19 +137,22 @@ impl Controller for Driver {
             return Err(Status::invalid_argument("volume_id is empty"));
         }
         let target = id.clone();
-        let began = self.began;
-        self.call("DeleteVolume", &target, secrets, move |state, _| {
+        let done = self.call("DeleteVolume", &target, secrets, move |state, _| {
             if let Some(volume) = state.volumes.remove(&id) {
                 state.asked.remove(&volume.name);
-                state.deleted.insert(id, began.elapsed());
             } else if state.deleted.contains_key(&id) {
                 state
                     .breaches
                     .push(format!("DeleteVolume of {id}, which was deleted before"));
             }
             Ok(DeleteVolumeResponse {})
-        })
-        .await
+        });
+        let done = done.await;
+        // Not where the work is done: that goes on when nobody is left to hear of it.
+        if done.is_ok() {
+            self.state.lock().deleted.insert(target, self.began.elapsed());
+        }
+        done
     }
 
     async fn controller_get_capabilities(

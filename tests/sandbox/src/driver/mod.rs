@@ -28,7 +28,7 @@ pub struct Driver {
 struct State {
     identity: Identity,
     volumes: BTreeMap<String, Volume>,
-    /// Ids of volumes that were deleted, and when.
+    /// Ids of volumes whose deletion was answered, and when.
     deleted: BTreeMap<String, Duration>,
     /// The request that a name was first asked for with, secrets taken out.
     asked: BTreeMap<String, CreateVolumeRequest>,
