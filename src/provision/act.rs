@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use super::{
     answer::{Misfit, Verdict, judge},
     decide::{Decision, Facts, Plan, Policy, Refusal, decide},
-    memory::{Held, INFEASIBLE, Record, Saved, SecretData},
+    memory::{Held, INFEASIBLE, Record, Saved, SecretData, SecretTrouble, is_object_of},
 };
 use crate::{
     base::{names, secrets::SecretRef},
     cluster::{
-        denied::{Denied, Why},
+        denied::Why,
         events::{Events, Notice},
         rows::Claim,
         view::View,
@@ -359,11 +359,13 @@ impl Provision {
                     claim = record.key,
                     volume = name,
                     by,
-                    "the volume's name is taken by another claim"
+                    "the name is taken by another claim"
                 );
-                // The driver knows volumes by name, so it may have given us the other claim's volume: that has its
-                // object. One that has none is ours alone, and stays remembered until the name is free.
-                if self.has_object(volume).await {
+                // The driver knows volumes by name, so this may be the other claim's volume, which has its object. Any
+                // other one is ours alone, and stays remembered until the name is free.
+                if let Ok(Some(standing)) = self.door.volume(name).await
+                    && is_object_of(&standing, volume)
+                {
                     self.ledger.erase(&record.uid);
                 }
                 self.fail(plan, claim, &Refusal::NameTaken(name.clone()).to_string())
@@ -380,20 +382,6 @@ impl Provision {
         }
     }
 
-    /// Whether the object that stands under this name is for the same volume at the driver. Unknown counts as no.
-    async fn has_object(&self, volume: &PersistentVolume) -> bool {
-        let ours = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref());
-        let standing = self
-            .door
-            .volume(volume.metadata.name.as_deref().unwrap_or_default())
-            .await;
-        let theirs = standing.ok().flatten().and_then(|standing| standing.csi);
-        match (ours, theirs) {
-            (Some(ours), Some(theirs)) => ours.driver == theirs.driver && ours.volume_handle == theirs.handle,
-            _ => false,
-        }
-    }
-
     async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretTrouble> {
         let Some(SecretRef { namespace, name }) = reference else {
             return Ok(SecretData::default());
@@ -404,13 +392,4 @@ impl Provision {
             Err(denied) => Err(SecretTrouble::Denied(denied)),
         }
     }
-}
-
-/// Why the secret of a request is not to be had.
-#[derive(Debug, thiserror::Error)]
-enum SecretTrouble {
-    #[error("provisioner secret {0} not found: create it, or correct the storage class")]
-    Missing(String),
-    #[error("provisioner secret: {0}")]
-    Denied(Denied),
 }

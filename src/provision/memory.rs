@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
 use super::decide::Plan;
+use crate::cluster::{denied::Denied, rows::Volume};
 
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
@@ -95,4 +96,21 @@ impl Saved {
         let left = saved.get(claim)?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
+}
+
+/// Why the secret of a request is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SecretTrouble {
+    #[error("provisioner secret {0} not found: create it, or correct the storage class")]
+    Missing(String),
+    #[error("provisioner secret: {0}")]
+    Denied(Denied),
+}
+
+/// Whether an object that stands is for the volume at the driver that `made` was written for.
+pub(super) fn is_object_of(standing: &Volume, made: &PersistentVolume) -> bool {
+    let made = made.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+    made.zip(standing.csi.as_ref()).is_some_and(|(made, standing)| {
+        made.driver == standing.driver && made.volume_handle == standing.handle
+    })
 }

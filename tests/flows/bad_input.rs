@@ -109,7 +109,7 @@ async fn an_api_server_that_answers_nonsense_at_start_is_named_and_waited_for() 
         ("401", Harm::Status(401), "check the token"),
         ("403", Harm::Status(403), "add to its role"),
         ("404", Harm::Status(404), "not found"),
-        ("429", Harm::Throttle(5), "too many requests"),
+        ("429", Harm::Throttle(5), "come back later"),
         ("500", Harm::Status(500), "Internal error"),
         ("503", Harm::Status(503), "currently unable"),
         ("cut connections", Harm::Cut, "connection reset"),

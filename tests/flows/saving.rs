@@ -14,7 +14,7 @@ async fn a_volume_whose_object_is_refused_is_not_lost_and_the_claim_says_why() {
         ("401", Harm::Status(401), "check the token"),
         ("403", Harm::Status(403), "verbs: [\"create\"]"),
         ("422", Harm::Status(422), "Internal error"),
-        ("429", Harm::Throttle(7), "too many requests"),
+        ("429", Harm::Throttle(7), "come back later"),
         ("a cut connection", Harm::Cut, "not read"),
         ("no answer", Harm::Hang, "no answer within 30 s"),
     ];
