@@ -34,6 +34,18 @@ pub struct Interest {
     pub attachments: bool,
 }
 
+/// What the watches told that others may wait for, each with the UID of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// The claim needs nothing from us any more: it is gone, bound, or no longer ours.
+    ClaimLeft(&'a str),
+    /// A volume object of ours for the claim was seen.
+    VolumeStands(&'a str),
+}
+
+/// Who hears of [`News`].
+pub type OnNews = Box<dyn Fn(News<'_>) + Send + Sync>;
+
 /// What the cluster looks like.
 pub struct View {
     driver: String,
@@ -44,8 +56,7 @@ pub struct View {
     pub volumes: Arc<HotSet<Volume>>,
     known: Mutex<Known>,
     progress: watch::Sender<Progress>,
-    /// UIDs of claims that are no longer hot: gone, bound, or no longer ours.
-    departed: Box<dyn Fn(&str) + Send + Sync>,
+    news: OnNews,
 }
 
 #[derive(Default)]
@@ -108,13 +119,7 @@ impl Progress {
 
 impl View {
     /// A view of nothing yet.
-    pub fn new(
-        driver: &str,
-        interest: Interest,
-        claims: OnLine,
-        volumes: OnLine,
-        departed: Box<dyn Fn(&str) + Send + Sync>,
-    ) -> Self {
+    pub fn new(driver: &str, interest: Interest, claims: OnLine, volumes: OnLine, news: OnNews) -> Self {
         let mut waiting = vec![Claim::PLURAL, Volume::PLURAL, Class::PLURAL];
         if interest.attachments {
             waiting.push(Attachment::PLURAL);
@@ -132,7 +137,7 @@ impl View {
             volumes: HotSet::new(volumes),
             known: Mutex::default(),
             progress: watch::Sender::new(progress),
-            departed,
+            news,
         }
     }
 
@@ -218,7 +223,7 @@ impl View {
 
     fn depart(&self, uid: &str) {
         self.claims.remove(uid);
-        (self.departed)(uid);
+        (self.news)(News::ClaimLeft(uid));
     }
 
     fn volume(&self, turn: Turn<Volume>) {
@@ -233,6 +238,7 @@ impl View {
                 if let Some(before) = before.filter(|before| before.uid() != uid) {
                     self.volumes.remove(before.uid());
                 }
+                (self.news)(News::VolumeStands(claim));
                 if !(self.interest.volume)(&volume) {
                     self.volumes.remove(&uid);
                 } else if self.volumes.get(&uid).as_deref() != Some(&volume) {

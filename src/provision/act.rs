@@ -2,23 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
 use super::{
     answer::{Misfit, Verdict, judge},
     decide::{Decision, Facts, Plan, Policy, Refusal, decide},
-    memory::{Held, INFEASIBLE, Record, Saved, SecretData, SecretTrouble, is_object_of},
+    memory::{Held, INFEASIBLE, Record, Saved, SecretData, SecretTrouble},
 };
 use crate::{
     base::{names, secrets::SecretRef},
     cluster::{
-        denied::Why,
         events::{Events, Notice},
         rows::Claim,
         view::View,
         work::{Again, Duty},
-        write::{self, Door},
+        write::Door,
     },
     csi::{Driver, Profile, proto},
     ledger::Ledger,
@@ -108,7 +106,8 @@ impl Provision {
             return Again::OnChange;
         }
         let volume = &record.plan.request.name;
-        if record.doubtful {
+        let stands = self.view.claim_of_volume(volume).as_deref() == Some(record.uid.as_str());
+        if record.doubtful && !stands {
             tracing::warn!(
                 claim = record.key,
                 volume,
@@ -153,29 +152,6 @@ impl Provision {
         self.metrics.records("held", doubtful);
     }
 
-    /// The last thing before the lease is given up for good: objects that could not be written are tried once more, and
-    /// what stays open is said, because nobody will remember it.
-    pub async fn close(&self) {
-        for record in self.ledger.records().rows() {
-            if let Some(volume) = record.made.clone() {
-                self.save((*record).clone(), None, &volume, Instant::now()).await;
-            }
-        }
-        for record in self.ledger.records().rows() {
-            let csi = record
-                .made
-                .as_ref()
-                .and_then(|volume| volume.spec.as_ref()?.csi.as_ref());
-            tracing::error!(
-                claim = record.key,
-                volume = record.plan.request.name,
-                handle = csi.map(|csi| csi.volume_handle.as_str()),
-                "stopping with this creation unfinished: as long as the claim stands the next leader finishes it, else \
-                 the driver may be left with a volume that no PersistentVolume names"
-            );
-        }
-    }
-
     fn announce(&self, claim: &Claim) {
         let text = format!(
             "External provisioner is provisioning volume for claim \"{}\"",
@@ -198,7 +174,7 @@ impl Provision {
         Again::Failed
     }
 
-    fn fail(&self, plan: &Plan, claim: Option<&Claim>, text: &str) -> Again {
+    pub(super) fn fail(&self, plan: &Plan, claim: Option<&Claim>, text: &str) -> Again {
         self.metrics
             .provision_failed(&plan.class_label, &plan.source_label);
         match claim {
@@ -237,6 +213,11 @@ impl Provision {
 
     /// Brings an open record as far as it goes now.
     async fn finish(&self, mut record: Record, claim: Option<&Claim>, begun: Instant) -> Again {
+        // A request to write the object whose answer was lost, or another leader, has done it. Writing it again later,
+        // when the volume has been deleted, would make an object for nothing.
+        if self.view.claim_of_volume(&record.plan.request.name).as_deref() == Some(record.uid.as_str()) {
+            return self.done(&record, claim, begun);
+        }
         if record.doubtful && claim.is_some() {
             // The claim stands and has no volume, whoever led in between: asking again is what is wanted.
             record.doubtful = false;
@@ -326,60 +307,6 @@ impl Provision {
             }
         }
         format!("{misfit}; deleting it failed, so volume {id} may be left at the driver: {last}")
-    }
-
-    /// Writes the object of a volume that exists.
-    async fn save(
-        &self,
-        record: Record,
-        claim: Option<&Claim>,
-        volume: &PersistentVolume,
-        begun: Instant,
-    ) -> Again {
-        let plan = &record.plan;
-        let name = &plan.request.name;
-        match self.door.create_volume(volume).await {
-            Ok(write::Saved::Created | write::Saved::StoodAlready) => {
-                self.saved.note(&record.uid);
-                self.ledger.erase(&record.uid);
-                self.metrics
-                    .provision_succeeded(&plan.class_label, &plan.source_label, begun.elapsed());
-                match claim {
-                    Some(claim) => {
-                        let text = format!("Successfully provisioned volume {name}");
-                        self.events
-                            .say(claim, Notice::normal("ProvisioningSucceeded", text));
-                    }
-                    None => tracing::info!(claim = record.key, volume = name, "the volume has its object"),
-                }
-                Again::OnChange
-            }
-            Ok(write::Saved::Taken { by }) => {
-                tracing::error!(
-                    claim = record.key,
-                    volume = name,
-                    by,
-                    "the name is taken by another claim"
-                );
-                // The driver knows volumes by name, so this may be the other claim's volume, which has its object. Any
-                // other one is ours alone, and stays remembered until the name is free.
-                if let Ok(Some(standing)) = self.door.volume(name).await
-                    && is_object_of(&standing, volume)
-                {
-                    self.ledger.erase(&record.uid);
-                }
-                self.fail(plan, claim, &Refusal::NameTaken(name.clone()).to_string())
-            }
-            Err(denied) => {
-                let text =
-                    format!("the volume exists at the driver, but its object cannot be saved: {denied}");
-                self.fail(plan, claim, &text);
-                match denied.why {
-                    Why::Throttled(pause) => Again::After(pause),
-                    _ => Again::Failed,
-                }
-            }
-        }
     }
 
     async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretTrouble> {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
 use super::decide::Plan;
-use crate::cluster::{denied::Denied, rows::Volume};
+use crate::cluster::denied::Denied;
 
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
@@ -105,12 +105,4 @@ pub(super) enum SecretTrouble {
     Missing(String),
     #[error("provisioner secret: {0}")]
     Denied(Denied),
-}
-
-/// Whether an object that stands is for the volume at the driver that `made` was written for.
-pub(super) fn is_object_of(standing: &Volume, made: &PersistentVolume) -> bool {
-    let made = made.spec.as_ref().and_then(|spec| spec.csi.as_ref());
-    made.zip(standing.csi.as_ref()).is_some_and(|(made, standing)| {
-        made.driver == standing.driver && made.volume_handle == standing.handle
-    })
 }

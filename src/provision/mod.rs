@@ -8,6 +8,7 @@ pub mod answer;
 pub mod decide;
 pub mod memory;
 pub mod request;
+mod save;
 pub mod volume;
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub struct Reclaim {
     pub deleted: Deleted,
     /// Whether the driver may be called.
     pub duty: Duty,
+    /// Whether the creation of a volume for the claim of this UID is under way still: a request to write the object
+    /// may be on its way, and would arrive after the deletion.
+    pub unfinished: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// UIDs of volumes whose DeleteVolume succeeded: the driver is asked once, however often their object resists.
@@ -72,6 +75,14 @@ impl Reclaim {
                 Again::OnChange
             }
             Decision::Tell(refusal) => self.fail(&volume, refusal.to_string()),
+            Decision::Delete { .. }
+                if volume
+                    .claim
+                    .as_ref()
+                    .is_some_and(|claim| (self.unfinished)(&claim.uid)) =>
+            {
+                Again::After(Duration::from_secs(1))
+            }
             Decision::Delete { handle, secret } => match self.delete(&volume, handle, secret).await {
                 Ok(true) => {
                     self.deleted.set().remove(&volume.uid);

@@ -10,7 +10,7 @@ use crate::{
     cluster::{
         events::{Events, Notice, Subject},
         hot::{LineEvent, OnLine},
-        view::{Interest, View},
+        view::{Interest, News, View},
         work::{Busy, Crew, Duty},
         write::Door,
     },
@@ -76,7 +76,7 @@ impl Rooms {
         let counted = metrics.clone();
         let count = Box::new(move |open| counted.records("open", open));
         let ledger = Arc::new(Ledger::<Record>::new(queue(&metrics, "records"), count));
-        let orphans = ledger.clone();
+        let (orphans, unfinished) = (ledger.clone(), ledger.clone());
         let interest = Interest {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
@@ -87,7 +87,8 @@ impl Rooms {
             interest,
             queue(&metrics, "claims"),
             queue(&metrics, "volumes"),
-            Box::new(move |uid| orphans.orphan(uid)),
+            // Either way the record, if there is one, is to be looked at now: to go on without the claim, or to be closed.
+            Box::new(move |(News::ClaimLeft(uid) | News::VolumeStands(uid))| orphans.orphan(uid)),
         ));
 
         let (tasks, duty) = (TaskTracker::new(), Duty::default());
@@ -127,6 +128,7 @@ impl Rooms {
                 events: events.clone(),
                 metrics: metrics.clone(),
                 deleted: Deleted::default(),
+                unfinished: Box::new(move |claim| unfinished.get(claim).is_some()),
                 duty: duty.clone(),
             }),
             tasks,

@@ -19,7 +19,7 @@ use crate::{
     base::backoff::Backoff,
     cluster::{
         rows::{Claim, PROVISIONED_BY, PROVISIONER, Volume},
-        view::{Interest, View},
+        view::{Interest, News, View},
         work::{Again, Busy, Crew},
     },
 };
@@ -58,7 +58,11 @@ impl World {
             interest,
             Box::new(|_| {}),
             Box::new(|_| {}),
-            Box::new(move |uid| left.lock().unwrap().push(uid.to_owned())),
+            Box::new(move |news| {
+                if let News::ClaimLeft(uid) = news {
+                    left.lock().unwrap().push(uid.to_owned());
+                }
+            }),
         ));
         let looks = Arc::new(Mutex::<BTreeMap<String, u32>>::default());
         let crew = Crew {

@@ -221,7 +221,7 @@ impl World {
             let _ = writeln!(out, "at the driver: {volume:?}");
         }
         let calls = self.driver.calls();
-        for call in &calls[calls.len().saturating_sub(20)..] {
+        for call in &calls[calls.len().saturating_sub(60)..] {
             let _ = writeln!(
                 out,
                 "call {} {} {:?} at {:?}",
@@ -229,7 +229,7 @@ impl World {
             );
         }
         let requests = self.api.requests();
-        for r in &requests[requests.len().saturating_sub(20)..] {
+        for r in &requests[requests.len().saturating_sub(60)..] {
             let _ = writeln!(
                 out,
                 "request {:?} {} {}/{} {} at {:?}",

@@ -137,6 +137,7 @@ impl Controller for Driver {
             return Err(Status::invalid_argument("volume_id is empty"));
         }
         let target = id.clone();
+        let stops = self.state.lock().stops;
         let done = self.call("DeleteVolume", &target, secrets, move |state, _| {
             if let Some(volume) = state.volumes.remove(&id) {
                 state.asked.remove(&volume.name);
@@ -149,8 +150,9 @@ impl Controller for Driver {
         });
         let done = done.await;
         // Not where the work is done: that goes on when nobody is left to hear of it.
-        if done.is_ok() {
-            self.state.lock().deleted.insert(target, self.began.elapsed());
+        let mut state = self.state.lock();
+        if done.is_ok() && state.stops == stops {
+            state.deleted.insert(target, self.began.elapsed());
         }
         done
     }

@@ -28,6 +28,8 @@ pub struct Driver {
 struct State {
     identity: Identity,
     volumes: BTreeMap<String, Volume>,
+    /// How often the driver has stopped: a call from before a stop is not answered.
+    stops: u32,
     /// Ids of volumes whose deletion was answered, and when.
     deleted: BTreeMap<String, Duration>,
     /// The request that a name was first asked for with, secrets taken out.
@@ -143,6 +145,7 @@ impl Driver {
         let state = State {
             identity,
             volumes: BTreeMap::new(),
+            stops: 0,
             deleted: BTreeMap::new(),
             asked: BTreeMap::new(),
             awaited: BTreeSet::new(),
@@ -212,6 +215,7 @@ impl Driver {
     pub fn stop(&self) {
         let mut state = self.state.lock();
         state.running = false;
+        state.stops += 1;
         state.connections.abort_all();
         state.awaited.clear();
         // An answer that was on its way is lost, so asking again is right.

@@ -1,0 +1,104 @@
+//! From a volume at the driver to its object: the second half of a creation.
+
+use k8s_openapi::api::core::v1::PersistentVolume;
+use tokio::time::Instant;
+
+use super::{act::Provision, decide::Refusal, memory::Record};
+use crate::cluster::{
+    denied::Why,
+    events::Notice,
+    rows::{Claim, Volume},
+    work::Again,
+    write,
+};
+
+impl Provision {
+    /// Writes the object of a volume that exists.
+    pub(super) async fn save(
+        &self,
+        record: Record,
+        claim: Option<&Claim>,
+        volume: &PersistentVolume,
+        begun: Instant,
+    ) -> Again {
+        let plan = &record.plan;
+        let name = &plan.request.name;
+        match self.door.create_volume(volume).await {
+            Ok(write::Saved::Created | write::Saved::StoodAlready) => self.done(&record, claim, begun),
+            Ok(write::Saved::Taken { by }) => {
+                tracing::error!(
+                    claim = record.key,
+                    volume = name,
+                    by,
+                    "the name is taken by another claim"
+                );
+                // The driver knows volumes by name, so this may be the other claim's volume, which has its object. Any
+                // other one is ours alone, and stays remembered until the name is free.
+                if let Ok(Some(standing)) = self.door.volume(name).await
+                    && is_object_of(&standing, volume)
+                {
+                    self.ledger.erase(&record.uid);
+                }
+                self.fail(plan, claim, &Refusal::NameTaken(name.clone()).to_string())
+            }
+            Err(denied) => {
+                let text =
+                    format!("the volume exists at the driver, but its object cannot be saved: {denied}");
+                self.fail(plan, claim, &text);
+                match denied.why {
+                    Why::Throttled(pause) => Again::After(pause),
+                    _ => Again::Failed,
+                }
+            }
+        }
+    }
+
+    /// The volume has its object: nothing is left to be remembered.
+    pub(super) fn done(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Again {
+        let (plan, name) = (&record.plan, &record.plan.request.name);
+        self.saved.note(&record.uid);
+        self.ledger.erase(&record.uid);
+        self.metrics
+            .provision_succeeded(&plan.class_label, &plan.source_label, begun.elapsed());
+        match claim {
+            Some(claim) => {
+                let text = format!("Successfully provisioned volume {name}");
+                self.events
+                    .say(claim, Notice::normal("ProvisioningSucceeded", text));
+            }
+            None => tracing::info!(claim = record.key, volume = name, "the volume has its object"),
+        }
+        Again::OnChange
+    }
+
+    /// The last thing before the lease is given up for good: objects that could not be written are tried once more, and
+    /// what stays open is said, because nobody will remember it.
+    pub async fn close(&self) {
+        for record in self.ledger.records().rows() {
+            if let Some(volume) = record.made.clone() {
+                self.save((*record).clone(), None, &volume, Instant::now()).await;
+            }
+        }
+        for record in self.ledger.records().rows() {
+            let csi = record
+                .made
+                .as_ref()
+                .and_then(|volume| volume.spec.as_ref()?.csi.as_ref());
+            tracing::error!(
+                claim = record.key,
+                volume = record.plan.request.name,
+                handle = csi.map(|csi| csi.volume_handle.as_str()),
+                "stopping with this creation unfinished: as long as the claim stands the next leader finishes it, else \
+                 the driver may be left with a volume that no PersistentVolume names"
+            );
+        }
+    }
+}
+
+/// Whether an object that stands is for the volume at the driver that `made` was written for.
+fn is_object_of(standing: &Volume, made: &PersistentVolume) -> bool {
+    let made = made.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+    made.zip(standing.csi.as_ref()).is_some_and(|(made, standing)| {
+        made.driver == standing.driver && made.volume_handle == standing.handle
+    })
+}
