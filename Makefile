@@ -67,6 +67,11 @@ cluster: ## a real control plane that stays up until Ctrl-C (needs Go)
 dev: ## the sidecar out of cluster against `make cluster`, with an in-memory driver
 	@CARGO_TARGET_DIR=$(target) tests/cluster/dev.sh -v=4
 
+.PHONY: parity
+parity: binary ## the same nine claims on upstream's binary and on ours, line by line
+	tests/cluster/build.sh >/dev/null
+	CSI_PROVISIONER=$(binary) cargo test --locked --test real -- parity
+
 .PHONY: bench
 bench: binary ## what a decision, a record and a list cost; then figures beside upstream's
 	cargo bench --locked --bench decide --bench ledger --bench decode

@@ -7,7 +7,7 @@ use volwright::{
         Claim, ClaimRef, Class, CsiSource, PROVISIONED_BY, PROVISIONER, VOLUME_FINALIZER, Volume,
     },
     csi::Profile,
-    provision::decide as provision,
+    provision::{decide as provision, policy::Policy},
     reclaim::decide as reclaim,
 };
 
@@ -71,7 +71,7 @@ fn claim_becomes_a_plan(bencher: Bencher) {
         ]),
         ..Class::default()
     };
-    let policy = provision::Policy {
+    let policy = Policy {
         name_prefix: "pvc".to_owned(),
         uid_length: UidLength::Whole,
         default_fs_type: String::new(),

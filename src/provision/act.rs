@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     answer::{Misfit, Verdict, judge},
-    decide::{Decision, Facts, Plan, Policy, Refusal, decide},
+    decide::{Decision, Facts, Plan, Refusal, decide},
     memory::{Held, INFEASIBLE, Record, Saved, SecretData, SecretTrouble},
+    policy::Policy,
 };
 use crate::{
     base::{names, secrets::SecretRef},

@@ -8,12 +8,13 @@ use std::fmt;
 use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{
+    policy::Policy,
     request::{self, ParameterError},
     volume,
 };
 use crate::{
     base::{
-        names::{self, UidLength, VolumeNameError},
+        names::{self, VolumeNameError},
         quantity::{self, QuantityError},
         secrets::{Scope, SecretError, SecretKind, SecretRef, Secrets},
     },
@@ -34,25 +35,6 @@ pub struct Facts<'a> {
     pub standing: Option<&'a str>,
     /// How the operator wants it.
     pub policy: &'a Policy,
-}
-
-/// What the operator chose on the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// `--volume-name-prefix`
-    pub name_prefix: String,
-    /// `--volume-name-uuid-length`
-    pub uid_length: UidLength,
-    /// `--default-fstype`
-    pub default_fs_type: String,
-    /// `--extra-create-metadata`
-    pub extra_metadata: bool,
-    /// `--controller-publish-readonly`
-    pub publish_read_only: bool,
-    /// Gate VolumeAttributesClass, off where the server does not serve the API.
-    pub attributes_classes: bool,
-    /// This process's name for itself, a volume attribute of every volume it makes.
-    pub identity: String,
 }
 
 /// What to do with a claim.

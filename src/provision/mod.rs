@@ -7,6 +7,7 @@ pub mod act;
 pub mod answer;
 pub mod decide;
 pub mod memory;
+pub mod policy;
 pub mod request;
 mod save;
 pub mod volume;

@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::decide::Policy;
+use super::policy::Policy;
 use crate::{
     base::{
         quantity,

@@ -19,8 +19,8 @@ use crate::{
     provision::{
         self,
         act::Provision,
-        decide::Policy,
         memory::{Held, Record, Saved},
+        policy::Policy,
     },
     reclaim::{
         self,

@@ -8,7 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::{Decision, Facts, Plan, Policy, decide};
+use super::decide::{Decision, Facts, Plan, decide};
+use super::policy::Policy;
 use crate::{
     base::names::UidLength,
     cluster::rows::{Claim, Class, PROVISIONER},

@@ -1,0 +1,22 @@
+//! Pure. What the operator chose, as far as it concerns volumes.
+
+use crate::base::names::UidLength;
+
+/// What the operator chose on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// `--volume-name-prefix`
+    pub name_prefix: String,
+    /// `--volume-name-uuid-length`
+    pub uid_length: UidLength,
+    /// `--default-fstype`
+    pub default_fs_type: String,
+    /// `--extra-create-metadata`
+    pub extra_metadata: bool,
+    /// `--controller-publish-readonly`
+    pub publish_read_only: bool,
+    /// Gate VolumeAttributesClass, off where the server does not serve the API.
+    pub attributes_classes: bool,
+    /// This process's name for itself, a volume attribute of every volume it makes.
+    pub identity: String,
+}
