@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The name of the lease for a driver: upstream's, but in lower case.
 ///
 /// Upstream turns what is no letter, digit or dash into a dash and puts an `X` after a dash at
-/// the end. It keeps capitals, with which the API server refuses the object for ever (D-57);
+/// the end. It keeps capitals, with which the API server refuses the object for ever;
 /// names that work there are the same here.
 pub fn lease_name(driver: &str) -> String {
     let mut name = sanitised(driver).to_ascii_lowercase();
@@ -27,7 +27,7 @@ fn sanitised(text: &str) -> String {
 ///
 /// The UID is taken from the service-account token's own claims. It survives a restart of the
 /// container, so that the same pod leads again at once, and differs between two replicas on one
-/// host's network, who share the hostname (D-56). Without such a token `dice` tells replicas apart.
+/// host's network, who share the hostname. Without such a token `dice` tells replicas apart.
 pub fn identity(hostname: &str, token: Option<&str>, dice: u64) -> String {
     let host = sanitised(hostname);
     match token.and_then(pod_uid) {

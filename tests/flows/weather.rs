@@ -168,6 +168,42 @@ async fn a_driver_that_restarts_in_the_middle_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_driver_that_returns_with_other_capabilities_ends_the_process_with_the_reason() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    crowd(&world, 1);
+    all_bound(&world, 1).await;
+    world.driver.stop();
+    world.driver.configure(|driver| driver.topology = true);
+    world.driver.start();
+    let fatal = sidecar.ended().await.expect_err("it must begin anew");
+    assert!(
+        fatal.to_string().contains("come back with other capabilities"),
+        "{fatal}"
+    );
+    // The lease was given back: the next one need not wait for it to run out.
+    let lease = world.api.list("leases").remove(0);
+    assert_eq!(lease["spec"]["holderIdentity"], "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_is_not_silent_while_a_driver_hangs_within_a_long_timeout() {
+    let world = world();
+    world.driver.upset("Probe", 1, Trouble::Hang);
+    let sidecar = Sidecar::with(&world, &["--timeout=5m"]);
+    tokio::time::sleep(secs(25)).await;
+    let said = sidecar
+        .log()
+        .iter()
+        .filter(|line| line.contains("has not answered Probe yet"))
+        .count();
+    assert_eq!(said, 2, "every ten seconds: {:?}", sidecar.log());
+    crowd(&world, 1);
+    all_bound(&world, 1).await;
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_burst_of_claims_costs_one_call_and_few_writes_each() {
     const BURST: usize = 200;
     let world = world();

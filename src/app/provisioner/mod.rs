@@ -84,6 +84,12 @@ pub enum Fatal {
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The driver is not what it was at start.
+    #[error(
+        "CSI driver {0} has come back with other capabilities: what was under way is finished, and the process ends to \
+         start anew with them"
+    )]
+    Changed(String),
     /// A task that runs from start to end has ended.
     #[error(
         "a defect: a task that must not end has ended, see the log above; the process ends to start anew"
@@ -98,7 +104,7 @@ impl Fatal {
     /// Upstream's exit codes: 1 for the driver's side, 255 for what it logs as fatal.
     const fn code(&self) -> u8 {
         match self {
-            Self::Address(_) | Self::Contact(_) | Self::Topology(_) => 1,
+            Self::Address(_) | Self::Contact(_) | Self::Topology(_) | Self::Changed(_) => 1,
             Self::Timing(_) => 2,
             Self::Access(_)
             | Self::Introduce(_)
@@ -217,7 +223,16 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         () = stop.cancelled() => return Ok(()),
     }
 
-    let presence = terms::Presence::watch(&driver, heard, config.driver.timeout, &ready, &mut beside);
+    let halt = stop.child_token();
+    let presence = terms::Presence::watch(
+        &driver,
+        profile.clone(),
+        halt.clone(),
+        heard,
+        config.driver.timeout,
+        &ready,
+        &mut beside,
+    );
     let election = match &config.election {
         None => None,
         Some(settings) => {
@@ -232,8 +247,8 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
     };
     let terms = async {
         match election {
-            None => terms::alone(&rooms, &stop).await,
-            Some((election, release)) => terms::elected(&rooms, election, presence, release, &stop).await,
+            None => terms::alone(&rooms, &halt).await,
+            Some((election, release)) => terms::elected(&rooms, election, presence, release, &halt).await,
         }
     };
     tokio::select! {
@@ -244,7 +259,10 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
     // The last events go out once nobody can say any more.
     drop(rooms);
     let _ = timeout(GOODBYE, writer).await;
-    Ok(())
+    match halt.is_cancelled() && !stop.is_cancelled() {
+        true => Err(Fatal::Changed(profile.name)),
+        false => Ok(()),
+    }
 }
 
 /// Waits for a task to end that should not; at a stop the pages do.

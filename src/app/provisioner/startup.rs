@@ -71,10 +71,10 @@ pub(super) async fn meet(
             counted.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
         }),
     );
-    driver.first_contact(None).await?;
+    patiently("Probe", driver.first_contact(None)).await?;
     let mut said = None::<Instant>;
     let profile = loop {
-        match driver.introduce().await {
+        match patiently("who it is", driver.introduce()).await {
             Ok(profile) => break profile,
             // It was there a moment ago: a driver that restarts just now comes back.
             Err(error @ IntroduceError::Fault(_)) => {
@@ -96,6 +96,17 @@ pub(super) async fn meet(
         return Err(Fatal::Topology(profile.name));
     }
     Ok((driver, profile))
+}
+
+/// Says what it waits for while one call takes long: `--timeout` may be minutes.
+async fn patiently<T>(what: &str, call: impl Future<Output = T>) -> T {
+    tokio::pin!(call);
+    loop {
+        match timeout(SAY, &mut call).await {
+            Ok(done) => return done,
+            Err(_) => tracing::warn!("waiting: the CSI driver has not answered {what} yet"),
+        }
+    }
 }
 
 /// Waits until the first list of everything is complete.

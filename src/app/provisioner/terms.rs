@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::rooms::Rooms;
 use crate::{
     cluster::events::{Notice, Subject},
-    csi::{Call, Code, Driver, Reach},
+    csi::{Call, Code, Driver, Profile, Reach},
     lease::{Election, Leadership, LeaseRef},
     serve::Readiness,
 };
@@ -116,8 +116,12 @@ pub(super) struct Presence(watch::Receiver<bool>);
 impl Presence {
     /// Follows the driver. A leader whose driver is away helps nobody, while another replica's driver may be well:
     /// after three times `--timeout`, at least 30 s, it gives the lease up until its driver is back.
+    ///
+    /// A driver that comes back with other capabilities is another driver to the rooms: `halt` is cancelled.
     pub(super) fn watch(
         driver: &Driver,
+        first: Profile,
+        halt: CancellationToken,
         heard: Heard,
         limit: Duration,
         ready: &Readiness,
@@ -130,7 +134,22 @@ impl Presence {
             let mut missing = None;
             loop {
                 let since = match &*reach.borrow_and_update() {
-                    Reach::Ready(_) => None,
+                    Reach::Ready(now) => {
+                        let version = first.vendor_version.clone();
+                        if (Profile {
+                            vendor_version: version,
+                            ..Profile::clone(now)
+                        }) != first
+                        {
+                            tracing::warn!(
+                                ?first,
+                                ?now,
+                                "the CSI driver has come back with other capabilities"
+                            );
+                            halt.cancel();
+                        }
+                        None
+                    }
                     Reach::Lost { since, .. } => Some(since.to_owned()),
                 };
                 match since {
