@@ -18,7 +18,7 @@ help: ## this list
 
 .PHONY: test
 test: fmt deny clippy binary ## everything that must hold before a change is taken
-	tests/cluster/build.sh >/dev/null
+	tests/cluster/build.sh $(if $(TEST_KUBECONFIG),small) >/dev/null
 	CSI_PROVISIONER=$(binary) cargo test --workspace --locked
 
 .PHONY: fmt

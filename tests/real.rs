@@ -1,10 +1,10 @@
-//! The release binary as a process on a real control plane: kube-apiserver, etcd
-//! and kube-controller-manager on loopback, a driver that we did not write, the
+//! The release binary as a process on a real control plane: kube-apiserver, etcd,
+//! kube-controller-manager and kube-scheduler on loopback, a driver that we did not write, the
 //! ServiceAccount's own token and the shipped rights (tests/cluster).
 //!
 //! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is
 //! never looked at. `SIDECAR=upstream` runs upstream's binary where ours would
-//! run, which shows that the scenarios are right. `CSI_PROVISIONER` names
+//! run, which shows that the scenarios are right (on our own control plane). `CSI_PROVISIONER` names
 //! another build of ours, and `FOREIGN` how many claims and volumes of another
 //! driver the memory figure is taken with.
 //!
@@ -33,6 +33,8 @@ mod outages;
 mod parity;
 #[path = "real/replicas.rs"]
 mod replicas;
+#[path = "real/scheduled.rs"]
+mod scheduled;
 #[path = "real/sidecar.rs"]
 mod sidecar;
 #[path = "real/supervisor.rs"]
@@ -75,8 +77,9 @@ fn main() -> ExitCode {
         })
     };
     let mut trials = Vec::new();
-    // First, because it waits longest. It has a control plane of its own.
+    // First, because they wait longest.
     if !cluster::is_given() {
+        // It has a control plane of its own.
         let handle = runtime.handle().clone();
         trials.push(Trial::test(
             "the contract that the sandbox keeps is the API server's",
@@ -88,6 +91,14 @@ fn main() -> ExitCode {
                 })
             },
         ));
+        // These two run upstream's binary, which is built only with the rest.
+        trials.push(together("parity: upstream and ours do and say the same", |c| {
+            Box::pin(parity::same(c))
+        }));
+        trials.push(together(
+            "upstream and ours share one lease and each other's volumes",
+            |c| Box::pin(replicas::mixed(c)),
+        ));
     }
     trials.extend([
         together("a killed leader is followed by the other replica", |c| {
@@ -96,9 +107,6 @@ fn main() -> ExitCode {
         together("a leader killed in a deletion is followed up", |c| {
             Box::pin(replicas::killed_in_deletion(c))
         }),
-        together("parity: upstream and ours do and say the same", |c| {
-            Box::pin(parity::same(c))
-        }),
         together("KUBECONFIG wins over the flag", |c| Box::pin(access::variable(c))),
         together("a container that restarts leads again at once", |c| {
             Box::pin(replicas::container_restarted(c))
@@ -106,10 +114,6 @@ fn main() -> ExitCode {
         together("a terminated leader hands over at once", |c| {
             Box::pin(replicas::terminated(c))
         }),
-        together(
-            "upstream and ours share one lease and each other's volumes",
-            |c| Box::pin(replicas::mixed(c)),
-        ),
         together("two hundred claims at once all get their volume", |c| {
             Box::pin(claims::burst(c))
         }),
@@ -126,8 +130,13 @@ fn main() -> ExitCode {
             Box::pin(claims::retained(c))
         }),
     ]);
-    // What needs a control plane of our own: its processes, its audit log, its etcd.
+    // What needs a control plane of our own: its processes, its audit log, its
+    // etcd, its one node.
     if !cluster::is_given() {
+        trials.push(together(
+            "a claim that waits for its first consumer gets its volume when the scheduler has chosen a node",
+            |c| Box::pin(scheduled::first_consumer(c)),
+        ));
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(claims::manifests(c))
         }));

@@ -77,7 +77,7 @@ impl Sidecar {
             "metadata": {"name": pod},
             "spec": {
                 "serviceAccountName": world.account,
-                // Were there a scheduler, it would leave the Pod alone.
+                // The scheduler leaves such a Pod alone.
                 "schedulingGates": [{"name": "volwright.dev/never"}],
                 "containers": [{"name": "csi-provisioner", "image": "none"}],
             },
