@@ -64,8 +64,8 @@ impl Cluster {
     fn start() -> Result<Self, String> {
         let given = std::env::var_os("TEST_KUBECONFIG").map(PathBuf::from);
         let bin = programs()?;
-        let flags: &[&str] = if given.is_some() { &["-none"] } else { &[] };
-        let supervisor = Supervisor::start(&bin.join("up"), flags)?;
+        let flag = if given.is_some() { "-none" } else { "-scheduler" };
+        let supervisor = Supervisor::start(&bin.join("up"), &[flag])?;
         let kubeconfig = given.unwrap_or_else(|| supervisor.kubeconfig.clone());
         Ok(Self {
             bin,
@@ -84,8 +84,15 @@ impl Cluster {
         Client::try_from(config).unwrap()
     }
 
+    /// What it printed.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
-        output(
+        self.kubectl_warns(arguments).map(|(printed, _)| printed)
+    }
+
+    /// What it printed, and what it said beside that on standard error, such as
+    /// the API server's warnings.
+    pub(crate) fn kubectl_warns(&self, arguments: &[&str]) -> Result<(String, String), String> {
+        outputs(
             Command::new(self.bin.join("kubectl"))
                 .env_remove("KUBECONFIG")
                 .arg("--kubeconfig")
@@ -200,18 +207,19 @@ fn upstream_example() -> PathBuf {
     Path::new(dir.trim()).join("deploy/kubernetes/rbac.yaml")
 }
 
+/// Its standard output.
 fn output(command: &mut Command) -> Result<String, String> {
-    // What it builds or downloads is said while it happens.
+    outputs(command).map(|(printed, _)| printed)
+}
+
+/// Its standard output and its standard error.
+fn outputs(command: &mut Command) -> Result<(String, String), String> {
     let out = command
-        .stderr(std::process::Stdio::piped())
         .output()
         .map_err(|error| format!("{command:?}: {error}"))?;
+    let [printed, said] = [&out.stdout, &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     if out.status.success() {
-        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+        return Ok((printed, said));
     }
-    Err(format!(
-        "{command:?}: {}: {}",
-        out.status,
-        String::from_utf8_lossy(&out.stderr)
-    ))
+    Err(format!("{command:?}: {}: {said}", out.status))
 }
