@@ -231,12 +231,12 @@ struct Running(Option<Child>);
 impl Running {
     fn start(root: &Path, arguments: &[&str]) -> Self {
         let is_root = fs::metadata("/proc/self").expect("/proc").uid() == 0;
-        let mut command = Command::new(if is_root { "setpriv" } else { "unshare" });
-        if !is_root {
-            command.args(["--user", "--map-root-user", "setpriv"]);
-        }
-        // In this order, as new rights end what setpriv asks for.
-        command.args(BOUND).arg("chroot").arg(root);
+        let mut command = Command::new("setpriv");
+        command.args(BOUND).args(match is_root {
+            true => &["chroot"][..],
+            false => &["unshare", "--user", "--map-root-user", "--root"],
+        });
+        command.arg(root);
         command.arg("/csi-provisioner").args(arguments);
         // An image from scratch sets no variables either; PATH finds chroot.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
