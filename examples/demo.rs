@@ -8,7 +8,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 const DRIVER: &str = "demo.csi.example.com";
 const USER: &str = "system:serviceaccount:default:csi-provisioner";
 const CLAIMS: usize = 20;
-/// Each step takes a second or less; whoever waits longer waits for nothing.
+/// For all of it, which takes two seconds; whoever waits longer waits for nothing.
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -41,17 +41,18 @@ async fn main() -> ExitCode {
 /// Whatever happens, the sidecar is stopped and the folder removed.
 async fn run() -> Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let start = Instant::now();
     let folder = tempfile::tempdir().context("a folder for the socket and the log")?;
     let (api, driver) = (Api::new(), Driver::new(DRIVER));
-    let mut sidecar = start(folder.path(), &api, &driver).await?;
+    let mut sidecar = launch(folder.path(), &api, &driver).await?;
     let outcome = tokio::select! {
-        told = tell(&api, &driver) => told.map(|()| true),
+        told = tell(&api, &driver, start + LIMIT) => told.map(|()| true),
         ended = sidecar.wait() => Err(anyhow!("csi-provisioner ended by itself: {}", ended?)),
         _ = term.recv() => Ok(false),
         _ = interrupt.recv() => Ok(false),
     };
     let outcome = match (outcome, stop(&mut sidecar).await) {
-        (Ok(true), Ok(status)) => return sum_up(&api, status),
+        (Ok(true), Ok(status)) => return sum_up(&api, status, start.elapsed()),
         (Ok(false), Ok(_)) => bail!("interrupted"),
         (Err(error), _) | (_, Err(error)) => error,
     };
@@ -66,7 +67,7 @@ fn log(folder: &Path) -> PathBuf {
     folder.join("sidecar.log")
 }
 
-async fn start(folder: &Path, api: &Api, driver: &Driver) -> Result<Child> {
+async fn launch(folder: &Path, api: &Api, driver: &Driver) -> Result<Child> {
     // Cargo puts an example one folder below the binaries.
     let example = std::env::current_exe()?;
     let built = example.parent().and_then(Path::parent).unwrap_or(Path::new("."));
@@ -101,11 +102,11 @@ async fn start(folder: &Path, api: &Api, driver: &Driver) -> Result<Child> {
     Ok(sidecar)
 }
 
-async fn tell(api: &Api, driver: &Driver) -> Result<()> {
+async fn tell(api: &Api, driver: &Driver, end: Instant) -> Result<()> {
     let holder = || api.list("leases").iter().find_map(holder);
-    let took = until(api, "the sidecar leads", || holder().is_some()).await?;
-    println!("It leads after {took:.1?}: the Lease default/demo-csi-example-com is held by");
-    println!("    {}", holder().unwrap_or_default());
+    let took = until(api, end, "the sidecar leads", || holder().is_some()).await?;
+    let holder = holder().unwrap_or_default();
+    println!("It leads after {took:.1?}: the Lease default/demo-csi-example-com is held by {holder}.");
 
     // Storage takes its time; slower from volume to volume, so that there is something to see.
     for n in 1..=CLAIMS as u64 {
@@ -130,13 +131,12 @@ async fn tell(api: &Api, driver: &Driver) -> Result<()> {
         );
     }
     let mut dots = Dots(0);
-    let took = until(api, "all claims are bound", || {
+    let took = until(api, end, "all claims are bound", || {
         let bound = |claim: &Value| claim["status"]["phase"] == "Bound";
         dots.reach(api.filter("persistentvolumeclaims", bound).len())
     })
     .await?;
     println!(" after {took:.1?}");
-    println!("One of the {} volumes:", api.len("persistentvolumes"));
     if let Some(volume) = api.list("persistentvolumes").first() {
         show(volume);
     }
@@ -146,7 +146,7 @@ async fn tell(api: &Api, driver: &Driver) -> Result<()> {
         api.delete("persistentvolumeclaims", "default", &format!("data-{n}"));
     }
     let mut dots = Dots(0);
-    let took = until(api, "all volumes are gone", || {
+    let took = until(api, end, "all volumes are gone", || {
         dots.reach(CLAIMS.saturating_sub(api.len("persistentvolumes")))
     })
     .await?;
@@ -178,11 +178,14 @@ async fn stop(sidecar: &mut Child) -> Result<ExitStatus> {
     }
 }
 
-fn sum_up(api: &Api, status: ExitStatus) -> Result<()> {
+fn sum_up(api: &Api, status: ExitStatus, took: Duration) -> Result<()> {
     if !status.success() || api.list("leases").iter().any(|lease| holder(lease).is_some()) {
         bail!("on SIGTERM it ended with {status}, and did not give the Lease back");
     }
-    println!("On SIGTERM it gave the Lease back and ended with {status}.");
+    if took > LIMIT {
+        bail!("all went well but took {took:.1?}; more than {LIMIT:?} is too long");
+    }
+    println!("On SIGTERM it gave the Lease back and ended with {status}, {took:.1?} after its start.");
     let mut writes = BTreeMap::new();
     for request in api.requests() {
         let verb = request.verb.rbac();
@@ -204,7 +207,7 @@ fn holder(lease: &Value) -> Option<String> {
 }
 
 /// Looks at a condition whenever something was written, and tells how long it took to come true.
-async fn until(api: &Api, what: &str, mut done: impl FnMut() -> bool) -> Result<Duration> {
+async fn until(api: &Api, end: Instant, what: &str, mut done: impl FnMut() -> bool) -> Result<Duration> {
     let (start, mut changes) = (Instant::now(), api.changes());
     let wait = async {
         while !done() {
@@ -212,9 +215,9 @@ async fn until(api: &Api, what: &str, mut done: impl FnMut() -> bool) -> Result<
         }
         Ok(start.elapsed())
     };
-    timeout(LIMIT, wait)
+    timeout_at(end, wait)
         .await
-        .map_err(|_| anyhow!("{what}: not within {LIMIT:?}"))?
+        .map_err(|_| anyhow!("{what}: not within {LIMIT:?} of the start"))?
 }
 
 /// One dot for each object that got there.
@@ -231,19 +234,21 @@ impl Dots {
 }
 
 fn show(volume: &Value) {
-    for path in [
-        "metadata.name",
-        "metadata.finalizers",
-        "spec.capacity",
-        "spec.accessModes",
-        "spec.claimRef.name",
-        "spec.csi.driver",
-        "spec.csi.volumeHandle",
-        "spec.persistentVolumeReclaimPolicy",
-        "spec.storageClassName",
-        "status.phase",
-    ] {
+    let at = |path: &str| {
         let value = path.split('.').fold(volume, |value, key| &value[key]);
-        println!("    {path}: {}", value.to_string().replace('"', ""));
-    }
+        value.to_string().replace('"', "")
+    };
+    println!(
+        "One of the volumes: {}, {}, of class {}, {} to the claim {},",
+        at("metadata.name"),
+        at("spec.capacity.storage"),
+        at("spec.storageClassName"),
+        at("status.phase"),
+        at("spec.claimRef.name"),
+    );
+    println!(
+        "    {} at the driver, with the finalizers {}.",
+        at("spec.csi.volumeHandle"),
+        at("metadata.finalizers")
+    );
 }

@@ -17,10 +17,12 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{ADMIN, Api, Driver, driver::Identity, kubeconfig};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::{Child, Command},
+    net::TcpListener,
+    process::{Child, ChildStderr, Command},
     time::timeout,
 };
 
@@ -47,18 +49,27 @@ impl Drop for Folder {
     }
 }
 
-/// The process, with nothing from our environment. Killed when dropped.
-fn process(folder: &Folder, flags: &[String]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_csi-provisioner"))
+/// The process, with nothing from our environment. It ends when dropped, and also when whoever started it is killed.
+fn command(folder: &Folder, flags: &[String]) -> Command {
+    // setpriv asks for that and becomes the process: the child's id is its id.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_csi-provisioner")])
         .args(flags)
         .env_clear()
+        .env("PATH", "/usr/bin:/bin")
         .env("HOME", &folder.0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        .kill_on_drop(true);
+    command
+}
+
+fn process(folder: &Folder, flags: &[String]) -> Child {
+    command(folder, flags)
         .spawn()
-        .expect("the process")
+        .expect("the process; setpriv is in util-linux")
 }
 
 /// Runs to the end: exit code and everything it said.
@@ -78,21 +89,26 @@ async fn run(folder: &Folder, flags: &[String]) -> (i32, String) {
 /// Runs until its log has these words, and ends it.
 async fn says(folder: &Folder, flags: &[String], words: &str) {
     let mut child = process(folder, flags);
-    let mut lines = BufReader::new(child.stderr.take().expect("its stderr")).lines();
-    let mut said = Vec::new();
+    hear(&mut child, words).await;
+    child.kill().await.expect("its end");
+}
+
+/// Reads on until the log has these words; what comes after is in the result.
+async fn hear(child: &mut Child, words: &str) -> BufReader<ChildStderr> {
+    let mut log = BufReader::new(child.stderr.take().expect("its stderr"));
+    let mut said = String::new();
     let heard = timeout(Duration::from_secs(60), async {
-        while let Some(line) = lines.next_line().await.expect("text") {
-            let heard = line.contains(words);
-            said.push(line);
-            if heard {
-                return true;
+        loop {
+            let start = said.len();
+            match log.read_line(&mut said).await.expect("text") {
+                0 => return false,
+                _ if said[start..].contains(words) => return true,
+                _ => {}
             }
         }
-        false
     });
-    let heard = heard.await.unwrap_or(false);
-    child.kill().await.expect("its end");
-    assert!(heard, "{words:?} is not in\n{}", said.join("\n"));
+    assert!(heard.await.unwrap_or(false), "{words:?} is not in\n{said}");
+    log
 }
 
 fn flag(name: &str, value: &str) -> String {
@@ -201,6 +217,85 @@ async fn a_way_to_the_api_that_leads_nowhere_ends_the_process_with_255() {
 }
 
 #[tokio::test]
+async fn a_kubeconfig_is_taken_from_the_variable_then_the_flag_then_the_home_folder() {
+    let folder = Folder::new();
+    fs::create_dir(folder.at(".kube")).expect("a folder");
+    let files = [".kube/config", "flag", "variable"].map(|name| folder.at(name));
+    // Each leads to a server of its own.
+    let mut servers = Vec::new();
+    for file in &files {
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = server.local_addr().expect("its address");
+        fs::write(file, kubeconfig(address, ADMIN)).expect("a file");
+        servers.push(server);
+    }
+    let [_, given, variable] = &files;
+    // The API server is asked nothing before the driver has said its name.
+    let driver = Driver::new("disks.example.com");
+    let path = folder.at("csi.sock");
+    let listening = driver.listen(Path::new(&path)).expect("a socket");
+    let csi = flag("csi-address", &path);
+    let named = vec![csi.clone(), flag("kubeconfig", given)];
+    let rows = [
+        ("neither", vec![csi.clone()], None, ".kube/config"),
+        ("the flag", named.clone(), None, "flag"),
+        ("the variable", vec![csi], Some(variable), "variable"),
+        ("both", named, Some(variable), "variable"),
+    ];
+    for (name, flags, variable, expected) in rows {
+        let mut command = command(&folder, &flags);
+        command.envs(variable.map(|file| ("KUBECONFIG", file)));
+        let mut child = command.stderr(Stdio::null()).spawn().expect("the process");
+        let guest = timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                _ = servers[0].accept() => ".kube/config",
+                _ = servers[1].accept() => "flag",
+                _ = servers[2].accept() => "variable",
+            }
+        });
+        let asked = guest.await.unwrap_or("nobody");
+        child.kill().await.expect("its end");
+        assert_eq!(asked, expected, "{name}");
+    }
+    listening.abort();
+}
+
+#[tokio::test]
+async fn a_process_does_not_outlive_a_test_runner_that_is_killed() {
+    let folder = Folder::new();
+    let flags = [
+        access(&folder, "127.0.0.1:1"),
+        flag("csi-address", &folder.at("absent")),
+    ];
+    let command = command(&folder, &flags);
+    let command = command.as_std();
+    // A shell in place of the runner starts it in the same way.
+    let mut runner = Command::new("sh")
+        .args(["-c", "\"$@\" & echo $!; wait", "runner"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a shell");
+    let mut id = String::new();
+    let mut out = BufReader::new(runner.stdout.take().expect("its stdout"));
+    out.read_line(&mut id).await.expect("an id");
+    let id = Pid::from_raw(id.trim().parse().expect("an id")).expect("an id");
+
+    let mut log = hear(&mut runner, "waiting for the CSI driver").await;
+    runner.kill().await.expect("its end");
+    // Only the process still has the other end of the pipe.
+    let gone = timeout(Duration::from_secs(20), log.read_to_end(&mut Vec::new())).await;
+    if gone.is_err() {
+        let _ = kill_process(id, Signal::KILL);
+    }
+    gone.expect("it is gone with its runner").expect("the log's end");
+}
+
+#[tokio::test]
 async fn a_socket_address_that_is_none_ends_the_process_with_1() {
     let folder = Folder::new();
     let kube = access(&folder, "127.0.0.1:1");
@@ -255,16 +350,19 @@ async fn a_server_that_does_not_speak_grpc_is_named() {
     let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
     let server = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt as _;
+        // Kept open, so that what it said is read and not only that it hung up.
+        let mut guests = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream
                 .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
                 .await;
+            guests.push(stream);
         }
     });
     says(
         &folder,
         &[kube, flag("csi-address", &path)],
-        "waiting for the CSI driver",
+        "cannot be reached: the connection to the driver broke during the call: h2 protocol error",
     )
     .await;
     server.abort();

@@ -18,6 +18,10 @@ use std::{
 
 use serde_json::Value;
 
+/// For setpriv: the kernel kills the process when whoever started it ends, also by a signal. setpriv and the other
+/// commands in front of a binary become that binary, so the child's id is its id.
+const BOUND: [&str; 3] = ["--pdeathsig", "KILL", "--"];
+
 /// In the root's own /etc/hosts and nowhere else.
 const HOST: &str = "api.sandbox.test";
 
@@ -115,7 +119,8 @@ fn driver(socket: &Path, calls: &Path) -> Running {
         .output()
         .expect("build.sh");
     let folder = String::from_utf8(built.stdout).expect("a path");
-    let mut command = Command::new(Path::new(folder.trim()).join("driver"));
+    let mut command = Command::new("setpriv");
+    command.args(BOUND).arg(Path::new(folder.trim()).join("driver"));
     command.arg("-socket").arg(socket).arg("-calls").arg(calls);
     let driver = Running::spawn(&mut command);
     let start = Instant::now();
@@ -225,17 +230,13 @@ struct Running(Option<Child>);
 
 impl Running {
     fn start(root: &Path, arguments: &[&str]) -> Self {
-        // Both replace themselves by the binary, so the child's id is its id.
         let is_root = fs::metadata("/proc/self").expect("/proc").uid() == 0;
-        let mut command = if is_root {
-            let mut command = Command::new("chroot");
-            command.arg(root);
-            command
-        } else {
-            let mut command = Command::new("unshare");
-            command.args(["--user", "--map-root-user", "--root"]).arg(root);
-            command
-        };
+        let mut command = Command::new("setpriv");
+        command.args(BOUND).args(match is_root {
+            true => &["chroot"][..],
+            false => &["unshare", "--user", "--map-root-user", "--root"],
+        });
+        command.arg(root);
         command.arg("/csi-provisioner").args(arguments);
         // An image from scratch sets no variables either; PATH finds chroot.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
