@@ -1,6 +1,6 @@
 //! The sandbox does what it says: binding, faults, rights, the driver's rules.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "the names of the tests say it")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -151,12 +151,7 @@ impl Api {
                 (200, json!(*made))
             }
             Verb::Delete => {
-                let only = match body.is_empty() {
-                    true => Preconditions::default(),
-                    false => parse::<DeleteOptions>(kind.kind, body)?
-                        .preconditions
-                        .unwrap_or_default(),
-                };
+                let only = preconditions(kind.kind, body)?;
                 let (last, gone) = state.store.delete(kind, &place, &only, &now)?;
                 match gone && !kind.echoes {
                     true => (200, deleted(kind, &last)),
@@ -187,9 +182,10 @@ impl Api {
                 "major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "",
                 "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
             }),
-            (&Method::GET, ["api", version]) => return Ok(discover(&state, "", version)),
-            (&Method::GET, ["apis", group, version]) => return Ok(discover(&state, group, version)),
             (&Method::POST, ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]) => {
+                if parts.uri.query().is_some() {
+                    return Ok(refuse(&failure::not_served("parameters of a review")));
+                }
                 let Ok(mut review) = serde_json::from_slice::<Value>(body) else {
                     return Ok(refuse(&failure::bad_request(
                         "the object provided is unrecognized",
@@ -199,6 +195,14 @@ impl Api {
                     json!({"allowed": allowed(&state.rbac, user, &review["spec"]["resourceAttributes"])});
                 return Ok(response(201, full(review.to_string())));
             }
+            (method, path) if route::is_elsewhere(method, path) => {
+                return Ok(refuse(&failure::not_served(&format!(
+                    "{method} {}",
+                    parts.uri.path()
+                ))));
+            }
+            (&Method::GET, ["api", version]) => return Ok(discover(&state, "", version)),
+            (&Method::GET, ["apis", group, version]) => return Ok(discover(&state, group, version)),
             _ => return Ok(refuse(&unknown())),
         };
         Ok(response(200, full(answer.to_string())))
@@ -214,6 +218,22 @@ enum Served {
 #[derive(serde::Deserialize)]
 struct DeleteOptions {
     preconditions: Option<Preconditions>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+/// The only options of a DELETE that the contract covers. Dry runs come here
+/// too: clients send them in the body.
+fn preconditions(kind: &str, body: &[u8]) -> Result<Preconditions, Refusal> {
+    if body.is_empty() {
+        return Ok(Preconditions::default());
+    }
+    let options: DeleteOptions = parse(kind, body)?;
+    let known = |key: &str| matches!(key, "kind" | "apiVersion");
+    match options.rest.keys().find(|key| !known(key)) {
+        Some(key) => Err(failure::not_served(&format!("the option {key:?} of a DELETE"))),
+        None => Ok(options.preconditions.unwrap_or_default()),
+    }
 }
 
 fn permit(rbac: &Rbac, user: &str, route: &Route) -> Result<(), Refusal> {

@@ -176,6 +176,54 @@ pub const KINDS: &[Kind] = &[
     },
 ];
 
+/// Groups of which the real server serves something by default and the sandbox
+/// nothing. Any other group without a row is a 404 on both, as for a CRD that
+/// is not installed.
+pub(crate) const OTHER_GROUPS: &[&str] = &[
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+];
+
+/// What the real server has besides [`KINDS`] in their groups, by plural name;
+/// `watch` is the old path of watches.
+pub(crate) const OTHER_PLURALS: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "bindings",
+            "componentstatuses",
+            "configmaps",
+            "endpoints",
+            "limitranges",
+            "pods",
+            "podtemplates",
+            "replicationcontrollers",
+            "resourcequotas",
+            "serviceaccounts",
+            "services",
+            "watch",
+        ],
+    ),
+    ("storage.k8s.io", &["csistoragecapacities", "watch"]),
+    ("coordination.k8s.io", &["watch"]),
+];
+
 impl Kind {
     /// The row whose plural name this is; names are unique in the table.
     pub fn named(plural: &str) -> Option<&'static Kind> {
@@ -197,8 +245,9 @@ impl Kind {
         }
     }
 
-    /// Whether a verb is a route of this resource, or of its `/status`.
-    /// Everything else is answered 405, or 501 where the real server has more.
+    /// Whether a verb is a route of this resource, or of its `/status`. Where it
+    /// is not, the answer is 501: the real server may well have it, but no
+    /// contract case says what it does. 405 is for methods that are no verb at all.
     pub fn serves(&self, verb: Verb, status: bool) -> bool {
         match verb {
             Verb::Get | Verb::Update | Verb::Patch(_) if status => self.status,

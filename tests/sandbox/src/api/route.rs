@@ -3,7 +3,7 @@
 use http::{Method, request::Parts};
 
 use super::failure::{self, Refusal};
-use super::kinds::Kind;
+use super::kinds::{KINDS, Kind, OTHER_GROUPS, OTHER_PLURALS};
 use super::patch::PatchKind;
 use super::rules;
 
@@ -116,7 +116,33 @@ impl Options {
     }
 }
 
-/// `None` is a path the API does not have at all.
+/// Whether a path that is no resource of the table, nor the discovery of its
+/// groups, may well be something on the real server.
+pub(crate) fn is_elsewhere(method: &Method, path: &[&str]) -> bool {
+    let (group, version, rest) = match path {
+        ["apis", group, ..] if OTHER_GROUPS.contains(group) => return true,
+        ["apis", group] => return KINDS.iter().any(|kind| kind.group == *group),
+        ["api", version, rest @ ..] => ("", *version, rest),
+        ["apis", group, version, rest @ ..] => (*group, *version, rest),
+        _ => return true,
+    };
+    if !KINDS
+        .iter()
+        .any(|kind| kind.group == group && kind.version == version)
+    {
+        return false;
+    }
+    let plural = match rest {
+        [] => return *method != Method::GET,
+        ["namespaces", _, "status" | "finalize", ..] => return true,
+        ["namespaces", _, plural, ..] | [plural, ..] => plural,
+    };
+    OTHER_PLURALS
+        .iter()
+        .any(|(of, plurals)| *of == group && plurals.contains(plural))
+}
+
+/// `None` is a path that is no resource of the table.
 pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
     let path: Vec<_> = parts
         .uri
@@ -146,15 +172,21 @@ pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
         [] => ("", false),
         [name] => (*name, false),
         [name, "status"] if kind.status => (*name, true),
-        _ => return Ok(None),
+        [_, sub @ ..] => {
+            return Err(failure::not_served(&format!(
+                "the subresource {:?} of {plural}",
+                sub.join("/")
+            )));
+        }
     };
     if namespace.is_some() != kind.namespaced && !(kind.namespaced && name.is_empty()) {
         return Ok(None);
     }
     let pairs = pairs(parts.uri.query().unwrap_or_default());
-    let watch = pairs
-        .iter()
-        .any(|(k, v)| k == "watch" && matches!(v.as_str(), "true" | "1"));
+    let mut watch = false;
+    for (_, value) in pairs.iter().filter(|(key, _)| key == "watch") {
+        watch = flag("watch", value)?;
+    }
     let verb =
         match (&parts.method, name.is_empty()) {
             (&Method::GET, true) if watch => Verb::Watch,
@@ -184,6 +216,13 @@ pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
                 ));
             }
         };
+    for (key, value) in &pairs {
+        if !is_served(verb, key, value) {
+            return Err(failure::not_served(&format!(
+                "the parameter {key}={value} with {verb:?}"
+            )));
+        }
+    }
     let options = if verb.writes() {
         Options::default()
     } else {
@@ -200,11 +239,46 @@ pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
     }))
 }
 
+/// The parameters that a verb honours, and those that change nothing the
+/// sandbox shows: it keeps no field owners, and unknown fields are dropped as
+/// by a server that at most warns of them.
+fn is_served(verb: Verb, key: &str, value: &str) -> bool {
+    match verb {
+        Verb::Get => false,
+        Verb::List => match key {
+            "limit" | "continue" | "resourceVersion" | "labelSelector" | "fieldSelector" | "watch" => true,
+            "resourceVersionMatch" => matches!(value, "" | "Exact" | "NotOlderThan"),
+            _ => false,
+        },
+        Verb::Watch => match key {
+            // A watch has no pages: the real server, too, ignores the limit.
+            "watch" | "limit" | "resourceVersion" | "labelSelector" | "fieldSelector" => true,
+            "sendInitialEvents" | "allowWatchBookmarks" => true,
+            "timeoutSeconds" => value.parse::<u64>().is_ok(),
+            "resourceVersionMatch" => matches!(value, "" | "Exact" | "NotOlderThan"),
+            _ => false,
+        },
+        Verb::Create | Verb::Update | Verb::Patch(_) => match key {
+            "fieldManager" => true,
+            "fieldValidation" => matches!(value, "" | "Ignore" | "Warn"),
+            _ => false,
+        },
+        Verb::Delete => false,
+    }
+}
+
+fn flag(key: &str, value: &str) -> Result<bool, Refusal> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(failure::not_served(&format!("the parameter {key}={value}"))),
+    }
+}
+
 fn options(pairs: &[(String, String)], verb: Verb) -> Result<Options, Refusal> {
     let mut options = Options::default();
     let mut matching = "";
     for (key, value) in pairs {
-        let on = matches!(value.as_str(), "true" | "1");
         match key.as_str() {
             "limit" => {
                 let number = value.parse().map_err(|_| {
@@ -218,11 +292,12 @@ fn options(pairs: &[(String, String)], verb: Verb) -> Result<Options, Refusal> {
                 options.revision = Some(number);
             }
             "resourceVersionMatch" => matching = value,
-            "sendInitialEvents" => options.initial_events = on,
-            "allowWatchBookmarks" => options.bookmarks = on,
+            "sendInitialEvents" => options.initial_events = flag(key, value)?,
+            "allowWatchBookmarks" => options.bookmarks = flag(key, value)?,
             "timeoutSeconds" => options.timeout = value.parse().ok(),
             "labelSelector" => options.labels = labels(value)?,
             "fieldSelector" => options.fields = fields(value)?,
+            // `watch`, and parameters left empty; `is_served` has refused the rest.
             _ => {}
         }
     }
@@ -261,7 +336,7 @@ fn labels(selector: &str) -> Result<Vec<Label>, Refusal> {
         .filter(|clause| !clause.is_empty());
     clauses
         .map(|clause| {
-            if clause.contains([' ', '(', '!']) && !clause.contains("!=") {
+            if clause.contains([' ', '(', '!', '<', '>']) && !clause.contains("!=") {
                 return Err(failure::not_served(&format!("the label selector {clause:?}")));
             }
             Ok(match clause.split_once("!=") {
@@ -275,16 +350,34 @@ fn labels(selector: &str) -> Result<Vec<Label>, Refusal> {
         .collect()
 }
 
+/// Fields that the real server selects some resources by: events, secrets,
+/// namespaces and nodes.
+const FIELDS_OF_SOME: &[&str] = &[
+    "involvedObject.kind",
+    "involvedObject.name",
+    "involvedObject.namespace",
+    "involvedObject.uid",
+    "reason",
+    "reportingComponent",
+    "source",
+    "spec.unschedulable",
+    "status.phase",
+    "type",
+];
+
 fn fields(selector: &str) -> Result<Vec<(String, String)>, Refusal> {
-    let clauses = selector.split(',').filter_map(|clause| clause.split_once('='));
+    let clauses = selector.split(',').filter(|clause| !clause.is_empty());
     clauses
-        .map(|(field, value)| match field {
-            "metadata.name" | "metadata.namespace" => {
+        .map(|clause| match clause.split_once('=') {
+            Some((field @ ("metadata.name" | "metadata.namespace"), value)) => {
                 Ok((field.to_owned(), value.trim_start_matches('=').to_owned()))
             }
-            _ => Err(failure::bad_request(format!(
-                "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-            ))),
+            Some((field, _)) if !field.ends_with('!') && !FIELDS_OF_SOME.contains(&field) => {
+                Err(failure::bad_request(format!(
+                    "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                )))
+            }
+            _ => Err(failure::not_served(&format!("the field selector {clause:?}"))),
         })
         .collect()
 }
