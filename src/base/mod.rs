@@ -2,6 +2,7 @@
 
 pub mod argv;
 pub mod backoff;
+pub mod causes;
 pub mod duration;
 pub mod literal;
 pub mod names;

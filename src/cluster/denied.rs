@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use kube::core::Status;
 
+use crate::base::causes::chain;
+
 /// A request to the API server that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
@@ -134,20 +136,6 @@ fn status_text(status: &Status) -> String {
         (message, code @ (401 | 429)) => format!("{message} (HTTP {code})"),
         (message, _) => message.to_owned(),
     }
-}
-
-/// The whole chain of causes: the outermost one alone says "client error (Connect)" and no more.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 impl fmt::Display for Denied {

@@ -7,6 +7,8 @@ use kube::api::{GetParams, PostParams, Request};
 use kube::core::Resource as _;
 use serde_json::Value;
 
+use crate::base::causes::chain;
+
 /// Why the lease could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
@@ -135,20 +137,6 @@ impl LeaseApi {
             other => failed(chain(&other)).into(),
         })
     }
-}
-
-/// An error and what caused it: the outermost text of a lost connection says next to nothing.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |error| error.source()).fold(
-        error.to_string(),
-        |mut text, cause| {
-            let cause = cause.to_string();
-            if !text.contains(&cause) {
-                text = format!("{text}: {cause}");
-            }
-            text
-        },
-    )
 }
 
 /// Tells "there is none" apart, which is an answer for a read and a failure for a write.

@@ -107,8 +107,7 @@ impl Provision {
             return Again::OnChange;
         }
         let volume = &record.plan.request.name;
-        let stands = self.view.claim_of_volume(volume).as_deref() == Some(record.uid.as_str());
-        if record.doubtful && !stands {
+        if record.doubtful && !self.stands(&record) {
             tracing::warn!(
                 claim = record.key,
                 volume,
@@ -216,7 +215,7 @@ impl Provision {
     async fn finish(&self, mut record: Record, claim: Option<&Claim>, begun: Instant) -> Again {
         // A request to write the object whose answer was lost, or another leader, has done it. Writing it again later,
         // when the volume has been deleted, would make an object for nothing.
-        if self.view.claim_of_volume(&record.plan.request.name).as_deref() == Some(record.uid.as_str()) {
+        if self.stands(&record) {
             return self.done(&record, claim, begun);
         }
         if record.doubtful && claim.is_some() {
@@ -235,6 +234,11 @@ impl Provision {
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
         }
         self.create(record, claim, begun).await
+    }
+
+    /// The object that this record is to lead to was seen.
+    fn stands(&self, record: &Record) -> bool {
+        self.view.claim_of_volume(&record.plan.request.name).as_deref() == Some(record.uid.as_str())
     }
 
     /// At the end of a claim's turn: the claim may have gone meanwhile, and the record be younger than that news.
