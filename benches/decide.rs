@@ -6,7 +6,7 @@ use volwright::{
     cluster::rows::{
         Claim, ClaimRef, Class, CsiSource, PROVISIONED_BY, PROVISIONER, VOLUME_FINALIZER, Volume,
     },
-    csi::Profile,
+    csi::DriverInfo,
     provision::{decide as provision, policy::Policy},
     reclaim::decide as reclaim,
 };
@@ -25,12 +25,12 @@ fn text<const N: usize, M: FromIterator<(String, String)>>(pairs: [(&str, &str);
         .collect()
 }
 
-fn driver() -> Profile {
-    Profile {
+fn driver() -> DriverInfo {
+    DriverInfo {
         name: DRIVER.to_owned(),
         controller_service: true,
         create_delete_volume: true,
-        ..Profile::default()
+        ..DriverInfo::default()
     }
 }
 

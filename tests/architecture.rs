@@ -368,7 +368,7 @@ fn sound_house() -> House {
         ("src/csi/proto.rs", "//! Messages.\n"),
         (
             "src/csi/mod.rs",
-            "//! The driver.\n#[cfg(test)]\nmod tests;\npub mod call;\npub use call::Call;\npub use self::fault::{Code, Fault};\n",
+            "//! The driver.\n#[cfg(test)]\nmod tests;\npub mod call;\npub use call::Call;\npub use self::fault::{Code, RpcError};\n",
         ),
         ("src/csi/call.rs", "//! Calls.\n"),
         ("src/csi/fault.rs", "//! Pure. Faults.\n"),
@@ -475,7 +475,7 @@ fn what_keeps_the_rules_passes() {
         ("src/app/flags.rs", "//! F.\nuse clap::Command;\n"),
         ("src/bin/csi-provisioner.rs", "//! D.\nfn main() { volwright::app::provisioner::main() }\n"),
         ("src/provision/answer.rs", "//! Pure. A.\nuse super::decide::Decision;\nuse crate::base::names::Name;\n"),
-        ("src/provision/answer.rs", "//! Pure. A.\nuse crate::csi::{Code, Fault};\n"),
+        ("src/provision/answer.rs", "//! Pure. A.\nuse crate::csi::{Code, RpcError};\n"),
         ("src/csi/tests.rs", "use kube::Api;\n"),
         ("src/csi/tests/driver.rs", "use kube::Api;\n"),
         ("src/provision/act.rs", "//! A.\nuse tokio::time::Instant;\nfn f() { Instant::now(); }\n"),

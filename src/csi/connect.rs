@@ -51,7 +51,7 @@ impl fmt::Display for Address {
 /// Why the socket cannot be connected to, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "path is the socket's path; the rest is in each text")]
-pub enum Trouble {
+pub enum ConnectError {
     #[error("no socket at {path}: is the driver running, and do both containers mount the directory?")]
     NoSocket { path: String },
     #[error("{path} is not a socket: check --csi-address, and what the driver wrote there")]
@@ -68,15 +68,15 @@ pub enum Trouble {
 pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
 
-type Dialling = BoxFuture<'static, Result<Box<dyn Pipe>, Trouble>>;
+type Dialling = BoxFuture<'static, Result<Box<dyn Pipe>, ConnectError>>;
 
 /// How a connection to the driver is made, each time one is needed.
 #[derive(Clone)]
-pub struct Line {
+pub struct Dialer {
     dial: Arc<dyn Fn() -> Dialling + Send + Sync>,
 }
 
-impl Line {
+impl Dialer {
     /// Over the unix socket at `address`.
     pub fn to(address: Address) -> Self {
         Self::over(move || connect(address.0.clone()))
@@ -86,7 +86,7 @@ impl Line {
     pub fn over<F, D, P>(dial: F) -> Self
     where
         F: Fn() -> D + Send + Sync + 'static,
-        D: Future<Output = Result<P, Trouble>> + Send + 'static,
+        D: Future<Output = Result<P, ConnectError>> + Send + 'static,
         P: Pipe + 'static,
     {
         let dial = move || -> Dialling {
@@ -99,17 +99,17 @@ impl Line {
     /// A channel that dials when the first call needs it and again whenever the connection is gone: a call fails,
     /// the channel does not. `stir` is rung on each new connection.
     pub(super) fn channel(&self, stir: Arc<Notify>) -> Channel {
-        let line = self.clone();
+        let dialer = self.clone();
         // grpc-go sends "localhost" as authority on unix sockets, and some drivers' servers check it.
         let endpoint = Endpoint::from_static("http://localhost")
             .origin(Uri::from_static("http://localhost"))
             .http2_max_header_list_size(LONGEST_ERROR);
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let (dialling, stir) = ((line.dial)(), stir.clone());
+            let (dialling, stir) = ((dialer.dial)(), stir.clone());
             async move {
                 let pipe = dialling.await?;
                 stir.notify_one();
-                Ok::<_, Trouble>(TokioIo::new(pipe))
+                Ok::<_, ConnectError>(TokioIo::new(pipe))
             }
         }))
     }
@@ -118,7 +118,7 @@ impl Line {
 /// Bytes. An error's text travels in a header; hyper cuts the connection at 16 KiB, and the driver's code with it.
 const LONGEST_ERROR: u32 = 1 << 20;
 
-async fn connect(path: PathBuf) -> Result<UnixStream, Trouble> {
+async fn connect(path: PathBuf) -> Result<UnixStream, ConnectError> {
     let error = match UnixStream::connect(&path).await {
         Ok(stream) => return Ok(stream),
         Err(error) => error,
@@ -127,11 +127,11 @@ async fn connect(path: PathBuf) -> Result<UnixStream, Trouble> {
     let socket = std::fs::metadata(&path).map(|found| found.file_type().is_socket());
     let path = path.display().to_string();
     Err(match (error.kind(), socket) {
-        (io::ErrorKind::NotFound, _) => Trouble::NoSocket { path },
-        (io::ErrorKind::PermissionDenied, _) => Trouble::Forbidden { path },
-        (_, Ok(false)) => Trouble::NotASocket { path },
-        (io::ErrorKind::ConnectionRefused, _) => Trouble::NotListening { path },
-        _ => Trouble::Other {
+        (io::ErrorKind::NotFound, _) => ConnectError::NoSocket { path },
+        (io::ErrorKind::PermissionDenied, _) => ConnectError::Forbidden { path },
+        (_, Ok(false)) => ConnectError::NotASocket { path },
+        (io::ErrorKind::ConnectionRefused, _) => ConnectError::NotListening { path },
+        _ => ConnectError::Other {
             path,
             reason: error.to_string(),
         },
@@ -190,18 +190,21 @@ mod tests {
         assert_eq!(
             found[..4],
             [
-                Trouble::NoSocket {
+                ConnectError::NoSocket {
                     path: shown("absent")
                 },
-                Trouble::NotASocket { path: shown("file") },
-                Trouble::NotASocket {
+                ConnectError::NotASocket { path: shown("file") },
+                ConnectError::NotASocket {
                     path: shown("folder")
                 },
-                Trouble::NotListening { path: shown("stale") },
+                ConnectError::NotListening { path: shown("stale") },
             ]
         );
         assert!(
-            matches!(found[4..], [Trouble::Other { .. }, Trouble::Other { .. }]),
+            matches!(
+                found[4..],
+                [ConnectError::Other { .. }, ConnectError::Other { .. }]
+            ),
             "{found:?}"
         );
     }

@@ -9,16 +9,16 @@ use futures::FutureExt as _;
 use tokio::sync::{Notify, watch};
 
 use super::{
-    call::{Door, OnCall},
-    connect::Line,
-    fault::{Code, Fault},
-    profile::{Profile, Unfit, check_name},
+    connect::Dialer,
+    driver_info::{DriverInfo, UnsupportedDriver, check_name},
+    driver_state::{DriverState, NotReadyReason},
     proto::{
         ControllerGetCapabilitiesRequest, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
         DeleteVolumeResponse, GetPluginCapabilitiesRequest, GetPluginInfoRequest, GetPluginInfoResponse,
         ProbeRequest, ProbeResponse,
     },
-    reach::{Absence, Reach},
+    rpc::{OnCall, RpcClient},
+    rpc_error::{Code, RpcError},
 };
 
 const PROBE: &str = "/csi.v1.Identity/Probe";
@@ -31,19 +31,19 @@ const DELETE_VOLUME: &str = "/csi.v1.Controller/DeleteVolume";
 /// A driver. Clones are cheap and share one connection, which comes back by itself after a loss.
 #[derive(Clone)]
 pub struct Driver {
-    pub(super) door: Door,
-    pub(super) reach: Arc<watch::Sender<Reach>>,
+    pub(super) rpc: RpcClient,
+    pub(super) driver_state: Arc<watch::Sender<DriverState>>,
 }
 
 /// Why the driver's introduction was not understood or not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IntroduceError {
+pub enum IdentifyError {
     /// One of the three calls failed.
     #[error("asking the CSI driver who it is ({method}) failed: {0}", method = .0.method)]
-    Fault(#[from] Fault),
+    RpcError(#[from] RpcError),
     /// It answered, and it is no driver for a provisioner.
     #[error(transparent)]
-    Unfit(#[from] Unfit),
+    UnsupportedDriver(#[from] UnsupportedDriver),
     /// Another driver has taken the socket. It is shown and gets no calls.
     #[error(
         "the socket now belongs to the CSI driver {found:?}, this sidecar serves {expected:?}: check what mounts \
@@ -60,92 +60,98 @@ pub enum IntroduceError {
 impl Driver {
     /// Connects to nothing yet. `timeout` is the deadline of each call; `on_call` hears of every finished one.
     /// Must be called inside a tokio runtime.
-    pub fn new(line: &Line, timeout: Duration, on_call: OnCall) -> Self {
+    pub fn new(dialer: &Dialer, timeout: Duration, on_call: OnCall) -> Self {
         let stir = Arc::new(Notify::new());
-        let door = Door {
-            channel: line.channel(stir.clone()),
+        let rpc = RpcClient {
+            channel: dialer.channel(stir.clone()),
             timeout,
             on_call,
             driver_name: Arc::new(OnceLock::new()),
             stir,
         };
         Self {
-            door,
-            reach: Arc::new(watch::Sender::new(Reach::never())),
+            rpc,
+            driver_state: Arc::new(watch::Sender::new(DriverState::never())),
         }
     }
 
     /// The same driver with another deadline, for calls that share what is left of one.
     pub fn within(&self, timeout: Duration) -> Self {
         let mut driver = self.clone();
-        driver.door.timeout = timeout;
+        driver.rpc.timeout = timeout;
         driver
     }
 
     /// Whether the driver can be used right now, and how that changes.
-    pub fn reach(&self) -> watch::Receiver<Reach> {
-        self.reach.subscribe()
+    pub fn driver_state(&self) -> watch::Receiver<DriverState> {
+        self.driver_state.subscribe()
     }
 
     /// Whether the driver says that it is ready. CSI: no word about it means yes.
-    pub async fn probe(&self) -> Result<bool, Fault> {
-        let answer: ProbeResponse = self.door.call(PROBE, ProbeRequest {}).await?;
+    pub async fn probe(&self) -> Result<bool, RpcError> {
+        let answer: ProbeResponse = self.rpc.call(PROBE, ProbeRequest {}).await?;
         Ok(answer.ready.unwrap_or(true))
     }
 
     /// Asks for name and capabilities, in upstream's order, and accepts or refuses the driver; then
-    /// [`Driver::reach`] says `Ready`. The first name heard stays: calls are counted under it, and a driver with
+    /// [`Driver::driver_state`] says `Ready`. The first name heard stays: calls are counted under it, and a driver with
     /// another one is refused from then on.
-    pub async fn introduce(&self) -> Result<Profile, IntroduceError> {
+    pub async fn identify(&self) -> Result<DriverInfo, IdentifyError> {
         // What has stirred so far is answered by this; a connection made from here on has to be asked again.
-        let _ = self.door.stir.notified().now_or_never();
-        let info: GetPluginInfoResponse = self.door.call(GET_PLUGIN_INFO, GetPluginInfoRequest {}).await?;
+        let _ = self.rpc.stir.notified().now_or_never();
+        let info: GetPluginInfoResponse = self.rpc.call(GET_PLUGIN_INFO, GetPluginInfoRequest {}).await?;
         check_name(&info.name)?;
-        let expected = self.door.driver_name.get_or_init(|| info.name.as_str().into());
+        let expected = self.rpc.driver_name.get_or_init(|| info.name.as_str().into());
         if **expected != *info.name {
-            return Err(IntroduceError::Stranger {
+            return Err(IdentifyError::Stranger {
                 expected: expected.to_string(),
                 found: info.name,
             });
         }
         let plugin = self
-            .door
+            .rpc
             .call(GET_PLUGIN_CAPABILITIES, GetPluginCapabilitiesRequest {})
             .await?;
         let controller = self
-            .door
+            .rpc
             .call(CONTROLLER_GET_CAPABILITIES, ControllerGetCapabilitiesRequest {})
             .await;
         let controller = match controller {
             // A driver without the Controller service does not know the call; `check` has the better words.
-            Err(fault) if fault.code == Code::Unimplemented => Default::default(),
+            Err(rpc_error) if rpc_error.code == Code::Unimplemented => Default::default(),
             answer => answer?,
         };
-        let profile = Profile::read(info, &plugin, &controller);
-        profile.check()?;
-        self.found(&profile);
-        Ok(profile)
+        let driver_info = DriverInfo::read(info, &plugin, &controller);
+        driver_info.check()?;
+        self.found(&driver_info);
+        Ok(driver_info)
     }
 
     /// CreateVolume. An answer may lack anything; judging it is the caller's.
-    pub async fn create_volume(&self, request: CreateVolumeRequest) -> Result<CreateVolumeResponse, Fault> {
+    pub async fn create_volume(
+        &self,
+        request: CreateVolumeRequest,
+    ) -> Result<CreateVolumeResponse, RpcError> {
         self.trusted(CREATE_VOLUME)?;
-        self.door.call(CREATE_VOLUME, request).await
+        self.rpc.call(CREATE_VOLUME, request).await
     }
 
     /// DeleteVolume.
-    pub async fn delete_volume(&self, request: DeleteVolumeRequest) -> Result<DeleteVolumeResponse, Fault> {
+    pub async fn delete_volume(
+        &self,
+        request: DeleteVolumeRequest,
+    ) -> Result<DeleteVolumeResponse, RpcError> {
         self.trusted(DELETE_VOLUME)?;
-        self.door.call(DELETE_VOLUME, request).await
+        self.rpc.call(DELETE_VOLUME, request).await
     }
 
     /// A stranger on our socket must get no volume and no secret of ours.
-    fn trusted(&self, method: &'static str) -> Result<(), Fault> {
-        match &*self.reach.borrow() {
-            Reach::Lost {
-                why: why @ Absence::Unfit(IntroduceError::Stranger { .. }),
+    fn trusted(&self, method: &'static str) -> Result<(), RpcError> {
+        match &*self.driver_state.borrow() {
+            DriverState::Lost {
+                why: why @ NotReadyReason::UnsupportedDriver(IdentifyError::Stranger { .. }),
                 ..
-            } => Err(Fault {
+            } => Err(RpcError {
                 method,
                 code: Code::Unavailable,
                 message: why.to_string(),

@@ -1,22 +1,22 @@
 //! The driver behind the socket: the only place that speaks gRPC.
 //!
 //! [`connect`] finds the socket and says what is wrong with it, [`call`] is the one door for calls, [`driver`] is
-//! what the rest of the house holds: typed calls, the driver's [`Profile`], and whether it can be [`Reach`]ed.
+//! what the rest of the house holds: typed calls, the driver's [`DriverInfo`], and whether it can be [`DriverState`]ed.
 
-pub mod call;
 pub mod connect;
 pub mod driver;
-pub mod fault;
-pub mod profile;
+pub mod driver_info;
+pub mod driver_state;
 pub mod proto;
-pub mod reach;
+pub mod rpc;
+pub mod rpc_error;
 
-pub use call::{Call, OnCall};
-pub use connect::{Address, Line, Trouble};
-pub use driver::{Driver, IntroduceError};
-pub use fault::{Code, Fault};
-pub use profile::{Profile, Unfit};
-pub use reach::{Absence, ContactError, Reach};
+pub use connect::{Address, ConnectError, Dialer};
+pub use driver::{Driver, IdentifyError};
+pub use driver_info::{DriverInfo, UnsupportedDriver};
+pub use driver_state::{DriverState, NotADriver, NotReadyReason};
+pub use rpc::{Call, OnCall};
+pub use rpc_error::{Code, RpcError};
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
+enum RpcError {
     None,
     /// No answer, ever; the request is not seen.
     Deaf,
@@ -26,7 +26,7 @@ enum Fault {
 struct World {
     lease: Option<Value>,
     version: u64,
-    fault: Fault,
+    fault: RpcError,
     seen: Vec<(Method, String)>,
     watches: Vec<mpsc::UnboundedSender<String>>,
     may_watch: bool,
@@ -47,7 +47,7 @@ impl Api {
         Self(Arc::new(Mutex::new(World {
             lease: None,
             version: 1,
-            fault: Fault::None,
+            fault: RpcError::None,
             seen: Vec::new(),
             watches: Vec::new(),
             may_watch: true,
@@ -77,14 +77,14 @@ impl Api {
             world.seen.push((head.method.clone(), head.uri.path().to_owned()));
             world.fault
         });
-        if fault == Fault::Deaf {
+        if fault == RpcError::Deaf {
             std::future::pending::<()>().await;
         }
         let (code, answer) = match fault {
-            Fault::Answers(code) => (code, None),
+            RpcError::Answers(code) => (code, None),
             _ => self.with(|world| world.serve(&head.method, sent)),
         };
-        if fault == Fault::Mute && head.method != Method::GET {
+        if fault == RpcError::Mute && head.method != Method::GET {
             std::future::pending::<()>().await;
         }
         let body = answer.unwrap_or_else(|| {
@@ -111,7 +111,7 @@ impl Api {
         Response::new(http_body_util::StreamBody::new(frames).boxed_unsync())
     }
 
-    fn fault(&self, fault: Fault) {
+    fn fault(&self, fault: RpcError) {
         self.with(|world| world.fault = fault);
     }
 
@@ -388,7 +388,7 @@ async fn a_standby_stops_at_once_and_leaves_the_lease_alone() {
     a.term().await;
     let mut b = start(&api, "b");
     b.standby("a").await;
-    api.fault(Fault::Deaf);
+    api.fault(RpcError::Deaf);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let stopping = Instant::now();
     b.stop.cancel();
@@ -405,11 +405,11 @@ async fn a_standby_stops_at_once_and_leaves_the_lease_alone() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_ends_the_term_before_anybody_may_take_over_and_there_is_a_way_back() {
     for fault in [
-        Fault::Deaf,
-        Fault::Mute,
-        Fault::Answers(500),
-        Fault::Answers(403),
-        Fault::Answers(429),
+        RpcError::Deaf,
+        RpcError::Mute,
+        RpcError::Answers(500),
+        RpcError::Answers(403),
+        RpcError::Answers(429),
     ] {
         let api = Api::new();
         let mut a = start(&api, "a");
@@ -425,7 +425,7 @@ async fn an_outage_ends_the_term_before_anybody_may_take_over_and_there_is_a_way
             "{fault:?}: {took:?}"
         );
         assert_eq!(a.health.check(), Ok(()));
-        api.fault(Fault::None);
+        api.fault(RpcError::None);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(
             matches!(&*a.leadership.borrow(), Leadership::Over { .. }),
@@ -501,11 +501,11 @@ async fn without_anybody_to_say_whether_to_compete_the_last_word_stands() {
 #[tokio::test(start_paused = true)]
 async fn a_write_whose_answer_was_lost_is_cleaned_up_on_stop() {
     let api = Api::new();
-    api.fault(Fault::Mute);
+    api.fault(RpcError::Mute);
     let a = start(&api, "a");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(api.holder(), "a");
-    api.fault(Fault::None);
+    api.fault(RpcError::None);
     a.stop.cancel();
     a.task.await.unwrap();
     assert_eq!(api.holder(), "");
@@ -538,7 +538,7 @@ async fn a_leader_that_hangs_is_ill_after_the_lease_and_twenty_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_missing_right_names_the_rule_to_add() {
     let api = Api::new();
-    api.fault(Fault::Answers(403));
+    api.fault(RpcError::Answers(403));
     let lease = LeaseApi::new(api.client(), "ns", "lab");
     let error = lease.get().await.unwrap_err().to_string();
     for word in [
@@ -556,7 +556,7 @@ async fn a_leader_tells_its_work_to_stop_even_while_the_api_server_is_silent() {
     let api = Api::new();
     let mut a = start(&api, "a");
     let work = a.term().await;
-    api.fault(Fault::Deaf);
+    api.fault(RpcError::Deaf);
     tokio::time::sleep(Duration::from_secs(7)).await;
     let stopping = Instant::now();
     a.stop.cancel();
@@ -566,7 +566,7 @@ async fn a_leader_tells_its_work_to_stop_even_while_the_api_server_is_silent() {
         "{:?}",
         stopping.elapsed()
     );
-    api.fault(Fault::None);
+    api.fault(RpcError::None);
     drop(work);
     a.task.await.unwrap();
     assert_eq!(api.holder(), "");
@@ -577,10 +577,10 @@ async fn a_term_that_ran_out_is_released_on_stop_all_the_same() {
     let api = Api::new();
     let mut a = start(&api, "a");
     let work = a.term().await;
-    api.fault(Fault::Answers(500));
+    api.fault(RpcError::Answers(500));
     assert_eq!(a.over().await, Over::Deadline);
     a.stop.cancel();
-    api.fault(Fault::None);
+    api.fault(RpcError::None);
     drop(work);
     a.task.await.unwrap();
     assert_eq!(api.holder(), "");

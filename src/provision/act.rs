@@ -19,7 +19,7 @@ use crate::{
         work::{Again, Duty},
         write::Door,
     },
-    csi::{Driver, Profile, proto},
+    csi::{Driver, DriverInfo, proto},
     ledger::Ledger,
     serve::metrics::Metrics,
 };
@@ -33,7 +33,7 @@ pub struct Provision {
     /// The driver.
     pub driver: Driver,
     /// Who the driver is.
-    pub profile: Profile,
+    pub driver_info: DriverInfo,
     /// `--timeout`: the budget of one clean-up.
     pub timeout: Duration,
     /// The API server.
@@ -83,7 +83,7 @@ impl Provision {
         let decision = decide(Facts {
             claim: &claim,
             class: class.as_deref(),
-            driver: &self.profile,
+            driver: &self.driver_info,
             standing: standing.as_deref(),
             policy: &self.policy,
         });
@@ -265,20 +265,20 @@ impl Provision {
                 self.ledger.record(&record.uid, record.clone());
                 self.save(record, claim, &volume, begun).await
             }
-            Verdict::Nothing(fault) => {
+            Verdict::Nothing(error) => {
                 self.ledger.erase(&record.uid);
-                self.fail(plan, claim, &fault.to_string())
+                self.fail(plan, claim, &error.to_string())
             }
-            Verdict::Infeasible(fault) => {
+            Verdict::Infeasible(error) => {
                 self.ledger.erase(&record.uid);
                 self.held.hold(&record.uid, &plan.class_uid);
                 let text = format!(
-                    "Volume provisioning failed with infeasible error. Retries will be delayed. {fault}"
+                    "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
                 );
                 self.fail(plan, claim, &text);
                 Again::After(INFEASIBLE)
             }
-            Verdict::Perhaps(fault) => self.fail(plan, claim, &fault.to_string()),
+            Verdict::Perhaps(error) => self.fail(plan, claim, &error.to_string()),
             Verdict::Unnamed(what) => {
                 let text = format!("{what}; a volume named {} may exist there", plan.request.name);
                 self.fail(plan, claim, &text)
@@ -308,7 +308,7 @@ impl Provision {
             };
             match self.driver.within(left).delete_volume(request).await {
                 Ok(_) => return format!("{misfit}; it was deleted and is asked for again"),
-                Err(fault) => last = fault.to_string(),
+                Err(error) => last = error.to_string(),
             }
         }
         format!("{misfit}; deleting it failed, so volume {id} may be left at the driver: {last}")

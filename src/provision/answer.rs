@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{decide::Plan, volume};
 use crate::csi::{
-    Code, Fault,
+    Code, RpcError,
     proto::{CreateVolumeResponse, Volume},
 };
 
@@ -14,11 +14,11 @@ pub enum Verdict {
     /// The volume exists, and this is its object.
     Made(Box<PersistentVolume>),
     /// No volume exists, nor will one come of this call. A new attempt may be another request.
-    Nothing(Fault),
+    Nothing(RpcError),
     /// As before, and the driver says that the same request can never succeed.
-    Infeasible(Fault),
+    Infeasible(RpcError),
     /// A volume may exist or come to exist: only asking again, with the same request, can tell.
-    Perhaps(Fault),
+    Perhaps(RpcError),
     /// A volume exists, but not the one that was asked for. It is to be deleted before asking again.
     Unusable(Volume, Misfit),
     /// The driver says it made a volume and does not say which. Asking again may help, and nothing else can.
@@ -39,9 +39,9 @@ pub enum Misfit {
 }
 
 /// Judges an answer to the request of `plan`.
-pub fn judge(plan: &Plan, answer: Result<CreateVolumeResponse, Fault>) -> Verdict {
+pub fn judge(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -> Verdict {
     let volume = match answer {
-        Err(fault) => return sort(fault),
+        Err(error) => return sort(error),
         Ok(CreateVolumeResponse { volume: None }) => {
             return Verdict::Unnamed("the driver answered CreateVolume with success but without a volume");
         }
@@ -62,13 +62,13 @@ pub fn judge(plan: &Plan, answer: Result<CreateVolumeResponse, Fault>) -> Verdic
 }
 
 /// Sorts a failed call. The classes are upstream's: after any other code the driver has given up for good.
-fn sort(fault: Fault) -> Verdict {
-    match fault.code {
+fn sort(error: RpcError) -> Verdict {
+    match error.code {
         // OK is no fault; should one ever carry it, nothing is known about the volume.
         Code::Ok | Code::Canceled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => {
-            Verdict::Perhaps(fault)
+            Verdict::Perhaps(error)
         }
-        Code::InvalidArgument => Verdict::Infeasible(fault),
+        Code::InvalidArgument => Verdict::Infeasible(error),
         Code::Unknown
         | Code::NotFound
         | Code::AlreadyExists
@@ -79,6 +79,6 @@ fn sort(fault: Fault) -> Verdict {
         | Code::Unimplemented
         | Code::Internal
         | Code::DataLoss
-        | Code::Unauthenticated => Verdict::Nothing(fault),
+        | Code::Unauthenticated => Verdict::Nothing(error),
     }
 }

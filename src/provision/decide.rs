@@ -19,7 +19,7 @@ use crate::{
         secrets::{Scope, SecretError, SecretKind, SecretRef, Secrets},
     },
     cluster::rows::{Claim, Class},
-    csi::{Profile, proto::CreateVolumeRequest},
+    csi::{DriverInfo, proto::CreateVolumeRequest},
 };
 
 /// What was known when the claim was looked at.
@@ -30,7 +30,7 @@ pub struct Facts<'a> {
     /// The class it names, if that exists.
     pub class: Option<&'a Class>,
     /// The driver.
-    pub driver: &'a Profile,
+    pub driver: &'a DriverInfo,
     /// UID of the claim that the volume of the name we would choose is for, if there is such a volume.
     pub standing: Option<&'a str>,
     /// How the operator wants it.
@@ -249,7 +249,7 @@ fn look(facts: Facts<'_>) -> Result<Plan, Decision> {
 fn plan(
     claim: &Claim,
     class: &Class,
-    driver: &Profile,
+    driver: &DriverInfo,
     policy: &Policy,
     name: &str,
 ) -> Result<Plan, Refusal> {

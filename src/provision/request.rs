@@ -6,7 +6,7 @@ use crate::{
     base::secrets::{PREFIX, is_secret_key},
     cluster::rows::{Claim, Class},
     csi::{
-        Profile,
+        DriverInfo,
         proto::{
             VolumeCapability,
             volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume, access_mode::Mode},
@@ -78,7 +78,7 @@ pub fn extra_metadata(claim: &Claim, volume: &str) -> [(String, String); 3] {
 pub fn capabilities(
     claim: &Claim,
     class: &Class,
-    driver: &Profile,
+    driver: &DriverInfo,
     fs_type: &str,
 ) -> Result<Vec<VolumeCapability>, String> {
     let access_type = if claim.volume_mode.as_deref() == Some("Block") {

@@ -19,7 +19,7 @@ use crate::{
         Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
     },
     csi::{
-        Profile,
+        DriverInfo,
         proto::{CreateVolumeRequest, Volume, volume_capability::access_mode::Mode},
     },
 };
@@ -34,7 +34,7 @@ const MODIFY_SECRET_NAMESPACE: &str = "volume.kubernetes.io/controller-modify-se
 pub fn draft(
     claim: &Claim,
     class: &Class,
-    driver: &Profile,
+    driver: &DriverInfo,
     policy: &Policy,
     secrets: &Secrets,
     request: &CreateVolumeRequest,

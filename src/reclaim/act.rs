@@ -19,7 +19,7 @@ use crate::{
         work::{Again, Duty},
         write::Door,
     },
-    csi::{Driver, Profile, proto::DeleteVolumeRequest},
+    csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
     serve::metrics::Metrics,
 };
 
@@ -30,7 +30,7 @@ pub struct Reclaim {
     /// The driver.
     pub driver: Driver,
     /// Who the driver is.
-    pub profile: Profile,
+    pub driver_info: DriverInfo,
     /// The API server.
     pub door: Door,
     /// What the watches told.
@@ -103,7 +103,7 @@ impl Reclaim {
         decide(Facts {
             volume,
             class: class.as_deref(),
-            driver: &self.profile,
+            driver: &self.driver_info,
             node: node.as_deref(),
         })
     }
@@ -159,7 +159,7 @@ impl Reclaim {
             self.driver
                 .delete_volume(request)
                 .await
-                .map_err(|fault| fault.to_string())?;
+                .map_err(|error| error.to_string())?;
             let mut deleted = self.deleted.set();
             deleted.retain(|uid| self.view.volumes.get(uid).is_some());
             deleted.insert(volume.uid.clone());

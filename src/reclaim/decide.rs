@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     base::secrets::{self, Scope, SecretError, SecretKind, SecretRef},
     cluster::rows::{Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Volume},
-    csi::Profile,
+    csi::DriverInfo,
 };
 
 /// What was known when the volume was looked at.
@@ -16,7 +16,7 @@ pub struct Facts<'a> {
     /// Its class, if that exists still.
     pub class: Option<&'a Class>,
     /// The driver.
-    pub driver: &'a Profile,
+    pub driver: &'a DriverInfo,
     /// A node that it is attached to.
     pub node: Option<&'a str>,
 }

@@ -10,7 +10,7 @@ use crate::{
         CLASS_BETA, ClaimRef, Class, CsiSource, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE,
         PROVISIONED_BY, VOLUME_FINALIZER, Volume,
     },
-    csi::Profile,
+    csi::DriverInfo,
 };
 
 const DRIVER: &str = "lab.csi.example.com";
@@ -19,7 +19,7 @@ const OTHERS: &str = "kubernetes.io/pv-protection";
 struct World {
     volume: Volume,
     class: Option<Class>,
-    driver: Profile,
+    driver: DriverInfo,
     node: Option<&'static str>,
 }
 
@@ -59,12 +59,12 @@ fn world() -> World {
             provisioner: DRIVER.into(),
             ..Class::default()
         }),
-        driver: Profile {
+        driver: DriverInfo {
             name: DRIVER.into(),
             controller_service: true,
             create_delete_volume: true,
             publish_unpublish: true,
-            ..Profile::default()
+            ..DriverInfo::default()
         },
         node: None,
     }

@@ -27,7 +27,7 @@ use tracing_subscriber::{Layer, filter::LevelFilter, layer::Context, prelude::*}
 use volwright::{
     app::provisioner::{self, Fatal, Me, flags},
     cluster::client::over,
-    csi::{Line, Trouble},
+    csi::{ConnectError, Dialer},
 };
 
 pub(crate) const DRIVER: &str = "disks.example.com";
@@ -105,10 +105,10 @@ impl Sidecar {
         shared: Rc<(Log, DefaultGuard)>,
     ) -> Self {
         let driver = driver.clone();
-        let line = Line::over(move || {
+        let line = Dialer::over(move || {
             let pipe = driver.connect();
             let path = "/run/csi/socket".to_owned();
-            async move { pipe.map_err(|_| Trouble::NotListening { path }) }
+            async move { pipe.map_err(|_| ConnectError::NotListening { path }) }
         });
         let argv = [
             "csi-provisioner",

@@ -159,7 +159,7 @@ fn not_built(given: &Given, gates: &Gates) -> Result<(), Exit> {
     }
     if given.get("enable-pprof") {
         reasons.push(
-            "--enable-pprof: there is no Go runtime to profile; use perf, and the metrics of --http-endpoint",
+            "--enable-pprof: there is no Go runtime to driver_info; use perf, and the metrics of --http-endpoint",
         );
     }
     match reasons.as_slice() {

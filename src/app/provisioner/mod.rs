@@ -31,7 +31,7 @@ use crate::{
         pace::Limit,
         write,
     },
-    csi::{Address, ContactError, IntroduceError, Line, connect::BadAddress},
+    csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
     lease::{self, Election, Timing, TimingError},
     serve::{
         Readiness,
@@ -48,7 +48,7 @@ pub struct World {
     /// The API server once more, for the lease: a renewal never waits behind anything.
     pub lease: Client,
     /// The way to the driver.
-    pub driver: Line,
+    pub driver: Dialer,
     /// Who this process is.
     pub me: Me,
 }
@@ -64,10 +64,10 @@ pub enum Fatal {
     Address(#[from] BadAddress),
     /// What listens on the socket is no CSI driver.
     #[error(transparent)]
-    Contact(#[from] ContactError),
+    Contact(#[from] NotADriver),
     /// The driver is none that needs a provisioner.
     #[error(transparent)]
-    Introduce(#[from] IntroduceError),
+    Introduce(#[from] IdentifyError),
     /// The driver's volumes are not reachable from everywhere.
     #[error(
         "CSI driver {0} reports VOLUME_ACCESSIBILITY_CONSTRAINTS: this version does not place volumes by topology yet; \
@@ -160,7 +160,7 @@ async fn start(config: Config) -> Result<(), Fatal> {
     let world = World {
         cluster: client::client(&server)?,
         lease: client::client(&server)?,
-        driver: Line::to(config.driver.address.parse::<Address>()?),
+        driver: Dialer::to(config.driver.address.parse::<Address>()?),
         me: Me::here(client::token(&server)),
     };
     run(config, world, stop).await
@@ -198,7 +198,7 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
 
     let lists = ready.until("lists of claims, volumes and classes");
     let heard = terms::Heard::now();
-    let (driver, profile) = tokio::select! {
+    let (driver, driver_info) = tokio::select! {
         met = startup::meet(&config, &line, &metrics, &ready, &heard) => met?,
         () = stop.cancelled() => return Ok(()),
     };
@@ -208,16 +208,16 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         burst: pace.burst,
     });
     let door = || write::Door::new(cluster.clone(), limit);
-    let (said, writer) = Events::start(door(), me.component(&profile.name));
+    let (said, writer) = Events::start(door(), me.component(&driver_info.name));
     let rooms = tokio::select! {
-        rooms = Rooms::build(&config, &me, door(), said, driver.clone(), profile.clone(), metrics.clone()) => rooms,
+        rooms = Rooms::build(&config, &me, door(), said, driver.clone(), driver_info.clone(), metrics.clone()) => rooms,
         () = stop.cancelled() => return Ok(()),
     };
     let view = rooms.view();
     beside.spawn(async move {
         view.follow(cluster).await;
     });
-    beside.spawn(driver.clone().watch_reach(LOOK));
+    beside.spawn(driver.clone().watch_state(LOOK));
     tokio::select! {
         () = startup::listed(rooms.view().progress()) => drop(lists),
         () = stop.cancelled() => return Ok(()),
@@ -226,7 +226,7 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
     let halt = stop.child_token();
     let presence = terms::Presence::watch(
         &driver,
-        profile.clone(),
+        driver_info.clone(),
         halt.clone(),
         heard,
         config.driver.timeout,
@@ -237,7 +237,7 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         None => None,
         Some(settings) => {
             let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
-            let candidate = me.candidate(settings, timing, &profile.name);
+            let candidate = me.candidate(settings, timing, &driver_info.name);
             let (name, slow) = (candidate.name.clone(), metrics.clone());
             let election = Election::new(lease, candidate, move || slow.renewed_slowly(&name));
             // Set once, here; until then the page shows a standby, which is well.
@@ -260,7 +260,7 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
     drop(rooms);
     let _ = timeout(GOODBYE, writer).await;
     match halt.is_cancelled() && !stop.is_cancelled() {
-        true => Err(Fatal::Changed(profile.name)),
+        true => Err(Fatal::Changed(driver_info.name)),
         false => Ok(()),
     }
 }

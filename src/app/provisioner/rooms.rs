@@ -14,7 +14,7 @@ use crate::{
         work::{Busy, Crew, Duty},
         write::Door,
     },
-    csi::{Driver, Profile},
+    csi::{Driver, DriverInfo},
     ledger::Ledger,
     provision::{
         self,
@@ -56,7 +56,7 @@ impl Rooms {
         door: Door,
         events: Events,
         driver: Driver,
-        profile: Profile,
+        driver_info: DriverInfo,
         metrics: Metrics,
     ) -> Self {
         let attributes_classes = match config.gates.attributes_class {
@@ -70,7 +70,7 @@ impl Rooms {
             extra_metadata: config.volumes.extra_metadata,
             publish_read_only: config.volumes.readonly,
             attributes_classes,
-            identity: me.provisioner_identity(&profile.name),
+            identity: me.provisioner_identity(&driver_info.name),
         };
 
         let counted = metrics.clone();
@@ -80,10 +80,10 @@ impl Rooms {
         let interest = Interest {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
-            attachments: profile.publish_unpublish,
+            attachments: driver_info.publish_unpublish,
         };
         let view = Arc::new(View::new(
-            &profile.name,
+            &driver_info.name,
             interest,
             queue(&metrics, "claims"),
             queue(&metrics, "volumes"),
@@ -108,7 +108,7 @@ impl Rooms {
             volumes: crew(),
             provision: Arc::new(Provision {
                 driver: driver.clone(),
-                profile: profile.clone(),
+                driver_info: driver_info.clone(),
                 timeout: config.driver.timeout,
                 door: door.clone(),
                 view: view.clone(),
@@ -122,7 +122,7 @@ impl Rooms {
             }),
             reclaim: Arc::new(Reclaim {
                 driver,
-                profile,
+                driver_info,
                 door,
                 view,
                 events: events.clone(),

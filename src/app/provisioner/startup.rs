@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cluster::view::Progress,
-    csi::{Driver, IntroduceError, Line, Profile},
+    csi::{Dialer, Driver, DriverInfo, IdentifyError},
     lease::Health,
     serve::{
         Readiness,
@@ -56,11 +56,11 @@ pub(super) fn pages(
 /// Finds the driver and asks who it is.
 pub(super) async fn meet(
     config: &Config,
-    line: &Line,
+    line: &Dialer,
     metrics: &Metrics,
     ready: &Readiness,
     heard: &Heard,
-) -> Result<(Driver, Profile), Fatal> {
+) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
     let (counted, heard) = (metrics.clone(), heard.clone());
     let driver = Driver::new(
@@ -71,13 +71,13 @@ pub(super) async fn meet(
             counted.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
         }),
     );
-    patiently("Probe", driver.first_contact(None)).await?;
+    patiently("Probe", driver.wait_until_ready(None)).await?;
     let mut said = None::<Instant>;
-    let profile = loop {
-        match patiently("who it is", driver.introduce()).await {
-            Ok(profile) => break profile,
+    let driver_info = loop {
+        match patiently("who it is", driver.identify()).await {
+            Ok(driver_info) => break driver_info,
             // It was there a moment ago: a driver that restarts just now comes back.
-            Err(error @ IntroduceError::Fault(_)) => {
+            Err(error @ IdentifyError::RpcError(_)) => {
                 if said.is_none_or(|said| said.elapsed() >= SAY) {
                     tracing::warn!("waiting: {error}");
                     said = Some(Instant::now());
@@ -88,14 +88,14 @@ pub(super) async fn meet(
         }
     };
     tracing::info!(
-        driver = profile.name,
-        version = profile.vendor_version,
+        driver = driver_info.name,
+        version = driver_info.vendor_version,
         "CSI driver"
     );
-    if profile.topology && config.gates.topology {
-        return Err(Fatal::Topology(profile.name));
+    if driver_info.topology && config.gates.topology {
+        return Err(Fatal::Topology(driver_info.name));
     }
-    Ok((driver, profile))
+    Ok((driver, driver_info))
 }
 
 /// Says what it waits for while one call takes long: `--timeout` may be minutes.

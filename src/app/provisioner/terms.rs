@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::rooms::Rooms;
 use crate::{
     cluster::events::{Notice, Subject},
-    csi::{Call, Code, Driver, Profile, Reach},
+    csi::{Call, Code, Driver, DriverInfo, DriverState},
     lease::{Election, Leadership, LeaseRef},
     serve::Readiness,
 };
@@ -120,7 +120,7 @@ impl Presence {
     /// A driver that comes back with other capabilities is another driver to the rooms: `halt` is cancelled.
     pub(super) fn watch(
         driver: &Driver,
-        first: Profile,
+        first: DriverInfo,
         halt: CancellationToken,
         heard: Heard,
         limit: Duration,
@@ -129,16 +129,16 @@ impl Presence {
     ) -> Self {
         let patience = (limit * 3).max(Duration::from_secs(30));
         let (present, presence) = watch::channel(true);
-        let (mut reach, ready) = (driver.reach(), ready.clone());
+        let (mut driver_state, ready) = (driver.driver_state(), ready.clone());
         beside.spawn(async move {
             let mut missing = None;
             loop {
-                let since = match &*reach.borrow_and_update() {
-                    Reach::Ready(now) => {
+                let since = match &*driver_state.borrow_and_update() {
+                    DriverState::Ready(now) => {
                         let version = first.vendor_version.clone();
-                        if (Profile {
+                        if (DriverInfo {
                             vendor_version: version,
-                            ..Profile::clone(now)
+                            ..DriverInfo::clone(now)
                         }) != first
                         {
                             tracing::warn!(
@@ -150,7 +150,7 @@ impl Presence {
                         }
                         None
                     }
-                    Reach::Lost { since, .. } => Some(since.to_owned()),
+                    DriverState::Lost { since, .. } => Some(since.to_owned()),
                 };
                 match since {
                     None => missing = None,
@@ -161,7 +161,7 @@ impl Presence {
                 let late = end.is_some_and(|end| end <= Instant::now());
                 present.send_if_modified(|present| std::mem::replace(present, !late) == late);
                 let changed = tokio::select! {
-                    changed = reach.changed() => changed,
+                    changed = driver_state.changed() => changed,
                     () = until(end), if !late => Ok(()),
                 };
                 if changed.is_err() {

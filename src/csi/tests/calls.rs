@@ -7,18 +7,18 @@ async fn a_good_driver_introduces_itself_and_makes_a_volume() {
     let socket = Socket::default();
     socket.listen(good("d.io"));
     let driver = socket.driver();
-    driver.first_contact(None).await.unwrap();
-    let profile = driver.introduce().await.unwrap();
+    driver.wait_until_ready(None).await.unwrap();
+    let driver_info = driver.identify().await.unwrap();
     assert_eq!(
         (
-            profile.name.as_str(),
-            profile.create_delete_volume,
-            profile.topology
+            driver_info.name.as_str(),
+            driver_info.create_delete_volume,
+            driver_info.topology
         ),
         ("d.io", true, false)
     );
     assert_eq!(create(&driver).await.unwrap().volume.unwrap().volume_id, "vol-1");
-    assert!(matches!(&*driver.reach().borrow(), Reach::Ready(known) if **known == profile));
+    assert!(matches!(&*driver.driver_state().borrow(), DriverState::Ready(known) if **known == driver_info));
 
     let unknown = || "unknown-driver".to_owned();
     assert_eq!(
@@ -54,10 +54,10 @@ async fn the_drivers_own_code_and_text_come_through_for_every_code() {
         socket.listen([(CREATE, Reply::Refuse(number, "because".into()))].into());
         // The first call after a restart may still meet the old connection's end.
         let _ = driver.probe().await;
-        let fault = create(&driver).await.unwrap_err();
+        let rpc_error = create(&driver).await.unwrap_err();
         assert_eq!(
-            fault,
-            Fault {
+            rpc_error,
+            RpcError {
                 method: CREATE,
                 code,
                 message: "because".into()
@@ -94,9 +94,9 @@ async fn what_the_driver_did_not_say_is_unavailable_and_never_final() {
     for (row, reply, text) in rows {
         let socket = Socket::default();
         socket.listen([(CREATE, reply)].into());
-        let fault = create(&socket.driver()).await.unwrap_err();
-        assert_eq!(fault.code, Code::Unavailable, "{row}: {fault}");
-        assert!(fault.message.contains(text), "{row}: {fault}");
+        let rpc_error = create(&socket.driver()).await.unwrap_err();
+        assert_eq!(rpc_error.code, Code::Unavailable, "{row}: {rpc_error}");
+        assert!(rpc_error.message.contains(text), "{row}: {rpc_error}");
     }
 }
 
@@ -117,9 +117,9 @@ async fn a_call_ends_at_its_deadline_as_deadline_exceeded() {
     let driver = socket.driver();
     for deadline in [TIMEOUT, Duration::from_millis(1500)] {
         let started = Instant::now();
-        let fault = create(&driver.within(deadline)).await.unwrap_err();
+        let rpc_error = create(&driver.within(deadline)).await.unwrap_err();
         assert_eq!(
-            fault.to_string(),
+            rpc_error.to_string(),
             "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
         );
         let took = started.elapsed();
@@ -144,9 +144,9 @@ async fn a_connection_that_breaks_during_a_call_leaves_the_outcome_open() {
         tokio::task::yield_now().await;
     }
     socket.kill();
-    let fault = calling.await.unwrap().unwrap_err();
-    assert_eq!(fault.code, Code::Unavailable);
-    assert!(fault.message.contains("broke during the call"), "{fault}");
+    let rpc_error = calling.await.unwrap().unwrap_err();
+    assert_eq!(rpc_error.code, Code::Unavailable);
+    assert!(rpc_error.message.contains("broke during the call"), "{rpc_error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,12 +157,15 @@ async fn a_restarted_driver_is_found_again_by_the_same_handle() {
     create(&driver).await.unwrap();
     socket.kill();
     // Until the loss is seen a call may still meet the dying connection; then it names the missing socket.
-    while let Err(fault) = create(&driver).await
-        && !fault.message.contains("no socket at")
+    while let Err(rpc_error) = create(&driver).await
+        && !rpc_error.message.contains("no socket at")
     {}
-    let fault = create(&driver).await.unwrap_err();
-    assert_eq!(fault.code, Code::Unavailable);
-    assert!(fault.message.starts_with("no socket at /csi/csi.sock"), "{fault}");
+    let rpc_error = create(&driver).await.unwrap_err();
+    assert_eq!(rpc_error.code, Code::Unavailable);
+    assert!(
+        rpc_error.message.starts_with("no socket at /csi/csi.sock"),
+        "{rpc_error}"
+    );
     socket.listen(good("d.io"));
     assert_eq!(create(&driver).await.unwrap().volume.unwrap().volume_id, "vol-1");
 }
@@ -173,22 +176,25 @@ async fn a_driver_that_is_no_provisioners_driver_is_refused_by_name_of_the_lack(
     let without =
         |path: &'static str, reply: Reply| good("d.io").into_iter().chain([(path, reply)]).collect();
     let nothing = || Reply::Message(Vec::new());
-    let rows: [(Script, IntroduceError); 4] = [
-        (good(""), Unfit::NoName.into()),
-        (good("d io"), Unfit::OddName { name: "d io".into() }.into()),
+    let rows: [(Script, IdentifyError); 4] = [
+        (good(""), UnsupportedDriver::NoName.into()),
+        (
+            good("d io"),
+            UnsupportedDriver::OddName { name: "d io".into() }.into(),
+        ),
         (
             without("/csi.v1.Identity/GetPluginCapabilities", nothing()),
-            Unfit::NoControllerService { name: name() }.into(),
+            UnsupportedDriver::NoControllerService { name: name() }.into(),
         ),
         (
             without("/csi.v1.Controller/ControllerGetCapabilities", nothing()),
-            Unfit::NoCreateDelete { name: name() }.into(),
+            UnsupportedDriver::NoCreateDelete { name: name() }.into(),
         ),
     ];
     for (script, expected) in rows {
         let socket = Socket::default();
         socket.listen(script);
-        assert_eq!(socket.driver().introduce().await, Err(expected));
+        assert_eq!(socket.driver().identify().await, Err(expected));
     }
 }
 
@@ -197,7 +203,7 @@ async fn over_a_real_socket_a_restart_needs_no_new_handle() {
     let path = std::env::temp_dir().join(format!("volwright-driver-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let address: Address = format!("unix://{}", path.display()).parse().unwrap();
-    let driver = Driver::new(&Line::to(address), Duration::from_secs(10), Arc::new(|_| {}));
+    let driver = Driver::new(&Dialer::to(address), Duration::from_secs(10), Arc::new(|_| {}));
     assert!(
         create(&driver)
             .await
@@ -240,9 +246,9 @@ async fn a_long_text_does_not_hide_the_drivers_code() {
     let text = "because ".repeat(30_000);
     let socket = Socket::default();
     socket.listen([(CREATE, Reply::Refuse(8, text.clone()))].into());
-    let fault = create(&socket.driver()).await.unwrap_err();
+    let rpc_error = create(&socket.driver()).await.unwrap_err();
     assert_eq!(
-        (fault.code, fault.message.len()),
+        (rpc_error.code, rpc_error.message.len()),
         (Code::ResourceExhausted, text.len())
     );
 }
@@ -252,6 +258,6 @@ async fn a_deadline_beyond_all_reason_is_no_panic() {
     let socket = Socket::default();
     socket.listen(good("d.io"));
     create(&socket.driver().within(Duration::MAX)).await.unwrap();
-    let fault = create(&socket.driver().within(Duration::ZERO)).await.unwrap_err();
-    assert_eq!(fault.code, Code::DeadlineExceeded);
+    let rpc_error = create(&socket.driver().within(Duration::ZERO)).await.unwrap_err();
+    assert_eq!(rpc_error.code, Code::DeadlineExceeded);
 }

@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use super::{
-    Absence, Address, Call, Code, ContactError, Driver, Fault, IntroduceError, Line, Reach, Trouble, Unfit,
+    Address, Call, Code, ConnectError, Dialer, Driver, DriverState, IdentifyError, NotADriver,
+    NotReadyReason, RpcError, UnsupportedDriver,
     proto::{
         ControllerGetCapabilitiesResponse, ControllerServiceCapability, CreateVolumeRequest,
         CreateVolumeResponse, DeleteVolumeRequest, GetPluginCapabilitiesResponse, GetPluginInfoResponse,
@@ -145,17 +146,17 @@ struct Socket {
 impl Socket {
     fn driver(&self) -> Driver {
         let socket = self.clone();
-        let line = Line::over(move || std::future::ready(socket.dial()));
+        let dialer = Dialer::over(move || std::future::ready(socket.dial()));
         let calls = self.calls.clone();
         Driver::new(
-            &line,
+            &dialer,
             TIMEOUT,
             Arc::new(move |call| calls.lock().unwrap().push(call.clone())),
         )
     }
 
-    fn dial(&self) -> Result<DuplexStream, Trouble> {
-        let absent = || Trouble::NoSocket {
+    fn dial(&self) -> Result<DuplexStream, ConnectError> {
+        let absent = || ConnectError::NoSocket {
             path: "/csi/csi.sock".into(),
         };
         let (ours, mut near) = duplex(1 << 16);
@@ -228,7 +229,7 @@ impl Socket {
     }
 }
 
-async fn create(driver: &Driver) -> Result<CreateVolumeResponse, Fault> {
+async fn create(driver: &Driver) -> Result<CreateVolumeResponse, RpcError> {
     driver
         .create_volume(CreateVolumeRequest {
             name: "pvc-1".into(),
@@ -238,4 +239,4 @@ async fn create(driver: &Driver) -> Result<CreateVolumeResponse, Fault> {
 }
 
 mod calls;
-mod reach;
+mod driver_state;

@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::csi::{
-    Code, Fault,
+    Code, RpcError,
     proto::{CreateVolumeResponse, Volume},
 };
 
@@ -22,8 +22,8 @@ pub(super) fn made(verdict: Verdict) -> PersistentVolume {
     }
 }
 
-fn fault(code: Code) -> Fault {
-    Fault {
+fn error(code: Code) -> RpcError {
+    RpcError {
         method: "/csi.v1.Controller/CreateVolume",
         code,
         message: "no more".into(),
@@ -39,7 +39,7 @@ fn volume(bytes: i64) -> Volume {
 }
 
 /// The verdict on `answer` to a claim of this size.
-fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, Fault>) -> Verdict {
+fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, RpcError>) -> Verdict {
     let mut world = world();
     world.claim.storage_request = size.map(str::to_owned);
     judge(&world.plan(), answer)
@@ -47,7 +47,7 @@ fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, Fault>) -> V
 
 #[test]
 fn each_of_the_seventeen_codes_has_its_verdict() {
-    type Expected = fn(Fault) -> Verdict;
+    type Expected = fn(RpcError) -> Verdict;
     let rows: [(Code, Expected); 17] = [
         (Code::Ok, Perhaps),
         (Code::Canceled, Perhaps),
@@ -69,7 +69,7 @@ fn each_of_the_seventeen_codes_has_its_verdict() {
     ];
     assert_eq!(rows.map(|(code, _)| code), Code::ALL);
     for (code, expected) in rows {
-        assert_eq!(verdict(None, Err(fault(code))), expected(fault(code)), "{code}");
+        assert_eq!(verdict(None, Err(error(code))), expected(error(code)), "{code}");
     }
 }
 

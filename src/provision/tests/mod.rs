@@ -13,7 +13,7 @@ use super::policy::Policy;
 use crate::{
     base::names::UidLength,
     cluster::rows::{Claim, Class, PROVISIONER},
-    csi::Profile,
+    csi::DriverInfo,
 };
 
 mod answer;
@@ -29,7 +29,7 @@ const NAME: &str = "pvc-01234567-89ab-cdef-0123-456789abcdef";
 struct World {
     claim: Claim,
     class: Option<Class>,
-    driver: Profile,
+    driver: DriverInfo,
     standing: Option<String>,
     policy: Policy,
 }
@@ -61,11 +61,11 @@ fn world() -> World {
             reclaim_policy: Some("Delete".into()),
             ..Class::default()
         }),
-        driver: Profile {
+        driver: DriverInfo {
             name: DRIVER.into(),
             controller_service: true,
             create_delete_volume: true,
-            ..Profile::default()
+            ..DriverInfo::default()
         },
         standing: None,
         policy: Policy {

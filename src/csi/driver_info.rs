@@ -10,7 +10,7 @@ const NAME_LIMIT: usize = 63;
 
 /// The driver as it introduced itself. Capabilities that this specification does not know are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Profile {
+pub struct DriverInfo {
     /// What classes and claims call the driver.
     pub name: String,
     /// The driver's own version, for people.
@@ -39,7 +39,7 @@ pub struct Profile {
 
 /// Why a driver cannot be a provisioner's driver.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum UnsupportedDriver {
     /// GetPluginInfo answered without a name.
     #[error("the CSI driver has no name: its GetPluginInfo must answer with one")]
     NoName,
@@ -72,14 +72,14 @@ pub enum Unfit {
     },
 }
 
-impl Profile {
-    /// Reads the answers as they are; [`Profile::check`] judges them.
+impl DriverInfo {
+    /// Reads the answers as they are; [`DriverInfo::check`] judges them.
     pub fn read(
         info: GetPluginInfoResponse,
         plugin: &GetPluginCapabilitiesResponse,
         controller: &ControllerGetCapabilitiesResponse,
     ) -> Self {
-        let mut profile = Self {
+        let mut driver_info = Self {
             name: info.name,
             vendor_version: info.vendor_version,
             ..Self::default()
@@ -91,8 +91,8 @@ impl Profile {
             };
             use plugin_capability::service::Type as Is;
             match service.r#type() {
-                Is::ControllerService => profile.controller_service = true,
-                Is::VolumeAccessibilityConstraints => profile.topology = true,
+                Is::ControllerService => driver_info.controller_service = true,
+                Is::VolumeAccessibilityConstraints => driver_info.topology = true,
                 _ => {}
             }
         }
@@ -102,28 +102,28 @@ impl Profile {
             };
             use proto::controller_service_capability::rpc::Type as Is;
             match rpc.r#type() {
-                Is::CreateDeleteVolume => profile.create_delete_volume = true,
-                Is::PublishUnpublishVolume => profile.publish_unpublish = true,
-                Is::ListVolumes => profile.list_volumes = true,
-                Is::GetCapacity => profile.get_capacity = true,
-                Is::CreateDeleteSnapshot => profile.create_delete_snapshot = true,
-                Is::CloneVolume => profile.clone = true,
-                Is::SingleNodeMultiWriter => profile.single_node_multi_writer = true,
-                Is::ModifyVolume => profile.modify_volume = true,
+                Is::CreateDeleteVolume => driver_info.create_delete_volume = true,
+                Is::PublishUnpublishVolume => driver_info.publish_unpublish = true,
+                Is::ListVolumes => driver_info.list_volumes = true,
+                Is::GetCapacity => driver_info.get_capacity = true,
+                Is::CreateDeleteSnapshot => driver_info.create_delete_snapshot = true,
+                Is::CloneVolume => driver_info.clone = true,
+                Is::SingleNodeMultiWriter => driver_info.single_node_multi_writer = true,
+                Is::ModifyVolume => driver_info.modify_volume = true,
                 _ => {}
             }
         }
-        profile
+        driver_info
     }
 
     /// Whether a provisioner can work with this driver.
-    pub fn check(&self) -> Result<(), Unfit> {
+    pub fn check(&self) -> Result<(), UnsupportedDriver> {
         let name = || self.name.clone();
         check_name(&self.name)?;
         if !self.controller_service {
-            Err(Unfit::NoControllerService { name: name() })
+            Err(UnsupportedDriver::NoControllerService { name: name() })
         } else if !self.create_delete_volume {
-            Err(Unfit::NoCreateDelete { name: name() })
+            Err(UnsupportedDriver::NoCreateDelete { name: name() })
         } else {
             Ok(())
         }
@@ -131,11 +131,11 @@ impl Profile {
 }
 
 /// A driver without a usable name is refused before it is asked for more.
-pub(super) fn check_name(name: &str) -> Result<(), Unfit> {
+pub(super) fn check_name(name: &str) -> Result<(), UnsupportedDriver> {
     if name.is_empty() {
-        Err(Unfit::NoName)
+        Err(UnsupportedDriver::NoName)
     } else if !nameable(name) {
-        Err(Unfit::OddName {
+        Err(UnsupportedDriver::OddName {
             name: name.to_owned(),
         })
     } else {
@@ -189,46 +189,46 @@ mod tests {
 
     #[test]
     fn a_driver_is_refused_for_the_first_thing_that_it_lacks() {
-        let fit = Profile {
+        let fit = DriverInfo {
             name: "d.io".into(),
             controller_service: true,
             create_delete_volume: true,
-            ..Profile::default()
+            ..DriverInfo::default()
         };
         let name = || "d.io".to_owned();
         let rows = [
             (fit.clone(), Ok(())),
             (
-                Profile {
+                DriverInfo {
                     name: String::new(),
                     ..fit.clone()
                 },
-                Err(Unfit::NoName),
+                Err(UnsupportedDriver::NoName),
             ),
             (
-                Profile {
+                DriverInfo {
                     name: "d io".into(),
                     ..fit.clone()
                 },
-                Err(Unfit::OddName { name: "d io".into() }),
+                Err(UnsupportedDriver::OddName { name: "d io".into() }),
             ),
             (
-                Profile {
+                DriverInfo {
                     controller_service: false,
                     ..fit.clone()
                 },
-                Err(Unfit::NoControllerService { name: name() }),
+                Err(UnsupportedDriver::NoControllerService { name: name() }),
             ),
             (
-                Profile {
+                DriverInfo {
                     create_delete_volume: false,
                     ..fit.clone()
                 },
-                Err(Unfit::NoCreateDelete { name: name() }),
+                Err(UnsupportedDriver::NoCreateDelete { name: name() }),
             ),
         ];
-        for (profile, expected) in rows {
-            assert_eq!(profile.check(), expected, "{profile:?}");
+        for (driver_info, expected) in rows {
+            assert_eq!(driver_info.check(), expected, "{driver_info:?}");
         }
     }
 
@@ -248,12 +248,13 @@ mod tests {
             })
             .into(),
         };
-        let profile = Profile::read(GetPluginInfoResponse::default(), &Default::default(), &controller);
+        let driver_info =
+            DriverInfo::read(GetPluginInfoResponse::default(), &Default::default(), &controller);
         assert_eq!(
-            profile,
-            Profile {
+            driver_info,
+            DriverInfo {
                 clone: true,
-                ..Profile::default()
+                ..DriverInfo::default()
             }
         );
     }

@@ -60,7 +60,7 @@ impl fmt::Display for Code {
 /// A call that did not succeed. Prints as Go prints a gRPC status, which is what events quote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("rpc error: code = {code} desc = {message}")]
-pub struct Fault {
+pub struct RpcError {
     /// The full gRPC path, `/csi.v1.Controller/CreateVolume`.
     pub method: &'static str,
     /// The driver's own word, except that `Unavailable` and `DeadlineExceeded` may also be ours.

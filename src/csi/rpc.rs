@@ -19,8 +19,8 @@ use tonic::{body::Body, transport::Channel};
 use tower::ServiceExt as _;
 
 use super::{
-    connect::Trouble,
-    fault::{Code, Fault},
+    connect::ConnectError,
+    rpc_error::{Code, RpcError},
 };
 
 /// What is sent to the driver in `grpc-timeout` beyond our own deadline, so that it is always ours that strikes
@@ -59,7 +59,7 @@ pub type OnCall = Arc<dyn Fn(&Call) + Send + Sync>;
 
 /// What every call goes through. Clones share the connection and the driver's name.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct RpcClient {
     pub(super) channel: Channel,
     pub(super) timeout: Duration,
     pub(super) on_call: OnCall,
@@ -68,9 +68,9 @@ pub(super) struct Door {
     pub(super) stir: Arc<Notify>,
 }
 
-impl Door {
+impl RpcClient {
     /// Calls `method`. `Q` and `A` must be its messages; [`super::driver`] is the place that pairs them.
-    pub(super) async fn call<Q, A>(&self, method: &'static str, request: Q) -> Result<A, Fault>
+    pub(super) async fn call<Q, A>(&self, method: &'static str, request: Q) -> Result<A, RpcError>
     where
         Q: prost::Message + fmt::Debug + 'static,
         A: prost::Message + Default + fmt::Debug + 'static,
@@ -83,7 +83,7 @@ impl Door {
                 self.stir.notify_one();
                 // The words of Go's context package: whoever searches events for them finds ours too.
                 let message = "context deadline exceeded".to_owned();
-                Err(Fault {
+                Err(RpcError {
                     method,
                     code: Code::DeadlineExceeded,
                     message,
@@ -91,10 +91,12 @@ impl Door {
             }
         };
         let took = started.elapsed();
-        let code = answer.as_ref().map_or_else(|fault| fault.code, |_| Code::Ok);
+        let code = answer
+            .as_ref()
+            .map_or_else(|rpc_error| rpc_error.code, |_| Code::Ok);
         match &answer {
             Ok(response) => tracing::trace!(method, ?response, ?took, "the driver answered"),
-            Err(fault) => tracing::trace!(method, %fault, ?took, "the call failed"),
+            Err(rpc_error) => tracing::trace!(method, %rpc_error, ?took, "the call failed"),
         }
         let driver_name = self
             .driver_name
@@ -110,7 +112,7 @@ impl Door {
         answer
     }
 
-    async fn send<Q, A>(&self, method: &'static str, request: Q) -> Result<A, Fault>
+    async fn send<Q, A>(&self, method: &'static str, request: Q) -> Result<A, RpcError>
     where
         Q: prost::Message + fmt::Debug + 'static,
         A: prost::Message + Default + fmt::Debug + 'static,
@@ -143,14 +145,14 @@ impl Door {
         };
         answer.map(tonic::Response::into_inner).map_err(|status| {
             if said.get() == Some(&false) {
-                return Fault {
+                return RpcError {
                     method,
                     code: code_of(status.code()),
                     message: status.message().to_owned(),
                 };
             }
             self.stir.notify_one();
-            Fault {
+            RpcError {
                 method,
                 code: Code::Unavailable,
                 message: unsaid(&status, said.get().is_some()),
@@ -171,8 +173,8 @@ fn hear(said: &OnceLock<bool>, headers: &HeaderMap) {
 fn unsaid(status: &tonic::Status, said_ok: bool) -> String {
     let mut cause = status.source();
     while let Some(error) = cause {
-        if let Some(trouble) = error.downcast_ref::<Trouble>() {
-            return trouble.to_string();
+        if let Some(error) = error.downcast_ref::<ConnectError>() {
+            return error.to_string();
         }
         cause = error.source();
     }
@@ -228,13 +230,13 @@ mod tests {
     #[test]
     fn a_fault_prints_as_go_prints_a_status() {
         let message = "no space".to_owned();
-        let fault = Fault {
+        let rpc_error = RpcError {
             method: "/csi.v1.Controller/CreateVolume",
             code: Code::ResourceExhausted,
             message,
         };
         assert_eq!(
-            fault.to_string(),
+            rpc_error.to_string(),
             "rpc error: code = ResourceExhausted desc = no space"
         );
     }

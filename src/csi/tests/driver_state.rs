@@ -16,12 +16,12 @@ async fn first_contact_waits_for_a_driver_that_starts_late() {
         later.listen(good("d.io"));
     });
     let started = Instant::now();
-    let mut reach = driver.reach();
-    let (contact, states) = tokio::join!(driver.first_contact(None), async {
+    let mut driver_state = driver.driver_state();
+    let (contact, states) = tokio::join!(driver.wait_until_ready(None), async {
         let mut states = Vec::new();
         for _ in 0..2 {
-            reach.changed().await.unwrap();
-            states.push(reach.borrow_and_update().clone());
+            driver_state.changed().await.unwrap();
+            states.push(driver_state.borrow_and_update().clone());
         }
         states
     });
@@ -32,12 +32,12 @@ async fn first_contact_waits_for_a_driver_that_starts_late() {
         started.elapsed()
     );
     assert!(
-        matches!(&states[0], Reach::Lost { why: Absence::Unreachable(text), .. } if text.contains("no socket"))
+        matches!(&states[0], DriverState::Lost { why: NotReadyReason::Unreachable(text), .. } if text.contains("no socket"))
     );
     assert!(matches!(
         &states[1],
-        Reach::Lost {
-            why: Absence::NotReady,
+        DriverState::Lost {
+            why: NotReadyReason::NotReady,
             ..
         }
     ));
@@ -68,9 +68,9 @@ async fn first_contact_gives_up_only_at_its_limit_and_says_what_was_missing() {
         ("speaks HTTP/1", web, "cannot be reached"),
     ];
     for (row, socket, text) in rows {
-        let error = socket.driver().first_contact(Some(limit)).await.unwrap_err();
+        let error = socket.driver().wait_until_ready(Some(limit)).await.unwrap_err();
         assert!(
-            matches!(&error, ContactError::TooLong { after, .. } if *after == limit),
+            matches!(&error, NotADriver::TooLong { after, .. } if *after == limit),
             "{row}: {error}"
         );
         assert!(error.to_string().contains(text), "{row}: {error}");
@@ -81,19 +81,23 @@ async fn first_contact_gives_up_only_at_its_limit_and_says_what_was_missing() {
 async fn a_grpc_server_that_is_no_csi_driver_is_refused_at_once() {
     let socket = Socket::default();
     socket.listen(Script::new());
-    let error = socket.driver().first_contact(None).await.unwrap_err();
+    let error = socket.driver().wait_until_ready(None).await.unwrap_err();
     assert!(
-        matches!(&error, ContactError::NoCsi(fault) if fault.code == Code::Unimplemented),
+        matches!(&error, NotADriver::NoCsi(rpc_error) if rpc_error.code == Code::Unimplemented),
         "{error}"
     );
 }
 
 /// Waits, at most a minute of paused time, until the reach is as wanted.
-async fn until(driver: &Driver, wanted: impl Fn(&Reach) -> bool) -> Reach {
-    let mut reach = driver.reach();
-    let found = timeout(Duration::from_secs(60), reach.wait_for(|reach| wanted(reach))).await;
+async fn until(driver: &Driver, wanted: impl Fn(&DriverState) -> bool) -> DriverState {
+    let mut driver_state = driver.driver_state();
+    let found = timeout(
+        Duration::from_secs(60),
+        driver_state.wait_for(|driver_state| wanted(driver_state)),
+    )
+    .await;
     found
-        .unwrap_or_else(|_| panic!("still {:?}", driver.reach().borrow()))
+        .unwrap_or_else(|_| panic!("still {:?}", driver.driver_state().borrow()))
         .unwrap()
         .clone()
 }
@@ -101,13 +105,13 @@ async fn until(driver: &Driver, wanted: impl Fn(&Reach) -> bool) -> Reach {
 async fn watched(socket: &Socket) -> Driver {
     socket.listen(good("d.io"));
     let driver = socket.driver();
-    driver.introduce().await.unwrap();
-    tokio::spawn(driver.clone().watch_reach(Duration::from_secs(10)));
+    driver.identify().await.unwrap();
+    tokio::spawn(driver.clone().watch_state(Duration::from_secs(10)));
     driver
 }
 
-fn is_ready(reach: &Reach) -> bool {
-    matches!(reach, Reach::Ready(_))
+fn is_ready(driver_state: &DriverState) -> bool {
+    matches!(driver_state, DriverState::Ready(_))
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,12 +120,14 @@ async fn a_loss_is_noticed_while_idle_and_keeps_its_first_time() {
     let driver = watched(&socket).await;
     let killed = Instant::now();
     socket.kill();
-    let Reach::Lost { since, .. } = until(&driver, |reach| !is_ready(reach)).await else {
+    let DriverState::Lost { since, .. } = until(&driver, |driver_state| !is_ready(driver_state)).await else {
         panic!()
     };
     assert!(since - killed <= Duration::from_secs(10), "{:?}", since - killed);
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert!(matches!(&*driver.reach().borrow(), Reach::Lost { since: still, .. } if *still == since));
+    assert!(
+        matches!(&*driver.driver_state().borrow(), DriverState::Lost { since: still, .. } if *still == since)
+    );
 
     socket.listen(good("d.io"));
     let back = Instant::now();
@@ -137,7 +143,7 @@ async fn a_call_that_meets_the_loss_makes_it_known_at_once() {
     socket.kill();
     let met = Instant::now();
     create(&driver).await.unwrap_err();
-    until(&driver, |reach| !is_ready(reach)).await;
+    until(&driver, |driver_state| !is_ready(driver_state)).await;
     assert!(met.elapsed() < Duration::from_millis(100), "{:?}", met.elapsed());
 }
 
@@ -159,7 +165,7 @@ async fn a_driver_that_comes_back_with_new_capabilities_is_known_by_them() {
     // The restart falls between two looks: no loss is seen, only the new connection.
     until(
         &driver,
-        |reach| matches!(reach, Reach::Ready(profile) if profile.clone),
+        |driver_state| matches!(driver_state, DriverState::Ready(driver_info) if driver_info.clone),
     )
     .await;
 }
@@ -176,32 +182,35 @@ async fn a_driver_that_comes_back_without_its_capability_or_as_another_is_shown_
         Reply::Message(Vec::new()),
     );
     socket.listen(script);
-    let unfit = IntroduceError::Unfit(Unfit::NoCreateDelete { name: "d.io".into() });
+    let unfit = IdentifyError::UnsupportedDriver(UnsupportedDriver::NoCreateDelete { name: "d.io".into() });
     until(
         &driver,
-        |reach| matches!(reach, Reach::Lost { why: Absence::Unfit(error), .. } if *error == unfit),
+        |driver_state| matches!(driver_state, DriverState::Lost { why: NotReadyReason::UnsupportedDriver(error), .. } if *error == unfit),
     )
     .await;
 
     socket.kill();
     socket.listen(good("other.io"));
-    let stranger = IntroduceError::Stranger {
+    let stranger = IdentifyError::Stranger {
         expected: "d.io".into(),
         found: "other.io".into(),
     };
     until(
         &driver,
-        |reach| matches!(reach, Reach::Lost { why: Absence::Unfit(error), .. } if *error == stranger),
+        |driver_state| matches!(driver_state, DriverState::Lost { why: NotReadyReason::UnsupportedDriver(error), .. } if *error == stranger),
     )
     .await;
     let before = socket.seen().len();
-    let fault = create(&driver).await.unwrap_err();
+    let rpc_error = create(&driver).await.unwrap_err();
     let delete = driver
         .delete_volume(DeleteVolumeRequest::default())
         .await
         .unwrap_err();
-    assert_eq!((fault.code, delete.code), (Code::Unavailable, Code::Unavailable));
-    assert!(fault.message.contains("other.io"), "{fault}");
+    assert_eq!(
+        (rpc_error.code, delete.code),
+        (Code::Unavailable, Code::Unavailable)
+    );
+    assert!(rpc_error.message.contains("other.io"), "{rpc_error}");
     assert_eq!(socket.seen().len(), before, "a stranger was called");
 
     socket.kill();
