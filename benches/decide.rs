@@ -3,7 +3,7 @@
 use divan::{Bencher, black_box};
 use volwright::{
     base::names::UidLength,
-    cluster::rows::{
+    cluster::objects::{
         Claim, ClaimRef, Class, CsiSource, PROVISIONED_BY, PROVISIONER, VOLUME_FINALIZER, Volume,
     },
     csi::DriverInfo,

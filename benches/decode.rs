@@ -17,7 +17,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use volwright::{
-    cluster::view::{Interest, View},
+    cluster::cache::{Cache, Predicates},
     provision, reclaim,
 };
 
@@ -91,24 +91,24 @@ fn bench<F: Future>(bencher: Bencher, follow: impl Fn(Client) -> F) {
 #[divan::bench]
 fn foreign_volumes_in_the_view(bencher: Bencher) {
     bench(bencher, async |client| {
-        let interest = Interest {
+        let predicates = Predicates {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
             attachments: false,
         };
-        let view = View::new(
+        let cache = Cache::new(
             "bench.csi.example.com",
-            interest,
+            predicates,
             Box::new(|_| {}),
             Box::new(|_| {}),
             Box::new(|_| {}),
         );
-        let mut progress = view.progress();
+        let mut progress = cache.progress();
         tokio::select! {
-            complete = progress.wait_for(|progress| progress.is_complete()) => drop(complete),
-            never = view.follow(client) => match never {},
+            complete = progress.wait_for(|progress| progress.has_synced()) => drop(complete),
+            never = cache.follow(client) => match never {},
         }
-        view
+        cache
     });
 }
 

@@ -375,7 +375,7 @@ fn sound_house() -> House {
         ("src/provision/mod.rs", "//! Claims.\npub mod decide;\n"),
         (
             "src/provision/decide.rs",
-            "//! Pure. Decides.\nuse crate::cluster::rows::Claim;\n",
+            "//! Pure. Decides.\nuse crate::cluster::objects::Claim;\n",
         ),
     ];
     files
@@ -441,7 +441,7 @@ const CAUGHT: &[(Rule, usize, &str, &str)] = &[
     (Rule::Pure, 2, "src/csi/codes.rs", "//! Pure. C.\nasync fn f() {}\n"),
     (Rule::Pure, 2, "src/csi/codes.rs", "//! Pure. C.\nfn f() { std::env::var(\"X\"); }\n"),
     (Rule::Pure, 2, "src/base/backoff.rs", "//! B.\nuse tokio::time::Duration;\n"),
-    (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse crate::cluster::write::Write;\n"),
+    (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse crate::cluster::api::Write;\n"),
     (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse super::Room;\n"),
     (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse crate::csi::Driver;\n"),
     (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse crate::csi::Call;\n"),

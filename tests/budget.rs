@@ -27,7 +27,7 @@ use volwright::{
         client::Client,
         hot::HotSet,
         rows::{Attachment, Claim, Class, PROVISIONED_BY, PROVISIONER, Volume},
-        view::{Interest, View},
+        view::{Predicates, View},
     },
     provision, reclaim,
 };
@@ -191,14 +191,14 @@ fn volume(driver: &str) -> Value {
 /// What is asked of the allocator while a view reads the cluster: at most at a time, and in the end.
 async fn read(server: Server) -> (usize, usize, Arc<View>, impl Sized) {
     let before = MEMORY.current_usage();
-    let interest = Interest {
+    let predicates = Predicates {
         claim: provision::decide::concerns,
         volume: reclaim::decide::concerns,
         attachments: true,
     };
     let view = View::new(
         "drv",
-        interest,
+        predicates,
         Box::new(|_| {}),
         Box::new(|_| {}),
         Box::new(|_| {}),
@@ -217,10 +217,7 @@ async fn read(server: Server) -> (usize, usize, Arc<View>, impl Sized) {
         }
     });
     let mut progress = view.progress();
-    progress
-        .wait_for(|progress| progress.is_complete())
-        .await
-        .unwrap();
+    progress.wait_for(|progress| progress.has_synced()).await.unwrap();
     drop(progress);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let grown = |usage: usize| usage.saturating_sub(before);

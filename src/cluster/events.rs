@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
-    correlate::{Correlator, Key, Verdict},
-    denied::Why,
-    rows::{Claim, Volume},
-    write::Door,
+    api::ApiClient,
+    api_error::Reason,
+    correlator::{Correlator, Key, Verdict},
+    objects::{Claim, Volume},
 };
 
 /// Events waiting to be written; more are dropped.
@@ -24,7 +24,7 @@ const LONGEST: usize = 1024;
 
 /// The object an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
+pub struct ObjectReference {
     api_version: &'static str,
     kind: &'static str,
     /// Namespace of the event: that of the object, `default` for objects without one.
@@ -35,7 +35,7 @@ pub struct Subject {
     resource_version: String,
 }
 
-impl From<&Claim> for Subject {
+impl From<&Claim> for ObjectReference {
     fn from(claim: &Claim) -> Self {
         Self {
             api_version: "v1",
@@ -49,7 +49,7 @@ impl From<&Claim> for Subject {
     }
 }
 
-impl From<&Volume> for Subject {
+impl From<&Volume> for ObjectReference {
     fn from(volume: &Volume) -> Self {
         Self {
             api_version: "v1",
@@ -63,7 +63,7 @@ impl From<&Volume> for Subject {
     }
 }
 
-impl Subject {
+impl ObjectReference {
     /// The Lease that the replicas compete for.
     pub fn lease(namespace: &str, name: &str, uid: &str) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Subject {
 
 /// What is to be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct Event {
     /// Something is wrong.
     pub warning: bool,
     /// CamelCase reason, a name of upstream's where upstream has one.
@@ -89,7 +89,7 @@ pub struct Notice {
     pub message: String,
 }
 
-impl Notice {
+impl Event {
     /// Something went as it should.
     pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -109,40 +109,40 @@ impl Notice {
     }
 }
 
-/// Where notices go.
+/// Where events go.
 #[derive(Clone)]
-pub struct Events {
-    line: mpsc::Sender<(Subject, Notice)>,
+pub struct EventRecorder {
+    line: mpsc::Sender<(ObjectReference, Event)>,
 }
 
-impl Events {
-    /// Starts the task that writes. It ends when the last clone of `Events` is gone and the line is empty.
+impl EventRecorder {
+    /// Starts the task that writes. It ends when the last clone of `EventRecorder` is gone and the line is empty.
     /// `component` is who speaks, as in `kubectl describe`.
-    pub fn start(door: Door, component: String) -> (Self, JoinHandle<()>) {
-        let (line, notices) = mpsc::channel(LINE);
+    pub fn start(api: ApiClient, component: String) -> (Self, JoinHandle<()>) {
+        let (line, events) = mpsc::channel(LINE);
         // The one task of this file.
-        let writer = tokio::spawn(write(door, component, notices));
+        let writer = tokio::spawn(write(api, component, events));
         (Self { line }, writer)
     }
 
     /// Says something about an object. Never waits.
-    pub fn say(&self, subject: impl Into<Subject>, notice: Notice) {
+    pub fn say(&self, subject: impl Into<ObjectReference>, event: Event) {
         let subject = subject.into();
         tracing::info!(
             object = %subject,
             kind = subject.kind,
-            r#type = kind_of(&notice),
-            reason = notice.reason,
-            note = notice.message,
+            r#type = kind_of(&event),
+            reason = event.reason,
+            note = event.message,
             "Event occurred"
         );
-        if self.line.try_send((subject, notice)).is_err() {
+        if self.line.try_send((subject, event)).is_err() {
             tracing::debug!("an event was dropped: too many are waiting to be written");
         }
     }
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for ObjectReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.object_namespace {
             Some(namespace) => write!(f, "{namespace}/{}", self.name),
@@ -151,21 +151,21 @@ impl fmt::Display for Subject {
     }
 }
 
-const fn kind_of(notice: &Notice) -> &'static str {
-    if notice.warning { "Warning" } else { "Normal" }
+const fn kind_of(event: &Event) -> &'static str {
+    if event.warning { "Warning" } else { "Normal" }
 }
 
-async fn write(door: Door, component: String, mut notices: mpsc::Receiver<(Subject, Notice)>) {
+async fn write(api: ApiClient, component: String, mut events: mpsc::Receiver<(ObjectReference, Event)>) {
     let born = Instant::now();
     let mut correlator = Correlator::default();
     // A role without the right to write events is told of once, not once for each event.
     let mut forbidden = false;
-    while let Some((subject, notice)) = notices.recv().await {
+    while let Some((subject, event)) = events.recv().await {
         let key = Key {
             object: subject.uid.clone(),
-            warning: notice.warning,
-            reason: notice.reason.to_owned(),
-            message: notice.message.clone(),
+            warning: event.warning,
+            reason: event.reason.to_owned(),
+            message: event.message.clone(),
         };
         let (key, mut verdict) = correlator.judge(key, born.elapsed());
         let mut tries = 0;
@@ -177,13 +177,13 @@ async fn write(door: Door, component: String, mut notices: mpsc::Receiver<(Subje
                 Verdict::Drop => break,
                 Verdict::CountUp(name, count) => {
                     let patch = json!({"count": count, "lastTimestamp": seconds(now)});
-                    door.patch_event(&subject.namespace, name, &patch).await
+                    api.patch_event(&subject.namespace, name, &patch).await
                 }
                 Verdict::Create | Verdict::CreateCombined => {
                     let combined = verdict == Verdict::CreateCombined;
-                    let event = event(&name, &subject, &notice, combined, &component, now);
-                    let done = match door.create_event(&subject.namespace, &event).await {
-                        Err(denied) if tries > 0 && denied.why == Why::AlreadyExists => Ok(()),
+                    let body = event_body(&name, &subject, &event, combined, &component, now);
+                    let done = match api.create_event(&subject.namespace, &body).await {
+                        Err(error) if tries > 0 && error.reason == Reason::AlreadyExists => Ok(()),
                         done => done,
                     };
                     if done.is_ok() {
@@ -192,22 +192,22 @@ async fn write(door: Door, component: String, mut notices: mpsc::Receiver<(Subje
                     done
                 }
             };
-            let Err(denied) = done else {
+            let Err(error) = done else {
                 forbidden = false;
                 break;
             };
             tries += 1;
-            match denied.why {
-                Why::NotFound if matches!(verdict, Verdict::CountUp(..)) => {
+            match error.reason {
+                Reason::NotFound if matches!(verdict, Verdict::CountUp(..)) => {
                     correlator.vanished(&key);
                     verdict = Verdict::Create;
                 }
-                Why::Throttled(pause) if tries < 5 => tokio::time::sleep(pause).await,
-                Why::Unreachable if tries < 5 => tokio::time::sleep(Duration::from_secs(tries)).await,
-                Why::Forbidden if forbidden => break,
+                Reason::TooManyRequests(pause) if tries < 5 => tokio::time::sleep(pause).await,
+                Reason::Unavailable if tries < 5 => tokio::time::sleep(Duration::from_secs(tries)).await,
+                Reason::Forbidden if forbidden => break,
                 why => {
-                    forbidden = why == Why::Forbidden;
-                    tracing::warn!(object = %subject, %denied, "an event could not be written");
+                    forbidden = why == Reason::Forbidden;
+                    tracing::warn!(object = %subject, %error, "an event could not be written");
                     break;
                 }
             }
@@ -223,10 +223,10 @@ fn event_name(object: &str, now: Timestamp) -> String {
     format!("{}.{stamp}", object.trim_end_matches(['.', '-']))
 }
 
-fn event(
+fn event_body(
     name: &str,
-    subject: &Subject,
-    notice: &Notice,
+    subject: &ObjectReference,
+    event: &Event,
     combined: bool,
     component: &str,
     now: Timestamp,
@@ -253,9 +253,9 @@ fn event(
         "kind": "Event",
         "metadata": {"name": name, "namespace": subject.namespace},
         "involvedObject": involved,
-        "reason": notice.reason,
-        "message": shorten(&format!("{prefix}{}", notice.message)),
-        "type": kind_of(notice),
+        "reason": event.reason,
+        "message": shorten(&format!("{prefix}{}", event.message)),
+        "type": kind_of(event),
         "count": 1,
         "firstTimestamp": seconds(now),
         "lastTimestamp": seconds(now),
@@ -295,11 +295,11 @@ mod tests {
             ..Claim::default()
         };
         let now = Timestamp::from_nanosecond(0x10_0000_0000).unwrap_or_default();
-        let subject = Subject::from(&claim);
-        let value = event(
+        let subject = ObjectReference::from(&claim);
+        let value = event_body(
             "data.1",
             &subject,
-            &Notice::warning("ProvisioningFailed", "m"),
+            &Event::warning("ProvisioningFailed", "m"),
             true,
             "drv_host_id",
             now,

@@ -84,7 +84,7 @@ impl<R> Resource for Item<R> {
 struct Line<R: 'static> {
     writer: Writer<Item<R>>,
     /// Where the running loop hears of work, while one runs.
-    door: Option<mpsc::UnboundedSender<ObjectRef<Item<R>>>>,
+    api: Option<mpsc::UnboundedSender<ObjectRef<Item<R>>>>,
     waiting: HashSet<String>,
     failures: HashMap<String, u32>,
 }
@@ -106,7 +106,7 @@ impl<R: Send + Sync + 'static> HotSet<R> {
             store: writer.as_reader(),
             line: Mutex::new(Line {
                 writer,
-                door: None,
+                api: None,
                 waiting: HashSet::new(),
                 failures: HashMap::new(),
             }),
@@ -176,19 +176,19 @@ impl<R: Send + Sync + 'static> HotSet<R> {
     /// Lines a row up, unless it waits already or no loop runs.
     pub fn wake(&self, uid: &str) {
         let mut line = self.line();
-        if line.door.is_some() && self.get(uid).is_some() && line.waiting.insert(uid.to_owned()) {
+        if line.api.is_some() && self.get(uid).is_some() && line.waiting.insert(uid.to_owned()) {
             (self.tell)(LineEvent::Added(uid));
             // The receiver can only be gone while the loop is being dropped; the next one lines everything up anew.
-            let _ = line.door.as_ref().map(|door| door.send(ObjectRef::new(uid)));
+            let _ = line.api.as_ref().map(|api| api.send(ObjectRef::new(uid)));
         }
     }
 
     /// Opens the line for a loop: everything that is hot waits from now on.
     pub(super) fn open(&self) -> mpsc::UnboundedReceiver<ObjectRef<Item<R>>> {
-        let (door, work) = mpsc::unbounded_channel();
+        let (api, work) = mpsc::unbounded_channel();
         let mut line = self.line();
         self.send_away(&mut line);
-        line.door = Some(door);
+        line.api = Some(api);
         drop(line);
         for item in self.store.state() {
             self.wake(item.meta.name.as_deref().unwrap_or_default());
@@ -200,8 +200,8 @@ impl<R: Send + Sync + 'static> HotSet<R> {
     pub(super) fn close(&self) {
         let mut line = self.line();
         // Another loop may have opened it anew already.
-        if line.door.as_ref().is_some_and(mpsc::UnboundedSender::is_closed) {
-            line.door = None;
+        if line.api.as_ref().is_some_and(mpsc::UnboundedSender::is_closed) {
+            line.api = None;
             self.send_away(&mut line);
         }
     }

@@ -1,21 +1,21 @@
 //! FOUNDATION: Kubernetes. The only place that knows kube's watchers, loops and writes.
 //!
-//! [`view::View`] follows the cluster and keeps what concerns the driver; [`work::Crew`] works through what is hot;
-//! [`write::Door`] reads single objects and writes; [`events::Events`] tells people.
+//! [`cache::Cache`] follows the cluster and keeps what concerns the driver; [`work::Crew`] works through what is hot;
+//! [`api::ApiClient`] reads single objects and writes; [`events::EventRecorder`] tells people.
 
+pub mod api;
+pub mod api_error;
+pub mod cache;
 pub mod client;
-mod correlate;
-pub mod denied;
+mod correlator;
+mod decode;
 pub mod events;
-mod gate;
 pub mod hot;
-pub mod pace;
-pub mod rows;
-mod shelf;
+pub mod objects;
+pub mod rate_limiter;
+mod reflector;
+mod store;
 #[cfg(test)]
 mod tests;
-pub mod view;
-mod watch;
-mod wire;
+mod throttle;
 pub mod work;
-pub mod write;

@@ -28,13 +28,13 @@ use crate::base::backoff::Backoff;
 
 /// When to look at an object again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum Requeue {
     /// When it changes.
-    OnChange,
+    AwaitChange,
     /// After this long, or when it changes. Failures counted so far are kept.
     After(Duration),
     /// After a delay that doubles with each failure, or when it changes.
-    Failed,
+    Backoff,
 }
 
 /// Whether the work is ours to do at the moment: the lease is, or there is no election.
@@ -42,26 +42,26 @@ pub enum Again {
 /// A turn that began while it was may reach its call to the driver when it is no more, after a request to the API
 /// server that hung. So the last look is right before the call.
 #[derive(Clone, Default)]
-pub struct Duty(Arc<AtomicBool>);
+pub struct Active(Arc<AtomicBool>);
 
-impl Duty {
+impl Active {
     /// Takes it, until the guard is dropped.
-    pub fn take(&self) -> OnDuty {
+    pub fn take(&self) -> ActiveGuard {
         self.0.store(true, Ordering::SeqCst);
-        OnDuty(self.clone())
+        ActiveGuard(self.clone())
     }
 
     /// Whether it is ours.
-    pub fn is_ours(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }
 
 /// The duty is ours while this exists.
-#[must_use = "dropping it ends the duty"]
-pub struct OnDuty(Duty);
+#[must_use = "dropping it ends the active"]
+pub struct ActiveGuard(Active);
 
-impl Drop for OnDuty {
+impl Drop for ActiveGuard {
     fn drop(&mut self) {
         self.0.0.store(false, Ordering::SeqCst);
     }
@@ -87,7 +87,7 @@ impl Crew {
     pub async fn work<R, F>(self, set: Arc<HotSet<R>>, attempt: impl Fn(Arc<R>) -> F + Send + Sync + 'static)
     where
         R: Send + Sync + 'static,
-        F: Future<Output = Again> + Send + 'static,
+        F: Future<Output = Requeue> + Send + 'static,
     {
         let term = CancellationToken::new();
         let _end = term.clone().drop_guard();
@@ -107,7 +107,7 @@ impl Crew {
             let uid = kube::ResourceExt::name_any(item.as_ref());
             let (set, term, attempt, crew) = (set.clone(), term.clone(), attempt.clone(), self.clone());
             let workers = workers.clone();
-            async move { Ok::<_, Infallible>(crew.turn(set, &uid, term, workers, attempt).await) }.boxed()
+            async move { Ok::<_, Infallible>(crew.update(set, &uid, term, workers, attempt).await) }.boxed()
         };
         applier(
             reconcile,
@@ -123,7 +123,7 @@ impl Crew {
     }
 
     /// One object's turn.
-    async fn turn<R, F>(
+    async fn update<R, F>(
         &self,
         set: Arc<HotSet<R>>,
         uid: &str,
@@ -133,15 +133,15 @@ impl Crew {
     ) -> Action
     where
         R: Send + Sync + 'static,
-        F: Future<Output = Again> + Send + 'static,
+        F: Future<Output = Requeue> + Send + 'static,
     {
         set.queue(uid);
         // Whoever waits for an attempt that still runs takes no worker meanwhile.
-        let turn = self.busy.enter(uid).await;
+        let update = self.busy.enter(uid).await;
         let worker = workers.acquire_owned().await;
         let (crew, uid) = (self.clone(), uid.to_owned());
         let task = self.tasks.spawn(async move {
-            let _hold = (turn, worker);
+            let _hold = (update, worker);
             // The loop may have gone since, and an attempt of an earlier term may have finished the object.
             if term.is_cancelled() {
                 return Action::await_change();
@@ -159,15 +159,15 @@ impl Crew {
                     uid,
                     "a defect: working on this object panicked; it is tried again later"
                 );
-                Again::Failed
+                Requeue::Backoff
             });
             match again {
-                Again::OnChange => {
+                Requeue::AwaitChange => {
                     set.succeeded(&uid);
                     Action::await_change()
                 }
-                Again::After(delay) => Action::requeue(delay),
-                Again::Failed => Action::requeue(crew.retry.delay(set.failed(&uid))),
+                Requeue::After(delay) => Action::requeue(delay),
+                Requeue::Backoff => Action::requeue(crew.retry.delay(set.failed(&uid))),
             }
         });
         // It cannot fail, unless the runtime is shut down.
@@ -196,13 +196,13 @@ impl Busy {
             locks.entry(uid.to_owned()).or_default().clone()
         };
         // Made before waiting: a waiter that is dropped tidies up as well.
-        let mut turn = Turn {
+        let mut update = Turn {
             busy: self.clone(),
             uid: uid.to_owned(),
             held: None,
         };
-        turn.held = Some(lock.lock_owned().await);
-        turn
+        update.held = Some(lock.lock_owned().await);
+        update
     }
 }
 

@@ -13,11 +13,11 @@ use super::{
 use crate::{
     base::{names, secrets::SecretRef},
     cluster::{
-        events::{Events, Notice},
-        rows::Claim,
-        view::View,
-        work::{Again, Duty},
-        write::Door,
+        api::ApiClient,
+        cache::Cache,
+        events::{Event, EventRecorder},
+        objects::Claim,
+        work::{Active, Requeue},
     },
     csi::{Driver, DriverInfo, proto},
     ledger::Ledger,
@@ -37,13 +37,13 @@ pub struct Provision {
     /// `--timeout`: the budget of one clean-up.
     pub timeout: Duration,
     /// The API server.
-    pub door: Door,
+    pub api: ApiClient,
     /// What the watches told.
-    pub view: Arc<View>,
+    pub cache: Arc<Cache>,
     /// What may exist at the driver.
     pub ledger: Arc<Ledger<Record>>,
     /// Who is told.
-    pub events: Events,
+    pub events: EventRecorder,
     /// What is counted.
     pub metrics: Metrics,
     /// How the operator wants it.
@@ -53,12 +53,12 @@ pub struct Provision {
     /// Claims whose volume object we wrote a moment ago.
     pub saved: Saved,
     /// Whether the driver may be called.
-    pub duty: Duty,
+    pub active: Active,
 }
 
 impl Provision {
     /// One turn of a claim that is asked of us and has no volume.
-    pub async fn claim(&self, claim: Arc<Claim>) -> Again {
+    pub async fn claim(&self, claim: Arc<Claim>) -> Requeue {
         let begun = Instant::now();
         if let Some(record) = self.ledger.get(&claim.uid) {
             self.announce(&claim);
@@ -66,19 +66,19 @@ impl Provision {
             self.leave_behind(&claim.uid);
             return again;
         }
-        let class = self.view.class_named(claim.class());
+        let class = self.cache.class_named(claim.class());
         if let Some(left) = self
             .held
             .left(&claim.uid, class.as_ref().map(|class| class.uid.as_str()))
         {
-            return Again::After(left);
+            return Requeue::After(left);
         }
         let name = names::volume_name(&self.policy.name_prefix, &claim.uid, self.policy.uid_length);
-        let standing = name.ok().and_then(|name| self.view.claim_of_volume(&name));
+        let standing = name.ok().and_then(|name| self.cache.claim_of_volume(&name));
         if standing.is_none()
             && let Some(left) = self.saved.left(&claim.uid)
         {
-            return Again::After(left);
+            return Requeue::After(left);
         }
         let decision = decide(Facts {
             claim: &claim,
@@ -90,7 +90,7 @@ impl Provision {
         match decision {
             Decision::Leave(why) => {
                 tracing::debug!(claim = claim.key(), ?why, "claim left alone");
-                Again::OnChange
+                Requeue::AwaitChange
             }
             Decision::Tell(refusal) => self.refuse(&claim, &refusal),
             Decision::Provision(plan) => {
@@ -102,9 +102,9 @@ impl Provision {
     }
 
     /// One turn of a record. While its claim is there the claim's own turns see to it.
-    pub async fn record(&self, record: Arc<Record>) -> Again {
-        if self.view.claims.get(&record.uid).is_some() {
-            return Again::OnChange;
+    pub async fn record(&self, record: Arc<Record>) -> Requeue {
+        if self.cache.claims.get(&record.uid).is_some() {
+            return Requeue::AwaitChange;
         }
         let volume = &record.plan.request.name;
         if record.doubtful && !self.stands(&record) {
@@ -114,7 +114,7 @@ impl Provision {
                 "held: another replica has led since this creation began, and its claim is gone; if the driver has a \
                  volume of this name that no PersistentVolume names, delete it there"
             );
-            return Again::OnChange;
+            return Requeue::AwaitChange;
         }
         tracing::info!(
             claim = record.key,
@@ -157,47 +157,47 @@ impl Provision {
             "External provisioner is provisioning volume for claim \"{}\"",
             claim.key()
         );
-        self.events.say(claim, Notice::normal("Provisioning", text));
+        self.events.say(claim, Event::normal("Provisioning", text));
     }
 
-    fn refuse(&self, claim: &Claim, refusal: &Refusal) -> Again {
+    fn refuse(&self, claim: &Claim, refusal: &Refusal) -> Requeue {
         let text = refusal.to_string();
         if !refusal.is_warning() {
-            self.events.say(claim, Notice::normal("Provisioning", text));
-            return Again::OnChange;
+            self.events.say(claim, Event::normal("Provisioning", text));
+            return Requeue::AwaitChange;
         }
         self.metrics.provision_failed(
             claim.class_name.as_deref().unwrap_or_default(),
             claim.source_kind(),
         );
-        self.events.say(claim, Notice::warning(FAILED, text));
-        Again::Failed
+        self.events.say(claim, Event::warning(FAILED, text));
+        Requeue::Backoff
     }
 
-    pub(super) fn fail(&self, plan: &Plan, claim: Option<&Claim>, text: &str) -> Again {
+    pub(super) fn fail(&self, plan: &Plan, claim: Option<&Claim>, text: &str) -> Requeue {
         self.metrics
             .provision_failed(&plan.class_label, &plan.source_label);
         match claim {
-            Some(claim) => self.events.say(claim, Notice::warning(FAILED, text)),
+            Some(claim) => self.events.say(claim, Event::warning(FAILED, text)),
             None => tracing::warn!(
                 volume = plan.request.name,
                 err = text,
                 "cannot finish a creation yet"
             ),
         }
-        Again::Failed
+        Requeue::Backoff
     }
 
     /// Opens a record and makes the first call.
-    async fn begin(&self, claim: &Claim, plan: Arc<Plan>, begun: Instant) -> Again {
+    async fn begin(&self, claim: &Claim, plan: Arc<Plan>, begun: Instant) -> Requeue {
         self.announce(claim);
         // Read before the record is opened: a secret that is missing is no reason to remember anything.
         let secrets = match self.secrets(plan.secret.as_ref()).await {
             Ok(secrets) => secrets,
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
-        if !self.duty.is_ours() {
-            return Again::OnChange;
+        if !self.active.is_set() {
+            return Requeue::AwaitChange;
         }
         let record = Record {
             uid: claim.uid.clone(),
@@ -212,7 +212,7 @@ impl Provision {
     }
 
     /// Brings an open record as far as it goes now.
-    async fn finish(&self, mut record: Record, claim: Option<&Claim>, begun: Instant) -> Again {
+    async fn finish(&self, mut record: Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
         // A request to write the object whose answer was lost, or another leader, has done it. Writing it again later,
         // when the volume has been deleted, would make an object for nothing.
         if self.stands(&record) {
@@ -238,19 +238,19 @@ impl Provision {
 
     /// The object that this record is to lead to was seen.
     fn stands(&self, record: &Record) -> bool {
-        self.view.claim_of_volume(&record.plan.request.name).as_deref() == Some(record.uid.as_str())
+        self.cache.claim_of_volume(&record.plan.request.name).as_deref() == Some(record.uid.as_str())
     }
 
     /// At the end of a claim's turn: the claim may have gone meanwhile, and the record be younger than that news.
     fn leave_behind(&self, uid: &str) {
-        if self.ledger.get(uid).is_some() && self.view.claims.get(uid).is_none() {
+        if self.ledger.get(uid).is_some() && self.cache.claims.get(uid).is_none() {
             self.ledger.orphan(uid);
         }
     }
 
-    async fn create(&self, record: Record, claim: Option<&Claim>, begun: Instant) -> Again {
-        if !self.duty.is_ours() {
-            return Again::OnChange;
+    async fn create(&self, record: Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
+        if !self.active.is_set() {
+            return Requeue::AwaitChange;
         }
         let plan = &record.plan;
         let mut request = plan.request.clone();
@@ -276,7 +276,7 @@ impl Provision {
                     "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
                 );
                 self.fail(plan, claim, &text);
-                Again::After(INFEASIBLE)
+                Requeue::After(INFEASIBLE)
             }
             Verdict::Perhaps(error) => self.fail(plan, claim, &error.to_string()),
             Verdict::Unnamed(what) => {
@@ -318,10 +318,10 @@ impl Provision {
         let Some(SecretRef { namespace, name }) = reference else {
             return Ok(SecretData::default());
         };
-        match self.door.secret(namespace, name).await {
+        match self.api.secret(namespace, name).await {
             Ok(Some(data)) => Ok(SecretData::new(data)),
             Ok(None) => Err(SecretTrouble::Missing(format!("{namespace}/{name}"))),
-            Err(denied) => Err(SecretTrouble::Denied(denied)),
+            Err(error) => Err(SecretTrouble::ApiError(error)),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         quantity::{self, QuantityError},
         secrets::{Scope, SecretError, SecretKind, SecretRef, Secrets},
     },
-    cluster::rows::{Claim, Class},
+    cluster::objects::{Claim, Class},
     csi::{DriverInfo, proto::CreateVolumeRequest},
 };
 

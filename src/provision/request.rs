@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     base::secrets::{PREFIX, is_secret_key},
-    cluster::rows::{Claim, Class},
+    cluster::objects::{Claim, Class},
     csi::{
         DriverInfo,
         proto::{

@@ -5,11 +5,11 @@ use tokio::time::Instant;
 
 use super::{act::Provision, decide::Refusal, memory::Record};
 use crate::cluster::{
-    denied::Why,
-    events::Notice,
-    rows::{Claim, Volume},
-    work::Again,
-    write,
+    api::SaveOutcome,
+    api_error::Reason,
+    events::Event,
+    objects::{Claim, Volume},
+    work::Requeue,
 };
 
 impl Provision {
@@ -20,12 +20,12 @@ impl Provision {
         claim: Option<&Claim>,
         volume: &PersistentVolume,
         begun: Instant,
-    ) -> Again {
+    ) -> Requeue {
         let plan = &record.plan;
         let name = &plan.request.name;
-        match self.door.create_volume(volume).await {
-            Ok(write::Saved::Created | write::Saved::StoodAlready) => self.done(&record, claim, begun),
-            Ok(write::Saved::Taken { by }) => {
+        match self.api.create_volume(volume).await {
+            Ok(SaveOutcome::Created | SaveOutcome::StoodAlready) => self.done(&record, claim, begun),
+            Ok(SaveOutcome::Taken { by }) => {
                 tracing::error!(
                     claim = record.key,
                     volume = name,
@@ -34,27 +34,27 @@ impl Provision {
                 );
                 // The driver knows volumes by name, so this may be the other claim's volume, which has its object. Any
                 // other one is ours alone, and stays remembered until the name is free.
-                if let Ok(Some(standing)) = self.door.volume(name).await
+                if let Ok(Some(standing)) = self.api.volume(name).await
                     && is_object_of(&standing, volume)
                 {
                     self.ledger.erase(&record.uid);
                 }
                 self.fail(plan, claim, &Refusal::NameTaken(name.clone()).to_string())
             }
-            Err(denied) => {
+            Err(error) => {
                 let text =
-                    format!("the volume exists at the driver, but its object cannot be saved: {denied}");
+                    format!("the volume exists at the driver, but its object cannot be saved: {error}");
                 self.fail(plan, claim, &text);
-                match denied.why {
-                    Why::Throttled(pause) => Again::After(pause),
-                    _ => Again::Failed,
+                match error.reason {
+                    Reason::TooManyRequests(pause) => Requeue::After(pause),
+                    _ => Requeue::Backoff,
                 }
             }
         }
     }
 
     /// The volume has its object: nothing is left to be remembered.
-    pub(super) fn done(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Again {
+    pub(super) fn done(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
         let (plan, name) = (&record.plan, &record.plan.request.name);
         self.saved.note(&record.uid);
         self.ledger.erase(&record.uid);
@@ -64,11 +64,11 @@ impl Provision {
             Some(claim) => {
                 let text = format!("Successfully provisioned volume {name}");
                 self.events
-                    .say(claim, Notice::normal("ProvisioningSucceeded", text));
+                    .say(claim, Event::normal("ProvisioningSucceeded", text));
             }
             None => tracing::info!(claim = record.key, volume = name, "the volume has its object"),
         }
-        Again::OnChange
+        Requeue::AwaitChange
     }
 
     /// The last thing before the lease is given up for good: objects that could not be written are tried once more, and

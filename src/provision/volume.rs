@@ -15,7 +15,7 @@ use crate::{
         quantity,
         secrets::{SecretKind, SecretRef, Secrets},
     },
-    cluster::rows::{
+    cluster::objects::{
         Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
     },
     csi::{

@@ -12,12 +12,12 @@ use super::decide::{Decision, Facts, decide};
 use crate::{
     base::secrets::SecretRef,
     cluster::{
-        denied::{Denied, Why},
-        events::{Events, Notice},
-        rows::Volume,
-        view::View,
-        work::{Again, Duty},
-        write::Door,
+        api::ApiClient,
+        api_error::{ApiError, Reason},
+        cache::Cache,
+        events::{Event, EventRecorder},
+        objects::Volume,
+        work::{Active, Requeue},
     },
     csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
     serve::metrics::Metrics,
@@ -32,17 +32,17 @@ pub struct Reclaim {
     /// Who the driver is.
     pub driver_info: DriverInfo,
     /// The API server.
-    pub door: Door,
+    pub api: ApiClient,
     /// What the watches told.
-    pub view: Arc<View>,
+    pub cache: Arc<Cache>,
     /// Who is told.
-    pub events: Events,
+    pub events: EventRecorder,
     /// What is counted.
     pub metrics: Metrics,
     /// Volumes that the driver has deleted and whose object stands still.
     pub deleted: Deleted,
     /// Whether the driver may be called.
-    pub duty: Duty,
+    pub active: Active,
     /// Whether the creation of a volume for the claim of this UID is under way still: a request to write the object
     /// may be on its way, and would arrive after the deletion.
     pub unfinished: Box<dyn Fn(&str) -> bool + Send + Sync>,
@@ -60,10 +60,10 @@ impl Deleted {
 
 impl Reclaim {
     /// One turn of a volume that needs something.
-    pub async fn volume(&self, volume: Arc<Volume>) -> Again {
+    pub async fn volume(&self, volume: Arc<Volume>) -> Requeue {
         let begun = Instant::now();
         match self.decide(&volume) {
-            Decision::Leave => Again::OnChange,
+            Decision::Leave => Requeue::AwaitChange,
             Decision::Protect => self.protect(&volume, true).await,
             Decision::Unprotect => self.protect(&volume, false).await,
             Decision::WaitForDetach(node) => {
@@ -71,8 +71,8 @@ impl Reclaim {
                     "persistentvolume {} is still attached to node {node}, waiting for detach",
                     volume.name
                 );
-                self.events.say(&*volume, Notice::normal("VolumeDelete", text));
-                Again::OnChange
+                self.events.say(&*volume, Event::normal("VolumeDelete", text));
+                Requeue::AwaitChange
             }
             Decision::Tell(refusal) => self.fail(&volume, refusal.to_string()),
             Decision::Delete { .. }
@@ -81,25 +81,25 @@ impl Reclaim {
                     .as_ref()
                     .is_some_and(|claim| (self.unfinished)(&claim.uid)) =>
             {
-                Again::After(Duration::from_secs(1))
+                Requeue::After(Duration::from_secs(1))
             }
             Decision::Delete { handle, secret } => match self.delete(&volume, handle, secret).await {
                 Ok(true) => {
                     self.deleted.set().remove(&volume.uid);
                     self.metrics
                         .delete_succeeded(volume.class_name.as_deref().unwrap_or_default(), begun.elapsed());
-                    Again::OnChange
+                    Requeue::AwaitChange
                 }
                 // What was seen is old. The change will tell of itself, but not one of the class.
-                Ok(false) => Again::After(Duration::from_secs(1)),
+                Ok(false) => Requeue::After(Duration::from_secs(1)),
                 Err(text) => self.fail(&volume, text),
             },
         }
     }
 
     fn decide(&self, volume: &Volume) -> Decision {
-        let class = self.view.class_named(volume.class());
-        let node = self.view.node_of_volume(&volume.name);
+        let class = self.cache.class_named(volume.class());
+        let node = self.cache.node_of_volume(&volume.name);
         decide(Facts {
             volume,
             class: class.as_deref(),
@@ -108,23 +108,23 @@ impl Reclaim {
         })
     }
 
-    fn fail(&self, volume: &Volume, text: String) -> Again {
+    fn fail(&self, volume: &Volume, text: String) -> Requeue {
         self.metrics
             .delete_failed(volume.class_name.as_deref().unwrap_or_default());
-        self.events.say(volume, Notice::warning(FAILED, text));
-        Again::Failed
+        self.events.say(volume, Event::warning(FAILED, text));
+        Requeue::Backoff
     }
 
-    async fn protect(&self, volume: &Volume, protect: bool) -> Again {
+    async fn protect(&self, volume: &Volume, protect: bool) -> Requeue {
         match self
-            .door
+            .api
             .protect_volume(&volume.name, &volume.finalizers, protect)
             .await
         {
-            Ok(()) => Again::OnChange,
-            Err(denied) => {
-                tracing::warn!(volume = volume.name, %denied, "the volume's finalizer could not be changed");
-                Again::Failed
+            Ok(()) => Requeue::AwaitChange,
+            Err(error) => {
+                tracing::warn!(volume = volume.name, %error, "the volume's finalizer could not be changed");
+                Requeue::Backoff
             }
         }
     }
@@ -136,11 +136,11 @@ impl Reclaim {
         handle: String,
         secret: Option<SecretRef>,
     ) -> Result<bool, String> {
-        let text = |denied: Denied| denied.to_string();
+        let text = |error: ApiError| error.to_string();
         if !self.deleted.set().contains(&volume.uid) {
             let secrets = self.secrets(secret.as_ref()).await.map_err(text)?;
             // What a watch told may be old: another leader, or an administrator, may have been here since.
-            let live = self.door.volume(&volume.name).await.map_err(text)?;
+            let live = self.api.volume(&volume.name).await.map_err(text)?;
             let wanted = Decision::Delete {
                 handle: handle.clone(),
                 secret,
@@ -149,7 +149,7 @@ impl Reclaim {
                 Some(live) if live.uid == volume.uid && self.decide(&live) == wanted => {}
                 _ => return Ok(false),
             }
-            if !self.duty.is_ours() {
+            if !self.active.is_set() {
                 return Ok(false);
             }
             let request = DeleteVolumeRequest {
@@ -161,34 +161,34 @@ impl Reclaim {
                 .await
                 .map_err(|error| error.to_string())?;
             let mut deleted = self.deleted.set();
-            deleted.retain(|uid| self.view.volumes.get(uid).is_some());
+            deleted.retain(|uid| self.cache.volumes.get(uid).is_some());
             deleted.insert(volume.uid.clone());
         }
-        match self.door.delete_volume(&volume.name, &volume.uid).await {
+        match self.api.delete_volume(&volume.name, &volume.uid).await {
             Ok(None) => Ok(true),
             Ok(Some(holding)) => self
                 .release(&volume.name, &volume.uid, holding)
                 .await
                 .map_err(text),
             // The UID is another one's: ours is gone. Unless it was some other conflict.
-            Err(denied) if denied.why == Why::Conflict => {
-                match self.door.volume(&volume.name).await.map_err(text)? {
-                    Some(live) if live.uid == volume.uid => Err(text(denied)),
+            Err(error) if error.reason == Reason::Conflict => {
+                match self.api.volume(&volume.name).await.map_err(text)? {
+                    Some(live) if live.uid == volume.uid => Err(text(error)),
                     _ => Ok(true),
                 }
             }
-            Err(denied) => Err(text(denied)),
+            Err(error) => Err(text(error)),
         }
     }
 
     /// Takes our finalizer off an object that is being deleted.
-    async fn release(&self, name: &str, uid: &str, holding: Vec<String>) -> Result<bool, Denied> {
-        match self.door.protect_volume(name, &holding, false).await {
-            Err(denied) if matches!(denied.why, Why::Invalid | Why::Conflict) => {
+    async fn release(&self, name: &str, uid: &str, holding: Vec<String>) -> Result<bool, ApiError> {
+        match self.api.protect_volume(name, &holding, false).await {
+            Err(error) if matches!(error.reason, Reason::Invalid | Reason::Conflict) => {
                 // The protection controller takes its own finalizer off at the same time; ours has moved.
-                match self.door.volume(name).await? {
+                match self.api.volume(name).await? {
                     Some(live) if live.uid == uid => self
-                        .door
+                        .api
                         .protect_volume(name, &live.finalizers, false)
                         .await
                         .map(|()| true),
@@ -201,11 +201,11 @@ impl Reclaim {
 
     /// A secret that is not there is no reason to keep the volume (upstream goes on without, too); one that cannot be
     /// read just now is: without it the driver might delete half of what there is.
-    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<BTreeMap<String, String>, Denied> {
+    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<BTreeMap<String, String>, ApiError> {
         let Some(SecretRef { namespace, name }) = reference else {
             return Ok(BTreeMap::new());
         };
-        let secret = self.door.secret(namespace, name).await?;
+        let secret = self.api.secret(namespace, name).await?;
         if secret.is_none() {
             tracing::warn!(
                 secret = format!("{namespace}/{name}"),

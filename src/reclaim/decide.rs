@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     base::secrets::{self, Scope, SecretError, SecretKind, SecretRef},
-    cluster::rows::{Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Volume},
+    cluster::objects::{Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Volume},
     csi::DriverInfo,
 };
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::decide::{Decision, Facts, Refusal, concerns, decide};
 use crate::{
     base::secrets::{SecretError, SecretRef},
-    cluster::rows::{
+    cluster::objects::{
         CLASS_BETA, ClaimRef, Class, CsiSource, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE,
         PROVISIONED_BY, VOLUME_FINALIZER, Volume,
     },

@@ -26,10 +26,10 @@ use self::{config::Config, rooms::Rooms};
 use crate::{
     app::signals,
     cluster::{
+        api,
         client::{self, Access, AccessError, Client},
-        events::Events,
-        pace::Limit,
-        write,
+        events::EventRecorder,
+        rate_limiter::Limit,
     },
     csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
     lease::{self, Election, Timing, TimingError},
@@ -207,19 +207,19 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         qps: pace.qps,
         burst: pace.burst,
     });
-    let door = || write::Door::new(cluster.clone(), limit);
-    let (said, writer) = Events::start(door(), me.component(&driver_info.name));
+    let door = || api::ApiClient::new(cluster.clone(), limit);
+    let (said, writer) = EventRecorder::start(door(), me.component(&driver_info.name));
     let rooms = tokio::select! {
         rooms = Rooms::build(&config, &me, door(), said, driver.clone(), driver_info.clone(), metrics.clone()) => rooms,
         () = stop.cancelled() => return Ok(()),
     };
-    let view = rooms.view();
+    let cache = rooms.cache();
     beside.spawn(async move {
-        view.follow(cluster).await;
+        cache.list_watch(cluster).await;
     });
     beside.spawn(driver.clone().watch_state(LOOK));
     tokio::select! {
-        () = startup::listed(rooms.view().progress()) => drop(lists),
+        () = startup::listed(rooms.cache().progress()) => drop(lists),
         () = stop.cancelled() => return Ok(()),
     }
 

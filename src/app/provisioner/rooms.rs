@@ -8,11 +8,11 @@ use tokio_util::task::TaskTracker;
 use super::{config::Config, me::Me};
 use crate::{
     cluster::{
-        events::{Events, Notice, Subject},
+        api::ApiClient,
+        cache::{Cache, CacheEvent, Predicates},
+        events::{Event, EventRecorder, ObjectReference},
         hot::{LineEvent, OnLine},
-        view::{Interest, News, View},
-        work::{Busy, Crew, Duty},
-        write::Door,
+        work::{Active, Busy, Crew},
     },
     csi::{Driver, DriverInfo},
     ledger::Ledger,
@@ -42,8 +42,8 @@ pub(super) struct Rooms {
     claims: Crew,
     volumes: Crew,
     tasks: TaskTracker,
-    duty: Duty,
-    events: Events,
+    active: Active,
+    events: EventRecorder,
     pub(super) metrics: Metrics,
 }
 
@@ -53,15 +53,15 @@ impl Rooms {
     pub(super) async fn build(
         config: &Config,
         me: &Me,
-        door: Door,
-        events: Events,
+        api: ApiClient,
+        events: EventRecorder,
         driver: Driver,
         driver_info: DriverInfo,
         metrics: Metrics,
     ) -> Self {
         let attributes_classes = match config.gates.attributes_class {
             Some(set) => set,
-            None => serves_attributes_classes(&door).await,
+            None => serves_attributes_classes(&api).await,
         };
         let policy = Policy {
             name_prefix: config.naming.prefix.clone(),
@@ -77,21 +77,21 @@ impl Rooms {
         let count = Box::new(move |open| counted.records("open", open));
         let ledger = Arc::new(Ledger::<Record>::new(queue(&metrics, "records"), count));
         let (orphans, unfinished) = (ledger.clone(), ledger.clone());
-        let interest = Interest {
+        let predicates = Predicates {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
             attachments: driver_info.publish_unpublish,
         };
-        let view = Arc::new(View::new(
+        let cache = Arc::new(Cache::new(
             &driver_info.name,
-            interest,
+            predicates,
             queue(&metrics, "claims"),
             queue(&metrics, "volumes"),
             // Either way the record, if there is one, is to be looked at now: to go on without the claim, or to be closed.
-            Box::new(move |(News::ClaimLeft(uid) | News::VolumeStands(uid))| orphans.orphan(uid)),
+            Box::new(move |(CacheEvent::ClaimLeft(uid) | CacheEvent::VolumeStands(uid))| orphans.orphan(uid)),
         ));
 
-        let (tasks, duty) = (TaskTracker::new(), Duty::default());
+        let (tasks, active) = (TaskTracker::new(), Active::default());
         let panics = metrics.clone();
         let crew = || {
             let panics = panics.clone();
@@ -110,49 +110,49 @@ impl Rooms {
                 driver: driver.clone(),
                 driver_info: driver_info.clone(),
                 timeout: config.driver.timeout,
-                door: door.clone(),
-                view: view.clone(),
+                api: api.clone(),
+                cache: cache.clone(),
                 ledger,
                 events: events.clone(),
                 metrics: metrics.clone(),
                 policy,
                 held: Held::default(),
                 saved: Saved::default(),
-                duty: duty.clone(),
+                active: active.clone(),
             }),
             reclaim: Arc::new(Reclaim {
                 driver,
                 driver_info,
-                door,
-                view,
+                api,
+                cache,
                 events: events.clone(),
                 metrics: metrics.clone(),
                 deleted: Deleted::default(),
                 unfinished: Box::new(move |claim| unfinished.get(claim).is_some()),
-                duty: duty.clone(),
+                active: active.clone(),
             }),
             tasks,
-            duty,
+            active,
             events,
             metrics,
         }
     }
 
-    pub(super) fn view(&self) -> Arc<View> {
-        self.provision.view.clone()
+    pub(super) fn cache(&self) -> Arc<Cache> {
+        self.provision.cache.clone()
     }
 
     /// Works until dropped: claims, the records of claims that are gone, and volumes.
     pub(super) async fn work(&self) {
-        let _duty = self.duty.take();
+        let _duty = self.active.take();
         let (claims, records, reclaim) = (
             self.provision.clone(),
             self.provision.clone(),
             self.reclaim.clone(),
         );
-        let view = self.view();
+        let cache = self.cache();
         tokio::join!(
-            self.claims.clone().work(view.claims.clone(), move |claim| {
+            self.claims.clone().work(cache.claims.clone(), move |claim| {
                 let room = claims.clone();
                 async move { room.claim(claim).await }
             }),
@@ -163,7 +163,7 @@ impl Rooms {
                     let room = records.clone();
                     async move { room.record(record).await }
                 }),
-            self.volumes.clone().work(view.volumes.clone(), move |volume| {
+            self.volumes.clone().work(cache.volumes.clone(), move |volume| {
                 let room = reclaim.clone();
                 async move { room.volume(volume).await }
             }),
@@ -194,17 +194,17 @@ impl Rooms {
         }
     }
 
-    pub(super) fn say(&self, subject: Subject, notice: Notice) {
-        self.events.say(subject, notice);
+    pub(super) fn say(&self, subject: ObjectReference, event: Event) {
+        self.events.say(subject, event);
     }
 }
 
 /// The gate VolumeAttributesClass is on by default, and off where the server does not serve the API.
-async fn serves_attributes_classes(door: &Door) -> bool {
-    match door.serves_attributes_classes().await {
+async fn serves_attributes_classes(api: &ApiClient) -> bool {
+    match api.serves_attributes_classes().await {
         Ok(serves) => serves,
-        Err(denied) => {
-            tracing::warn!(%denied, "cannot tell whether VolumeAttributesClasses are served, assuming that they are");
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell whether VolumeAttributesClasses are served, assuming that they are");
             true
         }
     }

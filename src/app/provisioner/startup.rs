@@ -17,7 +17,7 @@ use super::{
     terms::Heard,
 };
 use crate::{
-    cluster::view::Progress,
+    cluster::cache::SyncStatus,
     csi::{Dialer, Driver, DriverInfo, IdentifyError},
     lease::Health,
     serve::{
@@ -110,9 +110,9 @@ async fn patiently<T>(what: &str, call: impl Future<Output = T>) -> T {
 }
 
 /// Waits until the first list of everything is complete.
-pub(super) async fn listed(mut progress: watch::Receiver<Progress>) {
+pub(super) async fn listed(mut progress: watch::Receiver<SyncStatus>) {
     loop {
-        if timeout(SAY, progress.wait_for(Progress::is_complete))
+        if timeout(SAY, progress.wait_for(SyncStatus::has_synced))
             .await
             .is_ok()
         {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rooms::Rooms;
 use crate::{
-    cluster::events::{Notice, Subject},
+    cluster::events::{Event, ObjectReference},
     csi::{Call, Code, Driver, DriverInfo, DriverState},
     lease::{Election, Leadership, LeaseRef},
     serve::Readiness,
@@ -49,7 +49,7 @@ pub(super) async fn elected(
         loop {
             let now = leadership.borrow_and_update().clone();
             if let Leadership::Leading(term) = now {
-                rooms.say(subject(&term.lease), notice(&identity, "became leader"));
+                rooms.say(subject(&term.lease), event(&identity, "became leader"));
                 rooms.metrics.leading(&term.lease.name, true);
                 if !term.undisturbed {
                     rooms.distrust();
@@ -64,7 +64,7 @@ pub(super) async fn elected(
                 if stop.is_cancelled() {
                     rooms.close().await;
                 }
-                rooms.say(subject(&term.lease), notice(&identity, "stopped leading"));
+                rooms.say(subject(&term.lease), event(&identity, "stopped leading"));
             }
             if stop.is_cancelled() && !release {
                 return;
@@ -82,12 +82,12 @@ pub(super) async fn elected(
     }
 }
 
-fn subject(lease: &LeaseRef) -> Subject {
-    Subject::lease(&lease.namespace, &lease.name, &lease.uid)
+fn subject(lease: &LeaseRef) -> ObjectReference {
+    ObjectReference::lease(&lease.namespace, &lease.name, &lease.uid)
 }
 
-fn notice(identity: &str, what: &str) -> Notice {
-    Notice::normal("LeaderElection", format!("{identity} {what}"))
+fn event(identity: &str, what: &str) -> Event {
+    Event::normal("LeaderElection", format!("{identity} {what}"))
 }
 
 /// When the driver last answered anything. A driver that is busy with what we asked may be late with Probe alone.

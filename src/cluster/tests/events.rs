@@ -8,13 +8,13 @@ use tokio::{
 };
 
 use crate::cluster::{
-    events::{Events, Notice},
-    rows::Claim,
-    write::Door,
+    api::ApiClient,
+    events::{Event, EventRecorder},
+    objects::Claim,
 };
 
-fn start(api: &Api) -> (Events, JoinHandle<()>) {
-    Events::start(Door::new(api.client(ADMIN), None), "drv_host".into())
+fn start(api: &Api) -> (EventRecorder, JoinHandle<()>) {
+    EventRecorder::start(ApiClient::new(api.client(ADMIN), None), "drv_host".into())
 }
 
 fn claim(name: &str) -> Claim {
@@ -26,11 +26,11 @@ fn claim(name: &str) -> Claim {
     }
 }
 
-fn failed(message: &str) -> Notice {
-    Notice::warning("ProvisioningFailed", message)
+fn failed(message: &str) -> Event {
+    Event::warning("ProvisioningFailed", message)
 }
 
-async fn written(line: (Events, JoinHandle<()>)) {
+async fn written(line: (EventRecorder, JoinHandle<()>)) {
     drop(line.0);
     line.1.await.unwrap();
 }

@@ -1,8 +1,8 @@
 //! What the foundation promises, shown in virtual time on the sandbox.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod api;
+mod cache;
 mod events;
-mod gate;
-mod view;
+mod throttle;
 mod work;
-mod write;

@@ -19,7 +19,7 @@ use crate::{
     base::backoff::Backoff,
     cluster::{
         hot::{HotSet, LineEvent},
-        work::{Again, Busy, Crew},
+        work::{Busy, Crew, Requeue},
     },
 };
 
@@ -105,7 +105,7 @@ impl Yard {
     /// Starts a loop. Each attempt is logged when it starts.
     fn start<F>(&self, set: &Set, attempt: impl Fn(u32) -> F + Send + Sync + 'static) -> JoinHandle<()>
     where
-        F: Future<Output = Again> + Send + 'static,
+        F: Future<Output = Requeue> + Send + 'static,
     {
         let (log, born) = (self.log.clone(), self.born);
         tokio::spawn(self.crew.clone().work(set.clone(), move |row| {
@@ -146,7 +146,7 @@ async fn no_more_than_the_workers_work_at_a_time_and_all_get_their_turn() {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             sleep(secs(1)).await;
             now.fetch_sub(1, Ordering::SeqCst);
-            Again::OnChange
+            Requeue::AwaitChange
         }
     });
     sleep(secs(30)).await;
@@ -161,7 +161,7 @@ async fn failing_objects_do_not_keep_the_others_from_their_turn() {
     let yard = Yard::new(2);
     let _loop = yard.start(&set, |_| async {
         sleep(secs(5)).await;
-        Again::Failed
+        Requeue::Backoff
     });
     (0..100).for_each(|n| set.put(&n.to_string(), n));
     sleep(secs(5000)).await;
@@ -178,13 +178,13 @@ async fn whoever_waits_for_an_attempt_that_still_runs_takes_no_worker() {
     claims.put("a", 1);
     let _claims = yard.start(&claims, |_| async {
         sleep(secs(10)).await;
-        Again::OnChange
+        Requeue::AwaitChange
     });
     sleep(secs(1)).await;
     records.put("a", 2);
     sleep(secs(1)).await;
     records.put("b", 3);
-    let _records = yard.start(&records, |_| async { Again::OnChange });
+    let _records = yard.start(&records, |_| async { Requeue::AwaitChange });
     sleep(secs(20)).await;
     assert_eq!((yard.starts(3), yard.starts(2)), (vec![2], vec![10]));
     at_rest(&figures);
@@ -198,7 +198,7 @@ async fn a_wake_up_during_an_attempt_leads_to_one_more_after_it_and_never_to_two
     set.put("a", 1);
     let _loop = yard.start(&set, |_| async {
         sleep(secs(10)).await;
-        Again::OnChange
+        Requeue::AwaitChange
     });
     sleep(secs(1)).await;
     set.put("a", 1);
@@ -215,7 +215,7 @@ async fn failures_double_the_delay_up_to_the_maximum() {
     let (set, figures) = hot();
     let yard = Yard::new(1);
     set.put("a", 1);
-    let _loop = yard.start(&set, |_| async { Again::Failed });
+    let _loop = yard.start(&set, |_| async { Requeue::Backoff });
     sleep(secs(40)).await;
     assert_eq!(yard.starts(1), [0, 1, 3, 7, 15, 25, 35]);
     assert_eq!(figures.lock().unwrap().retries, 7);
@@ -224,12 +224,12 @@ async fn failures_double_the_delay_up_to_the_maximum() {
 #[tokio::test(start_paused = true)]
 async fn success_forgets_the_failures_and_a_set_time_keeps_them() {
     let answers = [
-        Again::Failed,           // 0
-        Again::Failed,           // 1
-        Again::After(secs(100)), // 3
-        Again::Failed,           // 103: the third failure, 4 s
-        Again::OnChange,         // 107
-        Again::Failed,           // woken at 200: the first failure again, 1 s
+        Requeue::Backoff,          // 0
+        Requeue::Backoff,          // 1
+        Requeue::After(secs(100)), // 3
+        Requeue::Backoff,          // 103: the third failure, 4 s
+        Requeue::AwaitChange,      // 107
+        Requeue::Backoff,          // woken at 200: the first failure again, 1 s
     ];
     let (set, figures) = hot();
     let yard = Yard::new(1);
@@ -237,7 +237,7 @@ async fn success_forgets_the_failures_and_a_set_time_keeps_them() {
     let next = AtomicUsize::new(0);
     let _loop = yard.start(&set, move |_| {
         let answer = answers.get(next.fetch_add(1, Ordering::SeqCst));
-        std::future::ready(answer.copied().unwrap_or(Again::OnChange))
+        std::future::ready(answer.copied().unwrap_or(Requeue::AwaitChange))
     });
     sleep(secs(200)).await;
     set.wake("a");
@@ -251,7 +251,7 @@ async fn a_change_bypasses_the_delay_and_the_delay_does_not_fire_after_it() {
     let (set, figures) = hot();
     let yard = Yard::new(1);
     set.put("a", 1);
-    let _loop = yard.start(&set, |_| async { Again::After(secs(100)) });
+    let _loop = yard.start(&set, |_| async { Requeue::After(secs(100)) });
     sleep(secs(10)).await;
     set.put("a", 2);
     sleep(secs(120)).await;
@@ -271,9 +271,9 @@ async fn a_change_during_an_attempt_replaces_the_delay_that_the_attempt_asks_for
         async move {
             sleep(secs(5)).await;
             if first {
-                Again::After(secs(3))
+                Requeue::After(secs(3))
             } else {
-                Again::OnChange
+                Requeue::AwaitChange
             }
         }
     });
@@ -295,7 +295,11 @@ async fn removal_forgets_the_failures_and_nothing_that_left_is_attempted() {
     set.put("a", 1);
     let _loop = yard.start(&set, |row| async move {
         sleep(secs(1)).await;
-        if row == 1 { Again::Failed } else { Again::OnChange }
+        if row == 1 {
+            Requeue::Backoff
+        } else {
+            Requeue::AwaitChange
+        }
     });
     sleep(Duration::from_millis(3500)).await;
     assert_eq!(yard.starts(1), [0, 2], "waiting for 5");
@@ -332,7 +336,7 @@ async fn a_panic_costs_that_one_object_a_retry_is_counted_and_the_loop_goes_on()
         assert!(row != 2, "before the future even exists");
         async move {
             assert!(row != 1, "as it runs");
-            Again::OnChange
+            Requeue::AwaitChange
         }
     });
     sleep(Duration::from_millis(3500)).await;
@@ -362,7 +366,7 @@ async fn a_dropped_loop_lets_the_running_attempt_finish_and_starts_none() {
             sleep(secs(10)).await;
             count.fetch_add(1, Ordering::SeqCst);
             tell.notify_one();
-            Again::Failed
+            Requeue::Backoff
         }
     });
     sleep(secs(1)).await;
@@ -390,7 +394,7 @@ async fn a_new_loop_lines_up_all_that_is_hot_but_waits_for_an_attempt_of_the_old
         if row == 1 {
             sleep(secs(10)).await;
         }
-        Again::OnChange
+        Requeue::AwaitChange
     };
     let old = yard.start(&set, slow);
     sleep(secs(1)).await;
@@ -424,7 +428,7 @@ async fn a_new_loop_lines_up_all_that_is_hot_but_waits_for_an_attempt_of_the_old
 async fn keeping_a_row_wakes_nobody_until_somebody_asks() {
     let (set, figures) = hot();
     let yard = Yard::new(1);
-    let _loop = yard.start(&set, |_| async { Again::OnChange });
+    let _loop = yard.start(&set, |_| async { Requeue::AwaitChange });
     sleep(secs(1)).await;
     set.keep("a", 1);
     sleep(secs(10)).await;
@@ -463,9 +467,9 @@ async fn the_line_balances_under_any_interleaving() {
                     sleep(Duration::from_millis(nap)).await;
                     change(-1);
                     match outcome {
-                        0 | 1 => Again::OnChange,
-                        2 => Again::Failed,
-                        3 => Again::After(Duration::from_millis(nap)),
+                        0 | 1 => Requeue::AwaitChange,
+                        2 => Requeue::Backoff,
+                        3 => Requeue::After(Duration::from_millis(nap)),
                         _ => panic!("a defect of seed {seed}"),
                     }
                 }
@@ -516,9 +520,9 @@ fn the_line_balances_on_many_threads() {
         let work = yard.start(&set, |row| async move {
             tokio::task::yield_now().await;
             if row % 3 == 0 {
-                Again::After(Duration::from_micros(50))
+                Requeue::After(Duration::from_micros(50))
             } else {
-                Again::OnChange
+                Requeue::AwaitChange
             }
         });
         let hands = (0..4_u64).map(|seed| {

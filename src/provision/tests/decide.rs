@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::rows::{CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
+    cluster::objects::{CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
 };
 
 const IN_TREE: &str = "kubernetes.io/aws-ebs";

@@ -12,7 +12,7 @@ use super::decide::{Decision, Facts, Plan, decide};
 use super::policy::Policy;
 use crate::{
     base::names::UidLength,
-    cluster::rows::{Claim, Class, PROVISIONER},
+    cluster::objects::{Claim, Class, PROVISIONER},
     csi::DriverInfo,
 };
 

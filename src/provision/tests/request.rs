@@ -155,7 +155,7 @@ fn the_request_says_what_claim_and_class_say_and_nothing_else() {
             "driver and node know topology: not in this version",
             |w| {
                 w.driver.topology = true;
-                w.annotate(crate::cluster::rows::SELECTED_NODE, "node-1");
+                w.annotate(crate::cluster::objects::SELECTED_NODE, "node-1");
             },
             |_| {},
         ),
@@ -384,7 +384,7 @@ fn the_plan_keeps_what_metrics_and_retries_need() {
 
     let legacy = World::but(|w| {
         w.claim.class_name = None;
-        w.annotate(crate::cluster::rows::CLASS_BETA, "fast");
+        w.annotate(crate::cluster::objects::CLASS_BETA, "fast");
     });
     assert_eq!(
         legacy.plan().class_label,

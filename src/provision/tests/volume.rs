@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{super::answer::judge, answer::made, *};
 use crate::{
-    cluster::rows::{CLASS_BETA, SELECTED_NODE},
+    cluster::objects::{CLASS_BETA, SELECTED_NODE},
     csi::proto::{CreateVolumeResponse, Topology, Volume},
 };
 

@@ -271,13 +271,13 @@ mod tests {
                 handle: "h".into(),
             })
         };
-        type Row = (
+        type Object = (
             &'static str,
             &'static [(&'static str, &'static str)],
             Option<CsiSource>,
             bool,
         );
-        let cases: &[Row] = &[
+        let cases: &[Object] = &[
             ("made by us", &[(PROVISIONED_BY, "us")], csi("us"), true),
             (
                 "made by another for our driver",

@@ -12,14 +12,16 @@ use sandbox::{ADMIN, Api, Fault, Harm};
 use tokio::time::{Duration, sleep, timeout};
 use tower::{Service, ServiceExt};
 
-use crate::cluster::{client::over, denied::Denied, pace::Limit, rows::Volume, write::Door};
+use crate::cluster::{
+    api::ApiClient, api_error::ApiError, client::over, objects::Volume, rate_limiter::Limit,
+};
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-async fn ask(door: &Door) -> Result<Option<Volume>, Denied> {
-    door.volume("default").await
+async fn ask(api: &ApiClient) -> Result<Option<Volume>, ApiError> {
+    api.volume("default").await
 }
 
 /// When the requests were answered.
@@ -65,10 +67,10 @@ impl Service<Request<Body>> for Counted {
     }
 }
 
-fn counted(api: &Api) -> (Door, Arc<Mutex<(usize, usize)>>) {
+fn counted(api: &Api) -> (ApiClient, Arc<Mutex<(usize, usize)>>) {
     let count = Arc::<Mutex<(usize, usize)>>::default();
     (
-        Door::new(over(Counted(api.service(ADMIN), count.clone()), "default"), None),
+        ApiClient::new(over(Counted(api.service(ADMIN), count.clone()), "default"), None),
         count,
     )
 }
@@ -76,11 +78,11 @@ fn counted(api: &Api) -> (Door, Arc<Mutex<(usize, usize)>>) {
 #[tokio::test(start_paused = true)]
 async fn a_given_limit_is_kept_over_requests_that_come_all_at_once() {
     let api = Api::new();
-    let door = Door::new(
+    let api = ApiClient::new(
         over(api.service(ADMIN), "default"),
         Some(Limit { qps: 10.0, burst: 5 }),
     );
-    let answers = join_all((0..25).map(|_| ask(&door))).await;
+    let answers = join_all((0..25).map(|_| ask(&api))).await;
     assert!(answers.iter().all(Result::is_ok));
     let at = answered(&api);
     assert_eq!(
@@ -102,9 +104,9 @@ async fn a_given_limit_is_kept_over_requests_that_come_all_at_once() {
 async fn one_429_pauses_everything_for_as_long_as_the_server_says() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Throttle(7)).times(1));
-    let door = Door::new(over(api.service(ADMIN), "default"), None);
-    assert!(ask(&door).await.is_err());
-    join_all((0..50).map(|_| ask(&door))).await;
+    let api = ApiClient::new(over(api.service(ADMIN), "default"), None);
+    assert!(ask(&api).await.is_err());
+    join_all((0..50).map(|_| ask(&api))).await;
     let at = answered(&api);
     assert_eq!(at.len(), 51);
     assert!(
@@ -117,10 +119,10 @@ async fn one_429_pauses_everything_for_as_long_as_the_server_says() {
 async fn the_pace_slows_down_under_429_and_wins_back() {
     let api = Api::new();
     api.latency(millis(10));
-    let (door, count) = counted(&api);
+    let (api, count) = counted(&api);
     let wave = async |n: usize| {
         count.lock().unwrap().1 = 0;
-        join_all((0..n).map(|_| ask(&door))).await;
+        join_all((0..n).map(|_| ask(&api))).await;
         count.lock().unwrap().1
     };
     assert_eq!(wave(500).await, 128);
@@ -138,49 +140,49 @@ async fn the_pace_slows_down_under_429_and_wins_back() {
 async fn a_request_that_its_caller_gave_up_gives_its_place_back() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Hang).times(128));
-    let (door, count) = counted(&api);
+    let (api, count) = counted(&api);
     let hanging: Vec<_> = (0..128)
         .map(|_| {
-            let door = door.clone();
-            tokio::spawn(async move { ask(&door).await })
+            let api = api.clone();
+            tokio::spawn(async move { ask(&api).await })
         })
         .collect();
     sleep(millis(10)).await;
     assert_eq!(count.lock().unwrap().0, 128);
-    assert!(timeout(millis(100), ask(&door)).await.is_err(), "no room");
+    assert!(timeout(millis(100), ask(&api)).await.is_err(), "no room");
     hanging[0].abort();
-    timeout(millis(100), ask(&door))
+    timeout(millis(100), ask(&api))
         .await
         .expect("room for one")
         .unwrap();
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
-    let all = timeout(millis(1000), join_all((0..300).map(|_| ask(&door)))).await;
+    let all = timeout(millis(1000), join_all((0..300).map(|_| ask(&api)))).await;
     assert!(all.expect("room for all").iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_gives_up_does_not_take_the_place_with_it() {
     let api = Api::new();
-    let (door, _) = counted(&api);
+    let (api, _) = counted(&api);
     // Room for one.
     for _ in 0..7 {
         api.harm(Fault::new(Harm::Throttle(1)).times(1));
-        assert!(ask(&door).await.is_err());
+        assert!(ask(&api).await.is_err());
     }
     sleep(Duration::from_secs(2)).await;
     // It is taken by a request that will be told to come back much later.
     api.latency(millis(100));
     api.harm(Fault::new(Harm::Throttle(30)).times(1));
-    let first = ask(&door);
+    let first = ask(&api);
     // The next is told that there is room, then waits for the pause, and gives up.
     let second = async {
         sleep(millis(1)).await;
-        timeout(Duration::from_secs(10), ask(&door)).await
+        timeout(Duration::from_secs(10), ask(&api)).await
     };
     // This one must not wait for a place that nobody holds.
     let third = async {
         sleep(millis(2)).await;
-        timeout(Duration::from_secs(40), ask(&door)).await
+        timeout(Duration::from_secs(40), ask(&api)).await
     };
     let (first, second, third) = tokio::join!(first, second, third);
     assert!(first.is_err() && second.is_err(), "{first:?} {second:?}");
@@ -190,13 +192,13 @@ async fn a_waiter_that_gives_up_does_not_take_the_place_with_it() {
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_a_turn_is_no_part_of_the_deadline() {
     let api = Api::new();
-    let door = Door::new(
+    let api = ApiClient::new(
         over(api.service(ADMIN), "default"),
         Some(Limit { qps: 5.0, burst: 10 }),
     );
-    let answers = join_all((0..300).map(|_| ask(&door))).await;
+    let answers = join_all((0..300).map(|_| ask(&api))).await;
     assert!(
         answers.iter().all(Result::is_ok),
-        "the last one's turn comes after 58 s"
+        "the last one's update comes after 58 s"
     );
 }

@@ -8,9 +8,9 @@ use crate::base::causes::chain;
 
 /// A request to the API server that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
+pub struct ApiError {
     /// What kind of refusal it was.
-    pub why: Why,
+    pub reason: Reason,
     verb: &'static str,
     group: &'static str,
     resource: &'static str,
@@ -20,7 +20,7 @@ pub struct Denied {
 
 /// The kinds of refusal that are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum Reason {
     /// 404
     NotFound,
     /// 409 on create.
@@ -34,14 +34,14 @@ pub enum Why {
     /// 400, 413, 415, 422: the same request can never succeed.
     Invalid,
     /// 429, with the pause the server asked for.
-    Throttled(Duration),
+    TooManyRequests(Duration),
     /// 410: the resourceVersion is too old.
     Expired,
     /// 5xx, a cut connection, a deadline: it may or may not have been done.
-    Unreachable,
+    Unavailable,
 }
 
-impl Denied {
+impl ApiError {
     /// Sorts an error of kube. `name` is the object, `namespace/name` where it has one, "" for a collection.
     pub(super) fn from_kube(
         verb: &'static str,
@@ -50,17 +50,18 @@ impl Denied {
         name: &str,
         error: kube::Error,
     ) -> Self {
-        let (why, text) = match error {
-            kube::Error::Api(status) => (Why::from_status(&status), status_text(&status)),
+        let (reason, text) = match error {
+            kube::Error::Api(status) => (Reason::from_status(&status), status_text(&status)),
             // The body is not what the API serves: a proxy in between, or no API server at all.
-            kube::Error::SerdeError(error) => {
-                (Why::Unreachable, format!("the answer is not Kubernetes: {error}"))
-            }
-            kube::Error::Service(error) => (Why::Unreachable, chain(error.as_ref())),
-            error => (Why::Unreachable, chain(&error)),
+            kube::Error::SerdeError(error) => (
+                Reason::Unavailable,
+                format!("the answer is not Kubernetes: {error}"),
+            ),
+            kube::Error::Service(error) => (Reason::Unavailable, chain(error.as_ref())),
+            error => (Reason::Unavailable, chain(&error)),
         };
         Self {
-            why,
+            reason,
             verb,
             group,
             resource,
@@ -73,7 +74,7 @@ impl Denied {
     pub(super) fn odd(verb: &'static str, resource: &'static str, name: &str, text: &str) -> Self {
         let (name, text) = (name.to_owned(), text.to_owned());
         Self {
-            why: Why::Unreachable,
+            reason: Reason::Unavailable,
             verb,
             group: "",
             resource,
@@ -92,7 +93,7 @@ impl Denied {
     ) -> Self {
         let text = format!("no answer within {} s", limit.as_secs());
         Self {
-            why: Why::Unreachable,
+            reason: Reason::Unavailable,
             verb,
             group,
             resource,
@@ -106,7 +107,7 @@ impl Denied {
     }
 }
 
-impl Why {
+impl Reason {
     fn from_status(status: &Status) -> Self {
         match status.code {
             401 => Self::Unauthorized,
@@ -115,9 +116,9 @@ impl Why {
             409 if status.reason == "AlreadyExists" => Self::AlreadyExists,
             409 => Self::Conflict,
             410 => Self::Expired,
-            429 => Self::Throttled(retry_after(status)),
+            429 => Self::TooManyRequests(retry_after(status)),
             400 | 405 | 413 | 415 | 422 => Self::Invalid,
-            _ => Self::Unreachable,
+            _ => Self::Unavailable,
         }
     }
 }
@@ -138,10 +139,10 @@ fn status_text(status: &Status) -> String {
     }
 }
 
-impl fmt::Display for Denied {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            why,
+            reason,
             verb,
             group,
             resource,
@@ -153,10 +154,10 @@ impl fmt::Display for Denied {
             write!(f, " {name}")?;
         }
         write!(f, ": {text}")?;
-        match why {
-            Why::Unauthorized => write!(f, "; check the token or the kubeconfig this process uses"),
+        match reason {
+            Reason::Unauthorized => write!(f, "; check the token or the kubeconfig this process uses"),
             // Only a refusal by RBAC names the user; a quota or webhook says no with the same code.
-            Why::Forbidden if text.contains("cannot ") => write!(
+            Reason::Forbidden if text.contains("cannot ") => write!(
                 f,
                 "; add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
             ),
@@ -165,7 +166,7 @@ impl fmt::Display for Denied {
     }
 }
 
-impl std::error::Error for Denied {}
+impl std::error::Error for ApiError {}
 
 #[cfg(test)]
 mod tests {
@@ -185,28 +186,28 @@ mod tests {
     fn each_code_has_its_kind() {
         let second = Duration::from_secs(1);
         let cases = [
-            (400, "", Why::Invalid),
-            (401, "", Why::Unauthorized),
-            (403, "", Why::Forbidden),
-            (404, "", Why::NotFound),
-            (409, "AlreadyExists", Why::AlreadyExists),
-            (409, "Conflict", Why::Conflict),
-            (410, "", Why::Expired),
-            (422, "", Why::Invalid),
-            (429, "", Why::Throttled(second)),
-            (500, "", Why::Unreachable),
-            (503, "", Why::Unreachable),
+            (400, "", Reason::Invalid),
+            (401, "", Reason::Unauthorized),
+            (403, "", Reason::Forbidden),
+            (404, "", Reason::NotFound),
+            (409, "AlreadyExists", Reason::AlreadyExists),
+            (409, "Conflict", Reason::Conflict),
+            (410, "", Reason::Expired),
+            (422, "", Reason::Invalid),
+            (429, "", Reason::TooManyRequests(second)),
+            (500, "", Reason::Unavailable),
+            (503, "", Reason::Unavailable),
         ];
         for (code, reason, expected) in cases {
-            let denied = Denied::from_kube("get", "", "secrets", "ns/x", status(code, reason, "m"));
-            assert_eq!(denied.why, expected, "{code} {reason}");
+            let error = ApiError::from_kube("get", "", "secrets", "ns/x", status(code, reason, "m"));
+            assert_eq!(error.reason, expected, "{code} {reason}");
         }
     }
 
     #[test]
     fn a_missing_right_names_the_rule_to_add() {
         let text = "volumeattachments.storage.k8s.io is forbidden: User \"u\" cannot list resource";
-        let denied = Denied::from_kube(
+        let error = ApiError::from_kube(
             "list",
             "storage.k8s.io",
             "volumeattachments",
@@ -214,7 +215,7 @@ mod tests {
             status(403, "Forbidden", text),
         );
         assert_eq!(
-            denied.to_string(),
+            error.to_string(),
             format!(
                 "list volumeattachments: {text}; add to its role: apiGroups: [\"storage.k8s.io\"], \
                  resources: [\"volumeattachments\"], verbs: [\"list\"]"
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_quota_is_not_mistaken_for_a_missing_right() {
-        let denied = Denied::from_kube(
+        let error = ApiError::from_kube(
             "create",
             "",
             "persistentvolumes",
@@ -232,7 +233,7 @@ mod tests {
             status(403, "Forbidden", "exceeded quota"),
         );
         assert_eq!(
-            denied.to_string(),
+            error.to_string(),
             "create persistentvolumes pvc-1: exceeded quota"
         );
     }

@@ -18,9 +18,9 @@ use tower::{Service, ServiceExt};
 use crate::{
     base::backoff::Backoff,
     cluster::{
-        rows::{Claim, PROVISIONED_BY, PROVISIONER, Volume},
-        view::{Interest, News, View},
-        work::{Again, Busy, Crew},
+        cache::{Cache, CacheEvent, Predicates},
+        objects::{Claim, PROVISIONED_BY, PROVISIONER, Volume},
+        work::{Busy, Crew, Requeue},
     },
 };
 
@@ -32,7 +32,7 @@ const CLASSES: &str = "storageclasses";
 /// A sandbox, what the view makes of it, and which objects were looked at.
 struct World {
     api: Api,
-    view: Arc<View>,
+    cache: Arc<Cache>,
     departed: Arc<Mutex<Vec<String>>>,
     looks: Arc<Mutex<BTreeMap<String, u32>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -48,18 +48,18 @@ impl World {
     fn new(api: &Api, client: kube::Client) -> Self {
         let departed = Arc::new(Mutex::<Vec<String>>::default());
         let left = departed.clone();
-        let interest = Interest {
+        let predicates = Predicates {
             claim: |claim: &Claim, driver| !claim.has_volume && claim.provisioner() == Some(driver),
             volume: |volume: &Volume| volume.phase == "Released",
             attachments: true,
         };
-        let view = Arc::new(View::new(
+        let cache = Arc::new(Cache::new(
             "drv",
-            interest,
+            predicates,
             Box::new(|_| {}),
             Box::new(|_| {}),
-            Box::new(move |news| {
-                if let News::ClaimLeft(uid) = news {
+            Box::new(move |on_event| {
+                if let CacheEvent::ClaimLeft(uid) = on_event {
                     left.lock().unwrap().push(uid.to_owned());
                 }
             }),
@@ -75,27 +75,27 @@ impl World {
             tasks: tokio_util::task::TaskTracker::new(),
             on_panic: Arc::new(|| {}),
         };
-        let follow = {
-            let view = view.clone();
+        let list_watch = {
+            let cache = cache.clone();
             tokio::spawn(async move {
-                view.follow(client).await;
+                cache.list_watch(client).await;
             })
         };
         let look = |name: &str, looks: &Mutex<BTreeMap<String, u32>>| {
             *looks.lock().unwrap().entry(name.to_owned()).or_default() += 1;
-            std::future::ready(Again::Failed)
+            std::future::ready(Requeue::Backoff)
         };
         let (seen, seen_too) = (looks.clone(), looks.clone());
         let claims = crew
             .clone()
-            .work(view.claims.clone(), move |claim| look(&claim.name, &seen));
-        let volumes = crew.work(view.volumes.clone(), move |volume| look(&volume.name, &seen_too));
+            .work(cache.claims.clone(), move |claim| look(&claim.name, &seen));
+        let volumes = crew.work(cache.volumes.clone(), move |volume| look(&volume.name, &seen_too));
         Self {
             api: api.clone(),
-            view,
+            cache,
             departed,
             looks,
-            tasks: vec![follow, tokio::spawn(claims), tokio::spawn(volumes)],
+            tasks: vec![list_watch, tokio::spawn(claims), tokio::spawn(volumes)],
         }
     }
 
@@ -105,7 +105,7 @@ impl World {
 
     fn claims(&self) -> Vec<String> {
         let mut names: Vec<_> = self
-            .view
+            .cache
             .claims
             .rows()
             .iter()
@@ -120,13 +120,13 @@ impl World {
     }
 
     async fn complete(&self) {
-        let mut progress = self.view.progress();
+        let mut progress = self.cache.progress();
         let waited = timeout(
             Duration::from_secs(600),
-            progress.wait_for(|progress| progress.is_complete()),
+            progress.wait_for(|progress| progress.has_synced()),
         )
         .await;
-        let missing = self.view.progress().borrow().missing();
+        let missing = self.cache.progress().borrow().missing();
         waited
             .unwrap_or_else(|_| panic!("still missing: {missing:?}"))
             .unwrap();
@@ -223,12 +223,12 @@ fn furnished() -> Api {
 
 fn sees_what_is_there(world: &World) {
     assert_eq!(world.claims(), ["ours"]);
-    assert_eq!(world.view.volumes.len(), 1);
-    assert_eq!(world.view.claim_of_volume("bound").as_deref(), Some("c1"));
-    assert_eq!(world.view.claim_of_volume("foreign"), None);
-    assert_eq!(world.view.node_of_volume("released").as_deref(), Some("n1"));
-    assert_eq!(world.view.node_of_volume("foreign"), None);
-    let class = |name| world.view.class_named(name).unwrap();
+    assert_eq!(world.cache.volumes.len(), 1);
+    assert_eq!(world.cache.claim_of_volume("bound").as_deref(), Some("c1"));
+    assert_eq!(world.cache.claim_of_volume("foreign"), None);
+    assert_eq!(world.cache.node_of_volume("released").as_deref(), Some("n1"));
+    assert_eq!(world.cache.node_of_volume("foreign"), None);
+    let class = |name| world.cache.class_named(name).unwrap();
     assert_eq!(class("fast").parameters.len(), 1);
     assert_eq!(
         class("slow").parameters.len(),
@@ -236,7 +236,7 @@ fn sees_what_is_there(world: &World) {
         "only the provisioner of a foreign class is kept"
     );
     assert_eq!(
-        world.view.remembered(),
+        world.cache.remembered(),
         [1, 2, 2, 1, 1],
         "what is foreign leaves nothing behind"
     );
@@ -370,15 +370,15 @@ async fn deletions_are_noticed_that_happened_while_the_server_forgot() {
         api.heal();
         until("the claim is gone", || world.departed(&old)).await;
         until("the volume is forgotten", || {
-            world.view.claim_of_volume("bound").is_none()
+            world.cache.claim_of_volume("bound").is_none()
         })
         .await;
         until("the class is forgotten", || {
-            world.view.class_named("fast").is_none()
+            world.cache.class_named("fast").is_none()
         })
         .await;
         until("the volume is free", || {
-            world.view.node_of_volume("released").is_none()
+            world.cache.node_of_volume("released").is_none()
         })
         .await;
         until("the released volume is looked at", || {
@@ -389,7 +389,7 @@ async fn deletions_are_noticed_that_happened_while_the_server_forgot() {
             world.looks("waiting") == 2
         })
         .await;
-        assert!(world.view.claims.get(&new).is_some() && world.view.claims.get(&old).is_none());
+        assert!(world.cache.claims.get(&new).is_some() && world.cache.claims.get(&old).is_none());
         assert_eq!(world.looks("ours"), 2, "two claims of one name");
     }
 }
@@ -449,7 +449,7 @@ async fn a_missing_right_is_named_with_the_rule_to_add_and_heals_when_it_is_gran
     .unwrap();
     let world = World::new(&api, api.client(user));
     sleep(Duration::from_secs(300)).await;
-    let missing = world.view.progress().borrow().missing();
+    let missing = world.cache.progress().borrow().missing();
     assert_eq!(missing.len(), 1, "{missing:?}");
     assert!(
         missing[0].contains("resources: [\"volumeattachments\"]")
@@ -489,7 +489,7 @@ async fn refusals_and_silence_are_waited_out_with_growing_pauses() {
                 (8..30).contains(&asked),
                 "{name}, streaming {streaming}: asked {asked} times in five minutes"
             );
-            let missing = world.view.progress().borrow().missing();
+            let missing = world.cache.progress().borrow().missing();
             assert!(
                 missing.len() == 1 && missing[0].contains(CLAIMS),
                 "{name}: {missing:?}"
@@ -525,7 +525,7 @@ async fn a_claim_recreated_under_its_old_name_is_another_claim() {
     remove(&api, CLAIMS, "default", "ours");
     let new = claim(&api, "ours", "drv");
     until("both are known", || {
-        world.departed(&old) && world.view.claims.get(&new).is_some()
+        world.departed(&old) && world.cache.claims.get(&new).is_some()
     })
     .await;
     assert_eq!(world.claims(), ["ours"]);
@@ -541,8 +541,8 @@ async fn a_claim_that_gets_its_volume_leaves_and_is_not_remembered() {
         object["spec"]["volumeName"] = "pv".into()
     });
     until("it departed", || world.departed(&bound)).await;
-    assert_eq!(world.view.claims.len(), 0);
-    assert_eq!(world.view.remembered()[0], 0);
+    assert_eq!(world.cache.claims.len(), 0);
+    assert_eq!(world.cache.remembered()[0], 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -552,7 +552,7 @@ async fn a_class_that_comes_later_wakes_the_claims_that_wait_for_it() {
     let world = World::new(&api, api.client(ADMIN));
     world.complete().await;
     class(&api, "other", "drv");
-    until("it is there", || world.view.class_named("other").is_some()).await;
+    until("it is there", || world.cache.class_named("other").is_some()).await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.looks("ours"), 1, "not its class");
     class(&api, "fast", "drv");
@@ -570,7 +570,7 @@ async fn the_last_attachment_to_go_wakes_the_volume() {
     assert_eq!(world.looks("released"), 1, "another node holds it");
     remove(&api, ATTACHMENTS, "", "held-too");
     until("it is looked at", || world.looks("released") == 2).await;
-    assert_eq!(world.view.remembered()[3..], [0, 0]);
+    assert_eq!(world.cache.remembered()[3..], [0, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,17 +15,17 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::{
-    denied::Denied,
+    api_error::ApiError,
+    decode::Object,
     hot::{HotSet, OnLine},
-    rows::{Attachment, Claim, Class, Volume},
-    shelf::Shelf,
-    watch::{Turn, follow},
-    wire::Row,
+    objects::{Attachment, Claim, Class, Volume},
+    reflector::{Update, list_watch},
+    store::Store,
 };
 
 /// What is of interest, decided by the rooms.
 #[derive(Clone, Copy)]
-pub struct Interest {
+pub struct Predicates {
     /// Whether a claim needs work from the driver of this name.
     pub claim: fn(&Claim, &str) -> bool,
     /// Whether a volume that is ours needs work.
@@ -36,44 +36,44 @@ pub struct Interest {
 
 /// What the watches told that others may wait for, each with the UID of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News<'a> {
+pub enum CacheEvent<'a> {
     /// The claim needs nothing from us any more: it is gone, bound, or no longer ours.
     ClaimLeft(&'a str),
     /// A volume object of ours for the claim was seen.
     VolumeStands(&'a str),
 }
 
-/// Who hears of [`News`].
-pub type OnNews = Box<dyn Fn(News<'_>) + Send + Sync>;
+/// Who hears of [`CacheEvent`].
+pub type OnCacheEvent = Box<dyn Fn(CacheEvent<'_>) + Send + Sync>;
 
 /// What the cluster looks like.
-pub struct View {
+pub struct Cache {
     driver: String,
-    interest: Interest,
+    predicates: Predicates,
     /// Claims that need a volume from us.
     pub claims: Arc<HotSet<Claim>>,
     /// Volumes of ours that need work.
     pub volumes: Arc<HotSet<Volume>>,
     known: Mutex<Known>,
-    progress: watch::Sender<Progress>,
-    news: OnNews,
+    progress: watch::Sender<SyncStatus>,
+    on_event: OnCacheEvent,
 }
 
 #[derive(Default)]
 struct Known {
-    claims: Shelf<()>,
-    classes: Shelf<Arc<Class>>,
-    volumes: Shelf<Name>,
-    attachments: Shelf<Attachment>,
+    claims: Store<()>,
+    classes: Store<Arc<Class>>,
+    volumes: Store<VolumeUids>,
+    attachments: Store<Attachment>,
     /// Which attachments hold a volume, by volume name.
     held: HashMap<String, Vec<String>>,
 }
 
 /// What is remembered of a volume of ours that needs no work: its UID and that of its claim, in one piece because
 /// there may be tens of thousands.
-struct Name(Box<str>);
+struct VolumeUids(Box<str>);
 
-impl Name {
+impl VolumeUids {
     fn new(uid: &str, claim: &str) -> Self {
         Self(format!("{uid} {claim}").into())
     }
@@ -89,70 +89,76 @@ impl Name {
 
 /// Which lists are complete, and what keeps the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress(Vec<(&'static str, Option<Listing>)>);
+pub struct SyncStatus(Vec<(&'static str, Option<ListState>)>);
 
 /// Why a list is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listing {
+pub enum ListState {
     /// The first answer is awaited.
     Running,
     /// The API server refuses or is away.
-    Denied(Denied),
+    ApiError(ApiError),
 }
 
-impl Progress {
+impl SyncStatus {
     /// All lists are complete.
-    pub fn is_complete(&self) -> bool {
+    pub fn has_synced(&self) -> bool {
         self.0.iter().all(|(_, missing)| missing.is_none())
     }
 
     /// What is missing, for a person.
     pub fn missing(&self) -> Vec<String> {
-        let text = |(resource, listing): &(&str, Option<Listing>)| match listing {
+        let text = |(resource, listing): &(&str, Option<ListState>)| match listing {
             None => None,
-            Some(Listing::Running) => Some(format!("the list of {resource} is not complete yet")),
-            Some(Listing::Denied(denied)) => Some(denied.to_string()),
+            Some(ListState::Running) => Some(format!("the list of {resource} is not complete yet")),
+            Some(ListState::ApiError(error)) => Some(error.to_string()),
         };
         self.0.iter().filter_map(text).collect()
     }
 }
 
-impl View {
+impl Cache {
     /// A view of nothing yet.
-    pub fn new(driver: &str, interest: Interest, claims: OnLine, volumes: OnLine, news: OnNews) -> Self {
+    pub fn new(
+        driver: &str,
+        predicates: Predicates,
+        claims: OnLine,
+        volumes: OnLine,
+        on_event: OnCacheEvent,
+    ) -> Self {
         let mut waiting = vec![Claim::PLURAL, Volume::PLURAL, Class::PLURAL];
-        if interest.attachments {
+        if predicates.attachments {
             waiting.push(Attachment::PLURAL);
         }
-        let progress = Progress(
+        let progress = SyncStatus(
             waiting
                 .into_iter()
-                .map(|kind| (kind, Some(Listing::Running)))
+                .map(|kind| (kind, Some(ListState::Running)))
                 .collect(),
         );
         Self {
             driver: driver.to_owned(),
-            interest,
+            predicates,
             claims: HotSet::new(claims),
             volumes: HotSet::new(volumes),
             known: Mutex::default(),
             progress: watch::Sender::new(progress),
-            news,
+            on_event,
         }
     }
 
     /// Follows the cluster. Never returns.
-    pub async fn follow(&self, client: Client) -> Infallible {
+    pub async fn list_watch(&self, client: Client) -> Infallible {
         let attachments = async {
-            if !self.interest.attachments {
+            if !self.predicates.attachments {
                 std::future::pending::<()>().await;
             }
-            follow::<Attachment>(client.clone(), |turn| self.attachment(turn)).await
+            list_watch::<Attachment>(client.clone(), |update| self.attachment(update)).await
         };
         let (never, ..) = join4(
-            follow::<Claim>(client.clone(), |turn| self.claim(turn)),
-            follow::<Volume>(client.clone(), |turn| self.volume(turn)),
-            follow::<Class>(client.clone(), |turn| self.class(turn)),
+            list_watch::<Claim>(client.clone(), |update| self.claim(update)),
+            list_watch::<Volume>(client.clone(), |update| self.volume(update)),
+            list_watch::<Class>(client.clone(), |update| self.class(update)),
             attachments,
         )
         .await;
@@ -160,7 +166,7 @@ impl View {
     }
 
     /// How far the first lists are.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub fn progress(&self) -> watch::Receiver<SyncStatus> {
         self.progress.subscribe()
     }
 
@@ -197,10 +203,10 @@ impl View {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn claim(&self, turn: Turn<Claim>) {
-        match turn {
-            Turn::Begin => self.known().claims.begin(),
-            Turn::Row(claim) if (self.interest.claim)(&claim, &self.driver) => {
+    fn claim(&self, update: Update<Claim>) {
+        match update {
+            Update::Init => self.known().claims.begin(),
+            Update::Apply(claim) if (self.predicates.claim)(&claim, &self.driver) => {
                 let uid = claim.uid.clone();
                 self.known().claims.put(&uid, ());
                 // A relist shows everything again: what it shows unchanged is no reason to look.
@@ -208,67 +214,70 @@ impl View {
                     self.claims.put(&uid, claim);
                 }
             }
-            Turn::Row(claim) | Turn::Gone(claim) => {
+            Update::Apply(claim) | Update::Delete(claim) => {
                 let was = self.known().claims.take(&claim.uid);
                 was.iter().for_each(|()| self.depart(&claim.uid));
             }
-            Turn::End => {
+            Update::InitDone => {
                 let gone = self.known().claims.finish();
                 gone.iter().for_each(|(uid, ())| self.depart(uid));
                 self.arrived(Claim::PLURAL, None);
             }
-            Turn::Trouble(denied) => self.arrived(Claim::PLURAL, Some(denied)),
+            Update::Error(error) => self.arrived(Claim::PLURAL, Some(error)),
         }
     }
 
     fn depart(&self, uid: &str) {
         self.claims.remove(uid);
-        (self.news)(News::ClaimLeft(uid));
+        (self.on_event)(CacheEvent::ClaimLeft(uid));
     }
 
-    fn volume(&self, turn: Turn<Volume>) {
-        match turn {
-            Turn::Begin => self.known().volumes.begin(),
-            Turn::Row(volume) if volume.belongs_to(&self.driver) => {
+    fn volume(&self, update: Update<Volume>) {
+        match update {
+            Update::Init => self.known().volumes.begin(),
+            Update::Apply(volume) if volume.belongs_to(&self.driver) => {
                 let uid = volume.uid.clone();
                 let claim = volume.claim.as_ref().map_or("", |claim| &claim.uid);
-                let before = self.known().volumes.put(&volume.name, Name::new(&uid, claim));
+                let before = self
+                    .known()
+                    .volumes
+                    .put(&volume.name, VolumeUids::new(&uid, claim));
                 // The same name under another UID: the old object is gone, and no event of its own says so when the
                 // change fell into a relist.
                 if let Some(before) = before.filter(|before| before.uid() != uid) {
                     self.volumes.remove(before.uid());
                 }
-                (self.news)(News::VolumeStands(claim));
-                if !(self.interest.volume)(&volume) {
+                (self.on_event)(CacheEvent::VolumeStands(claim));
+                if !(self.predicates.volume)(&volume) {
                     self.volumes.remove(&uid);
                 } else if self.volumes.get(&uid).as_deref() != Some(&volume) {
                     self.volumes.put(&uid, volume);
                 }
             }
-            Turn::Row(volume) | Turn::Gone(volume) => {
+            Update::Apply(volume) | Update::Delete(volume) => {
                 let gone = self.known().volumes.take(&volume.name);
                 gone.iter().for_each(|known| self.forget(&volume.name, known));
             }
-            Turn::End => {
+            Update::InitDone => {
                 let gone = self.known().volumes.finish();
                 gone.iter().for_each(|(name, known)| self.forget(name, known));
                 self.arrived(Volume::PLURAL, None);
             }
-            Turn::Trouble(denied) => self.arrived(Volume::PLURAL, Some(denied)),
+            Update::Error(error) => self.arrived(Volume::PLURAL, Some(error)),
         }
     }
 
-    fn forget(&self, name: &str, known: &Name) {
+    fn forget(&self, name: &str, known: &VolumeUids) {
         self.volumes.remove(known.uid());
         // A claim whose volume object was deleted before it was bound needs another one.
         self.claims.wake(known.claim());
         tracing::debug!(volume = name, "volume object is gone");
     }
 
-    fn class(&self, turn: Turn<Class>) {
-        match turn {
-            Turn::Begin => self.known().classes.begin(),
-            Turn::Row(class) => {
+    fn class(&self, update: Update<Class>) {
+        match update {
+            Update::Init => self.known().classes.begin(),
+            Update::Apply(class) => {
                 let name = class.name.clone();
                 // Of foreign classes only the provisioner counts: that they are foreign is worth knowing.
                 let ours = class.provisioner == self.driver;
@@ -290,21 +299,21 @@ impl View {
                     of_class.for_each(|claim| self.claims.wake(&claim.uid));
                 }
             }
-            Turn::Gone(class) => {
+            Update::Delete(class) => {
                 self.known().classes.take(&class.name);
             }
-            Turn::End => {
+            Update::InitDone => {
                 self.known().classes.finish();
                 self.arrived(Class::PLURAL, None);
             }
-            Turn::Trouble(denied) => self.arrived(Class::PLURAL, Some(denied)),
+            Update::Error(error) => self.arrived(Class::PLURAL, Some(error)),
         }
     }
 
-    fn attachment(&self, turn: Turn<Attachment>) {
-        match turn {
-            Turn::Begin => self.known().attachments.begin(),
-            Turn::Row(attachment) if attachment.attacher == self.driver => {
+    fn attachment(&self, update: Update<Attachment>) {
+        match update {
+            Update::Init => self.known().attachments.begin(),
+            Update::Apply(attachment) if attachment.attacher == self.driver => {
                 let mut known = self.known();
                 let (name, volume) = (attachment.name.clone(), attachment.volume.clone());
                 let before = known.attachments.put(&name, attachment);
@@ -315,16 +324,16 @@ impl View {
                     before.iter().for_each(|before| self.detached(before));
                 }
             }
-            Turn::Row(attachment) | Turn::Gone(attachment) => {
+            Update::Apply(attachment) | Update::Delete(attachment) => {
                 let gone = self.known().attachments.take(&attachment.name);
                 gone.iter().for_each(|attachment| self.detached(attachment));
             }
-            Turn::End => {
+            Update::InitDone => {
                 let gone = self.known().attachments.finish();
                 gone.iter().for_each(|(_, attachment)| self.detached(attachment));
                 self.arrived(Attachment::PLURAL, None);
             }
-            Turn::Trouble(denied) => self.arrived(Attachment::PLURAL, Some(denied)),
+            Update::Error(error) => self.arrived(Attachment::PLURAL, Some(error)),
         }
     }
 
@@ -352,9 +361,9 @@ impl View {
         }
     }
 
-    fn arrived(&self, kind: &'static str, trouble: Option<Denied>) {
-        if let Some(denied) = &trouble {
-            tracing::warn!(%denied, "watching is interrupted");
+    fn arrived(&self, kind: &'static str, trouble: Option<ApiError>) {
+        if let Some(error) = &trouble {
+            tracing::warn!(%error, "watching is interrupted");
         }
         self.progress.send_if_modified(|progress| {
             let Some((_, listing)) = progress.0.iter_mut().find(|(resource, _)| *resource == kind) else {
@@ -364,7 +373,7 @@ impl View {
                 // Trouble after the first list is the watcher's to mend; what is known stays known.
                 (true, _) => return false,
                 (false, None) => *listing = None,
-                (false, Some(denied)) => *listing = Some(Listing::Denied(denied)),
+                (false, Some(error)) => *listing = Some(ListState::ApiError(error)),
             }
             true
         });

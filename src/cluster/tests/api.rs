@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use crate::cluster::{
-    denied::Why,
-    rows::VOLUME_FINALIZER,
-    write::{Door, Saved},
+    api::{ApiClient, SaveOutcome},
+    api_error::Reason,
+    objects::VOLUME_FINALIZER,
 };
 
 const VOLUMES: &str = "persistentvolumes";
@@ -28,8 +28,8 @@ fn volume(claim: &str) -> PersistentVolume {
     serde_json::from_value(draft(claim)).unwrap()
 }
 
-fn door(api: &Api) -> Door {
-    Door::new(api.client(ADMIN), None)
+fn client(api: &Api) -> ApiClient {
+    ApiClient::new(api.client(ADMIN), None)
 }
 
 fn finalizers(api: &Api) -> Vec<String> {
@@ -61,10 +61,13 @@ fn owned(list: &[&str]) -> Vec<String> {
 async fn a_create_whose_answer_was_lost_counts_as_saved_when_it_is_tried_again() {
     let api = Api::new();
     api.harm(Fault::new(Harm::LoseReply).on("create", VOLUMES).times(1));
-    let door = door(&api);
-    let lost = door.create_volume(&volume("u1")).await.unwrap_err();
-    assert_eq!(lost.why, Why::Unreachable);
-    assert_eq!(door.create_volume(&volume("u1")).await, Ok(Saved::StoodAlready));
+    let api = client(&api);
+    let lost = api.create_volume(&volume("u1")).await.unwrap_err();
+    assert_eq!(lost.reason, Reason::Unavailable);
+    assert_eq!(
+        api.create_volume(&volume("u1")).await,
+        Ok(SaveOutcome::StoodAlready)
+    );
     assert_eq!(api.len(VOLUMES), 1);
 }
 
@@ -84,8 +87,8 @@ async fn a_volume_of_the_name_for_another_claim_is_not_ours() {
     ] {
         let api = Api::new();
         api.create(VOLUMES, "", other);
-        let taken = door(&api).create_volume(&volume("u1")).await;
-        assert_eq!(taken, Ok(Saved::Taken { by: by.into() }));
+        let taken = client(&api).create_volume(&volume("u1")).await;
+        assert_eq!(taken, Ok(SaveOutcome::Taken { by: by.into() }));
     }
 }
 
@@ -96,19 +99,19 @@ async fn a_delete_hits_the_object_of_that_uid_and_no_other() {
         .as_str()
         .unwrap()
         .to_owned();
-    let door = door(&api);
-    let denied = door.delete_volume("pvc-1", "another").await.unwrap_err();
-    assert_eq!(denied.why, Why::Conflict);
+    let api = client(&api);
+    let error = api.delete_volume("pvc-1", "another").await.unwrap_err();
+    assert_eq!(error.reason, Reason::Conflict);
     assert!(api.get(VOLUMES, "", "pvc-1").unwrap()["metadata"]["deletionTimestamp"].is_null());
 
-    let left = door.delete_volume("pvc-1", &uid).await.unwrap();
+    let left = api.delete_volume("pvc-1", &uid).await.unwrap();
     assert!(
         left.unwrap().contains(&VOLUME_FINALIZER.to_owned()),
         "held by its finalizers"
     );
     set_finalizers(&api, &[]);
     api.delete(VOLUMES, "", "pvc-1");
-    assert_eq!(door.delete_volume("pvc-1", &uid).await, Ok(None), "gone");
+    assert_eq!(api.delete_volume("pvc-1", &uid).await, Ok(None), "gone");
     let api = Api::new();
     let uid = api.create(VOLUMES, "", draft("u1"))["metadata"]["uid"]
         .as_str()
@@ -116,7 +119,7 @@ async fn a_delete_hits_the_object_of_that_uid_and_no_other() {
         .to_owned();
     set_finalizers(&api, &[]);
     assert_eq!(
-        Door::new(api.client(ADMIN), None)
+        ApiClient::new(api.client(ADMIN), None)
             .delete_volume("pvc-1", &uid)
             .await,
         Ok(None),
@@ -154,7 +157,9 @@ async fn our_finalizer_comes_and_goes_and_the_others_stay() {
         let api = Api::new();
         api.create(VOLUMES, "", draft("u1"));
         set_finalizers(&api, before);
-        let done = door(&api).protect_volume("pvc-1", &owned(before), protect).await;
+        let done = client(&api)
+            .protect_volume("pvc-1", &owned(before), protect)
+            .await;
         assert_eq!(done, Ok(()), "{name}");
         assert_eq!(finalizers(&api), owned(after), "{name}");
     }
@@ -182,13 +187,13 @@ async fn finalizers_that_others_changed_meanwhile_are_not_touched() {
         let api = Api::new();
         api.create(VOLUMES, "", draft("u1"));
         set_finalizers(&api, standing);
-        let denied = door(&api)
+        let error = client(&api)
             .protect_volume("pvc-1", &owned(seen), protect)
             .await
             .unwrap_err();
         assert!(
-            matches!(denied.why, Why::Invalid | Why::Conflict),
-            "{name}: {denied}"
+            matches!(error.reason, Reason::Invalid | Reason::Conflict),
+            "{name}: {error}"
         );
         assert_eq!(finalizers(&api), owned(standing), "{name}");
     }
@@ -199,7 +204,7 @@ async fn where_no_finalizer_was_seen_the_whole_object_must_be_unchanged() {
     let api = Api::new();
     api.create(VOLUMES, "", draft("u1"));
     set_finalizers(&api, &["a.b/c"]);
-    assert_eq!(door(&api).protect_volume("pvc-1", &[], true).await, Ok(()));
+    assert_eq!(client(&api).protect_volume("pvc-1", &[], true).await, Ok(()));
     assert_eq!(
         finalizers(&api),
         ["a.b/c", VOLUME_FINALIZER],
@@ -208,21 +213,24 @@ async fn where_no_finalizer_was_seen_the_whole_object_must_be_unchanged() {
 
     set_finalizers(&api, &[]);
     api.harm(Fault::new(Harm::Delay(Duration::from_secs(5))).on("patch", VOLUMES));
-    let (denied, ()) = tokio::join!(
-        async { door(&api).protect_volume("pvc-1", &[], true).await.unwrap_err() },
+    let (error, ()) = tokio::join!(
+        async { client(&api).protect_volume("pvc-1", &[], true).await.unwrap_err() },
         async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             set_finalizers(&api, &["a.b/c"]);
         }
     );
-    assert!(matches!(denied.why, Why::Invalid | Why::Conflict), "{denied}");
+    assert!(
+        matches!(error.reason, Reason::Invalid | Reason::Conflict),
+        "{error}"
+    );
     assert_eq!(finalizers(&api), ["a.b/c"], "one came while we wrote");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_finalizer_on_a_volume_that_is_gone_is_no_concern() {
     let api = Api::new();
-    assert_eq!(door(&api).protect_volume("pvc-1", &[], true).await, Ok(()));
+    assert_eq!(client(&api).protect_volume("pvc-1", &[], true).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,21 +238,21 @@ async fn every_request_has_a_deadline() {
     let api = Api::new();
     api.create(VOLUMES, "", draft("u1"));
     api.harm(Fault::new(Harm::Hang));
-    let door = door(&api);
+    let api = client(&api);
     let volume = volume("u1");
     let began = Instant::now();
     let (get, create, delete, patch, secret) = tokio::join!(
-        door.volume("pvc-1"),
-        door.create_volume(&volume),
-        door.delete_volume("pvc-1", "u"),
-        door.protect_volume("pvc-1", &[], true),
-        door.secret("default", "s"),
+        api.volume("pvc-1"),
+        api.create_volume(&volume),
+        api.delete_volume("pvc-1", "u"),
+        api.protect_volume("pvc-1", &[], true),
+        api.secret("default", "s"),
     );
     assert_eq!(began.elapsed(), Duration::from_secs(30));
     let all = [get.err(), create.err(), delete.err(), patch.err(), secret.err()];
-    for denied in all {
-        let denied = denied.unwrap();
-        assert_eq!(denied.why, Why::Unreachable);
-        assert!(denied.to_string().contains("no answer within 30 s"), "{denied}");
+    for error in all {
+        let error = error.unwrap();
+        assert_eq!(error.reason, Reason::Unavailable);
+        assert!(error.to_string().contains("no answer within 30 s"), "{error}");
     }
 }

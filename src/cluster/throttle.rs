@@ -11,24 +11,24 @@ use tokio::{
 };
 
 use super::{
-    denied::{Denied, Why},
-    pace::{Limit, Outcome, Pace, Wait},
+    api_error::{ApiError, Reason},
+    rate_limiter::{Limit, Outcome, RateLimiter, Wait},
 };
 
 /// One pace for all who share it. Watches and the lease do not pass here: they are no load, and must not wait.
 #[derive(Clone)]
-pub(super) struct Gate(Arc<Inner>);
+pub(super) struct Throttle(Arc<Inner>);
 
 struct Inner {
-    pace: Mutex<Pace>,
+    pace: Mutex<RateLimiter>,
     born: Instant,
     left: Notify,
 }
 
-impl Gate {
+impl Throttle {
     pub(super) fn new(limit: Option<Limit>) -> Self {
         Self(Arc::new(Inner {
-            pace: Mutex::new(Pace::new(limit)),
+            pace: Mutex::new(RateLimiter::new(limit)),
             born: Instant::now(),
             left: Notify::new(),
         }))
@@ -37,15 +37,15 @@ impl Gate {
     /// Waits for its turn, makes the request, and learns from its answer. The wait is no part of any deadline.
     pub(super) async fn pass<T>(
         &self,
-        request: impl Future<Output = Result<T, Denied>>,
-    ) -> Result<T, Denied> {
+        request: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
         let mut flight = self.enter().await;
         let answer = request.await;
         flight.outcome = match &answer {
             Ok(_) => Outcome::Answered,
-            Err(denied) => match denied.why {
-                Why::Throttled(pause) => Outcome::Throttled(pause),
-                Why::Unreachable => Outcome::Lost,
+            Err(error) => match error.reason {
+                Reason::TooManyRequests(pause) => Outcome::Throttled(pause),
+                Reason::Unavailable => Outcome::Lost,
                 _ => Outcome::Answered,
             },
         };
@@ -70,7 +70,7 @@ impl Gate {
         }
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
+    fn pace(&self) -> MutexGuard<'_, RateLimiter> {
         self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,7 +81,7 @@ impl Gate {
 
 /// A request under way. Dropped without an outcome when its caller gave up on it.
 struct Flight<'a> {
-    gate: &'a Gate,
+    gate: &'a Throttle,
     outcome: Outcome,
 }
 

@@ -1,6 +1,6 @@
-//! The lean decoding of API objects: only what a row needs is kept, everything else is skipped unread.
+//! The lean decoding of API objects: only what a object needs is kept, everything else is skipped unread.
 //!
-//! A typed PersistentVolume costs some 15 kB, a row some hundred bytes; and what the decoder skips is never
+//! A typed PersistentVolume costs some 15 kB, a object some hundred bytes; and what the decoder skips is never
 //! allocated. The types here are private to `cluster/` and cannot be serialised, so none can be written back.
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -9,10 +9,10 @@ use k8s_openapi::{ClusterResourceScope, apimachinery::pkg::apis::meta::v1::Objec
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
-use super::rows::{Attachment, Claim, ClaimRef, Class, CsiSource, SourceRef, Volume};
+use super::objects::{Attachment, Claim, ClaimRef, Class, CsiSource, SourceRef, Volume};
 
 /// A kind of object that is watched as rows.
-pub(super) trait Row: Clone + std::fmt::Debug + Send + Sync + Sized + 'static {
+pub(super) trait Object: Clone + std::fmt::Debug + Send + Sync + Sized + 'static {
     /// The shape on the wire.
     type Raw: for<'de> Deserialize<'de>;
     /// API group, "" for core.
@@ -22,30 +22,30 @@ pub(super) trait Row: Clone + std::fmt::Debug + Send + Sync + Sized + 'static {
     /// The name in the URL and in RBAC rules.
     const PLURAL: &'static str;
 
-    /// Splits the decoded object into the row, or the name of an object that makes none, and its resourceVersion.
+    /// Splits the decoded object into the object, or the name of an object that makes none, and its resourceVersion.
     fn from_raw(raw: Self::Raw) -> (Result<Self, String>, String);
 }
 
-/// A row on its way through kube's watcher, which asks for an `ObjectMeta` beside it.
+/// A object on its way through kube's watcher, which asks for an `ObjectMeta` beside it.
 #[derive(Clone, Debug)]
-pub(super) struct Wire<R> {
+pub(super) struct Decoded<R> {
     meta: ObjectMeta,
     /// The name only, where the object is not what the API promises.
-    pub(super) row: Result<R, String>,
+    pub(super) object: Result<R, String>,
 }
 
-impl<'de, R: Row> Deserialize<'de> for Wire<R> {
+impl<'de, R: Object> Deserialize<'de> for Decoded<R> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let (row, version) = R::from_raw(R::Raw::deserialize(from)?);
+        let (object, version) = R::from_raw(R::Raw::deserialize(from)?);
         let meta = ObjectMeta {
             resource_version: Some(version),
             ..ObjectMeta::default()
         };
-        Ok(Self { meta, row })
+        Ok(Self { meta, object })
     }
 }
 
-impl<R: Row> Resource for Wire<R> {
+impl<R: Object> Resource for Decoded<R> {
     type DynamicType = ();
     type Scope = ClusterResourceScope;
 
@@ -160,7 +160,7 @@ impl From<RawSource> for SourceRef {
     }
 }
 
-impl Row for Claim {
+impl Object for Claim {
     type Raw = RawClaim;
     const GROUP: &'static str = "";
     const KIND: &'static str = "PersistentVolumeClaim";
@@ -204,7 +204,7 @@ pub(super) struct RawClass {
     volume_binding_mode: Option<String>,
 }
 
-impl Row for Class {
+impl Object for Class {
     type Raw = RawClass;
     const GROUP: &'static str = "storage.k8s.io";
     const KIND: &'static str = "StorageClass";
@@ -264,7 +264,7 @@ struct RawVolumeStatus {
     phase: String,
 }
 
-impl Row for Volume {
+impl Object for Volume {
     type Raw = RawVolume;
     const GROUP: &'static str = "";
     const KIND: &'static str = "PersistentVolume";
@@ -326,7 +326,7 @@ struct RawAttachmentSource {
     persistent_volume_name: Option<String>,
 }
 
-impl Row for Attachment {
+impl Object for Attachment {
     type Raw = RawAttachment;
     const GROUP: &'static str = "storage.k8s.io";
     const KIND: &'static str = "VolumeAttachment";
@@ -353,13 +353,13 @@ mod tests {
 
     use super::*;
 
-    fn decode<R: Row>(value: serde_json::Value) -> Wire<R> {
+    fn decode<R: Object>(value: serde_json::Value) -> Decoded<R> {
         serde_json::from_value(value).unwrap()
     }
 
     #[test]
     fn a_claim_keeps_what_the_decision_needs_and_skips_the_rest() {
-        let wire = decode::<Claim>(json!({
+        let decoded = decode::<Claim>(json!({
             "metadata": {"name": "data", "namespace": "ns", "uid": "u", "resourceVersion": "7",
                 "deletionTimestamp": "2026-01-01T00:00:00Z", "annotations": {"a": "b"},
                 "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]},
@@ -368,8 +368,8 @@ mod tests {
                 "dataSourceRef": {"apiGroup": "g", "kind": "K", "name": "n", "namespace": ""}},
             "status": {"phase": "Pending"}
         }));
-        assert_eq!(wire.meta.resource_version.as_deref(), Some("7"));
-        let claim = wire.row.unwrap();
+        assert_eq!(decoded.meta.resource_version.as_deref(), Some("7"));
+        let claim = decoded.object.unwrap();
         assert!(claim.deleting && claim.has_selector && !claim.has_volume);
         assert_eq!(claim.storage_request.as_deref(), Some("1Gi"));
         assert_eq!(claim.class(), "fast");
@@ -383,15 +383,15 @@ mod tests {
     #[test]
     fn objects_with_null_or_absent_parts_still_decode() {
         let claim = decode::<Claim>(json!({"metadata": {"name": "x", "annotations": null}, "spec": {}}))
-            .row
+            .object
             .unwrap();
         assert_eq!(claim.access_modes, Vec::<String>::new());
         let class = decode::<Class>(json!({"metadata": {"name": "x"}, "parameters": null}))
-            .row
+            .object
             .unwrap();
         assert_eq!(class.provisioner, "");
         let volume = decode::<Volume>(json!({"metadata": {"name": "x"}, "spec": {"claimRef": null}}))
-            .row
+            .object
             .unwrap();
         assert_eq!(volume.claim, None);
         decode::<Attachment>(json!({"metadata": {"name": "x"}, "spec": {"source": {}}}));
@@ -403,10 +403,10 @@ mod tests {
             "metadata": {"name": "x", "namespace": "ns", "resourceVersion": "3"}, "spec": {"accessModes": 7}
         }));
         assert_eq!(
-            (claim.row, claim.meta.resource_version),
+            (claim.object, claim.meta.resource_version),
             (Err("ns/x".into()), Some("3".into()))
         );
         let volume = decode::<Volume>(json!({"metadata": {"name": "x"}, "status": "Bound"}));
-        assert_eq!(volume.row, Err("x".into()));
+        assert_eq!(volume.object, Err("x".into()));
     }
 }

@@ -39,7 +39,7 @@ const MOST: f64 = 128.0;
 
 /// The state of the pace.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     bucket: Option<Bucket>,
     flying: u32,
     room: f64,
@@ -53,7 +53,7 @@ struct Bucket {
     filled: Duration,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(super) fn new(limit: Option<Limit>) -> Self {
         let bucket = limit.map(|limit| Bucket {
             limit,
@@ -68,7 +68,7 @@ impl Pace {
         }
     }
 
-    /// May a request go now? If so it counts as under way until [`Pace::leave`].
+    /// May a request go now? If so it counts as under way until [`RateLimiter::leave`].
     pub(super) fn enter(&mut self, now: Duration) -> Result<(), Wait> {
         if now < self.not_before {
             return Err(Wait::Until(self.not_before));
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_given_rate_is_kept_after_the_burst() {
-        let mut pace = Pace::new(Some(Limit { qps: 10.0, burst: 2 }));
+        let mut pace = RateLimiter::new(Some(Limit { qps: 10.0, burst: 2 }));
         assert_eq!(pace.enter(at(0)), Ok(()));
         assert_eq!(pace.enter(at(0)), Ok(()));
         let Err(Wait::Until(next)) = pace.enter(at(0)) else {
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_burst_does_not_grow_while_nothing_happens() {
-        let mut pace = Pace::new(Some(Limit {
+        let mut pace = RateLimiter::new(Some(Limit {
             qps: 1000.0,
             burst: 1,
         }));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_only_a_429_slows_down() {
-        let mut pace = Pace::new(None);
+        let mut pace = RateLimiter::new(None);
         for _ in 0..128 {
             assert_eq!(pace.enter(at(0)), Ok(()));
         }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn there_is_always_room_for_one() {
-        let mut pace = Pace::new(None);
+        let mut pace = RateLimiter::new(None);
         for second in 0..40 {
             let now = at(second * 1000);
             pace.enter(now).unwrap_or_else(|wait| panic!("{wait:?}"));

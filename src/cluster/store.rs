@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 /// Rows by key.
 #[derive(Debug)]
-pub(super) struct Shelf<R> {
+pub(super) struct Store<R> {
     rows: HashMap<Box<str>, (u32, R)>,
     list: u32,
 }
 
-impl<R> Default for Shelf<R> {
+impl<R> Default for Store<R> {
     fn default() -> Self {
         Self {
             rows: HashMap::new(),
@@ -21,7 +21,7 @@ impl<R> Default for Shelf<R> {
     }
 }
 
-impl<R> Shelf<R> {
+impl<R> Store<R> {
     /// Puts a row, returning the one it replaces.
     pub(super) fn put(&mut self, key: &str, row: R) -> Option<R> {
         if let Some(slot) = self.rows.get_mut(key) {
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_a_relist_does_not_show_is_gone() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Store::default();
         shelf.begin();
         shelf.put("a", 1);
         shelf.put("b", 2);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_list_that_was_cut_off_counts_for_nothing() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Store::default();
         shelf.begin();
         shelf.put("a", 1);
         shelf.begin();
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn memory_of_a_burst_is_given_back() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Store::default();
         for n in 0..10_000 {
             shelf.put(&n.to_string(), n);
         }

@@ -15,8 +15,8 @@ use kube::{
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    denied::Denied,
-    wire::{Row, Wire},
+    api_error::ApiError,
+    decode::{Decoded, Object},
 };
 use crate::base::backoff::Backoff;
 
@@ -32,22 +32,22 @@ const PAUSE: Backoff = Backoff {
 
 /// What a watch brings.
 #[derive(Debug, PartialEq)]
-pub(super) enum Turn<R> {
+pub(super) enum Update<R> {
     /// A list begins.
-    Begin,
+    Init,
     /// The object exists and looks like this.
-    Row(R),
+    Apply(R),
     /// The object was deleted.
-    Gone(R),
+    Delete(R),
     /// The list is complete.
-    End,
+    InitDone,
     /// Nothing comes at the moment, and why.
-    Trouble(Denied),
+    Error(ApiError),
 }
 
 /// What to do about an error of the watcher.
 #[derive(Debug, PartialEq)]
-enum Mend {
+enum Recovery {
     /// The watcher goes on by itself.
     Resume,
     /// The watcher would ask for a version that the server has forgotten, for ever.
@@ -56,33 +56,33 @@ enum Mend {
     Page,
 }
 
-fn mend(error: &watcher::Error, streaming: bool) -> Mend {
+fn recovery(error: &watcher::Error, streaming: bool) -> Recovery {
     let code = match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
         watcher::Error::WatchError(status) => status.code,
-        _ => return Mend::Resume,
+        _ => return Recovery::Resume,
     };
     match code {
-        410 => Mend::Relist,
-        400 | 422 if streaming => Mend::Page,
-        _ => Mend::Resume,
+        410 => Recovery::Relist,
+        400 | 422 if streaming => Recovery::Page,
+        _ => Recovery::Resume,
     }
 }
 
-fn reason<R: Row>(error: watcher::Error) -> Denied {
+fn reason<R: Object>(error: watcher::Error) -> ApiError {
     let (verb, error) = match error {
         watcher::Error::InitialListFailed(error) => ("list", error),
         watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => ("watch", error),
         watcher::Error::WatchError(status) => ("watch", kube::Error::Api(status)),
         watcher::Error::NoResourceVersion => {
-            return Denied::odd("watch", R::PLURAL, "", "the answer carries no resourceVersion");
+            return ApiError::odd("watch", R::PLURAL, "", "the answer carries no resourceVersion");
         }
     };
-    Denied::from_kube("watch", R::GROUP, R::PLURAL, "", error).with_verb(verb)
+    ApiError::from_kube("watch", R::GROUP, R::PLURAL, "", error).with_verb(verb)
 }
 
 /// What cannot be read cannot be worked on; the others can.
-fn odd<R: Row>(name: String) {
+fn odd<R: Object>(name: String) {
     tracing::error!(
         resource = R::PLURAL,
         name,
@@ -90,8 +90,8 @@ fn odd<R: Row>(name: String) {
     );
 }
 
-/// Tells `turn` what exists and what changes. Never returns; dropped when nobody needs to know any more.
-pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)) -> Infallible {
+/// Tells `update` what exists and what changes. Never returns; dropped when nobody needs to know any more.
+pub(super) async fn list_watch<R: Object>(client: Client, mut update: impl FnMut(Update<R>)) -> Infallible {
     let mut streaming = true;
     let mut failures = 0;
     loop {
@@ -101,7 +101,7 @@ pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)
         } else {
             config
         };
-        let mut events = pin!(watcher(Api::<Wire<R>>::all(client.clone()), config));
+        let mut events = pin!(watcher(Api::<Decoded<R>>::all(client.clone()), config));
         let mut listing: Option<Instant> = None;
         loop {
             let next = match listing {
@@ -128,15 +128,17 @@ pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)
                     match event {
                         Event::Init => {
                             listing = Some(Instant::now());
-                            turn(Turn::Begin);
+                            update(Update::Init);
                         }
-                        Event::InitApply(wire) | Event::Apply(wire) => {
-                            wire.row.map_or_else(odd::<R>, |row| turn(Turn::Row(row)))
-                        }
-                        Event::Delete(wire) => wire.row.map_or_else(odd::<R>, |row| turn(Turn::Gone(row))),
+                        Event::InitApply(decoded) | Event::Apply(decoded) => decoded
+                            .object
+                            .map_or_else(odd::<R>, |object| update(Update::Apply(object))),
+                        Event::Delete(decoded) => decoded
+                            .object
+                            .map_or_else(odd::<R>, |object| update(Update::Delete(object))),
                         Event::InitDone => {
                             listing = None;
-                            turn(Turn::End);
+                            update(Update::InitDone);
                         }
                     }
                     continue;
@@ -146,8 +148,8 @@ pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)
             };
             // The watcher begins again, and it says so when the server has answered.
             listing = None;
-            let mend = mend(&error, streaming);
-            if mend == Mend::Page {
+            let recovery = recovery(&error, streaming);
+            if recovery == Recovery::Page {
                 tracing::info!(
                     resource = R::PLURAL,
                     "streaming lists are not served here, paging instead"
@@ -155,10 +157,10 @@ pub(super) async fn follow<R: Row>(client: Client, mut turn: impl FnMut(Turn<R>)
                 streaming = false;
                 break;
             }
-            turn(Turn::Trouble(reason::<R>(error)));
+            update(Update::Error(reason::<R>(error)));
             sleep(PAUSE.delay(failures).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             failures = failures.saturating_add(1);
-            if mend == Mend::Relist {
+            if recovery == Recovery::Relist {
                 break;
             }
         }
@@ -181,7 +183,7 @@ mod tests {
         };
         let start = |code| watcher::Error::WatchStartFailed(api(code));
         let cases = [
-            ("410 at the start", start(410), true, Mend::Relist),
+            ("410 at the start", start(410), true, Recovery::Relist),
             (
                 "410 in the stream",
                 watcher::Error::WatchError(Box::new(Status {
@@ -189,21 +191,21 @@ mod tests {
                     ..Status::default()
                 })),
                 false,
-                Mend::Relist,
+                Recovery::Relist,
             ),
-            ("streaming refused", start(422), true, Mend::Page),
-            ("streaming unknown", start(400), true, Mend::Page),
-            ("bad request while paging", start(400), false, Mend::Resume),
-            ("forbidden", start(403), true, Mend::Resume),
+            ("streaming refused", start(422), true, Recovery::Page),
+            ("streaming unknown", start(400), true, Recovery::Page),
+            ("bad request while paging", start(400), false, Recovery::Resume),
+            ("forbidden", start(403), true, Recovery::Resume),
             (
                 "list failed",
                 watcher::Error::InitialListFailed(api(410)),
                 false,
-                Mend::Resume,
+                Recovery::Resume,
             ),
         ];
         for (name, error, streaming, expected) in cases {
-            assert_eq!(mend(&error, streaming), expected, "{name}");
+            assert_eq!(recovery(&error, streaming), expected, "{name}");
         }
     }
 }

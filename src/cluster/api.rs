@@ -16,11 +16,11 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    denied::{Denied, Why},
-    gate::Gate,
-    pace::Limit,
-    rows::{VOLUME_FINALIZER, Volume},
-    wire::Wire,
+    api_error::{ApiError, Reason},
+    decode::Decoded,
+    objects::{VOLUME_FINALIZER, Volume},
+    rate_limiter::Limit,
+    throttle::Throttle,
 };
 
 /// How long any single request may take. The API server itself gives up after 60 s.
@@ -29,14 +29,14 @@ const VOLUMES: &str = "persistentvolumes";
 
 /// The API server, as a place to read single objects and to write.
 #[derive(Clone)]
-pub struct Door {
+pub struct ApiClient {
     client: Client,
-    gate: Gate,
+    gate: Throttle,
 }
 
 /// How the creation of a volume object ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Saved {
+pub enum SaveOutcome {
     /// It stands now.
     Created,
     /// It stood already, for the same claim: an earlier request had arrived after all.
@@ -48,12 +48,12 @@ pub enum Saved {
     },
 }
 
-impl Door {
+impl ApiClient {
     /// A door with a pace of its own: `limit`, or what the server's answers allow. Clones share it.
     pub fn new(client: Client, limit: Option<Limit>) -> Self {
         Self {
             client,
-            gate: Gate::new(limit),
+            gate: Throttle::new(limit),
         }
     }
 
@@ -64,11 +64,11 @@ impl Door {
         resource: &'static str,
         name: &str,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, Denied> {
+    ) -> Result<T, ApiError> {
         let answered = async {
             match timeout(DEADLINE, request).await {
-                Ok(answer) => answer.map_err(|error| Denied::from_kube(verb, group, resource, name, error)),
-                Err(_) => Err(Denied::late(verb, group, resource, name, DEADLINE)),
+                Ok(answer) => answer.map_err(|error| ApiError::from_kube(verb, group, resource, name, error)),
+                Err(_) => Err(ApiError::late(verb, group, resource, name, DEADLINE)),
             }
         };
         self.gate.pass(answered).await
@@ -77,16 +77,16 @@ impl Door {
     /// The volume as the API server has it at this moment, not as a watch told.
     ///
     /// # Errors
-    /// [`Denied`]; a volume that does not exist is `Ok(None)`.
-    pub async fn volume(&self, name: &str) -> Result<Option<Volume>, Denied> {
-        let api = Api::<Wire<Volume>>::all(self.client.clone());
+    /// [`ApiError`]; a volume that does not exist is `Ok(None)`.
+    pub async fn volume(&self, name: &str) -> Result<Option<Volume>, ApiError> {
+        let api = Api::<Decoded<Volume>>::all(self.client.clone());
         match self.ask("get", "", VOLUMES, name, api.get(name)).await {
-            Ok(wire) => wire
-                .row
+            Ok(decoded) => decoded
+                .object
                 .map(Some)
-                .map_err(|name| Denied::odd("get", VOLUMES, &name, "it is not what the API promises")),
-            Err(denied) if denied.why == Why::NotFound => Ok(None),
-            Err(denied) => Err(denied),
+                .map_err(|name| ApiError::odd("get", VOLUMES, &name, "it is not what the API promises")),
+            Err(error) if error.reason == Reason::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -96,8 +96,8 @@ impl Door {
     /// by UID, counts as saved.
     ///
     /// # Errors
-    /// [`Denied`]; the object may stand all the same if that says unreachable.
-    pub async fn create_volume(&self, volume: &PersistentVolume) -> Result<Saved, Denied> {
+    /// [`ApiError`]; the object may stand all the same if that says unreachable.
+    pub async fn create_volume(&self, volume: &PersistentVolume) -> Result<SaveOutcome, ApiError> {
         let name = volume.metadata.name.as_deref().unwrap_or_default();
         let api = Api::<PersistentVolume>::all(self.client.clone());
         let created = self
@@ -110,9 +110,9 @@ impl Door {
             )
             .await;
         match created {
-            Ok(_) => return Ok(Saved::Created),
-            Err(denied) if denied.why == Why::AlreadyExists => {}
-            Err(denied) => return Err(denied),
+            Ok(_) => return Ok(SaveOutcome::Created),
+            Err(error) if error.reason == Reason::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         let wanted = volume
             .spec
@@ -122,12 +122,12 @@ impl Door {
             Some(standing) => {
                 let by = standing.claim.map(|claim| claim.uid).unwrap_or_default();
                 Ok(if Some(&by) == wanted.as_ref() {
-                    Saved::StoodAlready
+                    SaveOutcome::StoodAlready
                 } else {
-                    Saved::Taken { by }
+                    SaveOutcome::Taken { by }
                 })
             }
-            None => Err(Denied::odd(
+            None => Err(ApiError::odd(
                 "create",
                 VOLUMES,
                 name,
@@ -139,8 +139,8 @@ impl Door {
     /// Deletes the object of this UID and no other. Returns the finalizers that hold it still, `None` if it is gone.
     ///
     /// # Errors
-    /// [`Denied`], [`Why::Conflict`] when another object has that name now.
-    pub async fn delete_volume(&self, name: &str, uid: &str) -> Result<Option<Vec<String>>, Denied> {
+    /// [`ApiError`], [`Reason::Conflict`] when another object has that name now.
+    pub async fn delete_volume(&self, name: &str, uid: &str) -> Result<Option<Vec<String>>, ApiError> {
         let preconditions = Some(Preconditions {
             uid: Some(uid.to_owned()),
             resource_version: None,
@@ -149,18 +149,18 @@ impl Door {
             preconditions,
             ..DeleteParams::default()
         };
-        let api = Api::<Wire<Volume>>::all(self.client.clone());
+        let api = Api::<Decoded<Volume>>::all(self.client.clone());
         match self
             .ask("delete", "", VOLUMES, name, api.delete(name, &params))
             .await
         {
             Ok(answer) => Ok(answer
                 .left()
-                .map(|wire| wire.row.unwrap_or_default().finalizers)
+                .map(|decoded| decoded.object.unwrap_or_default().finalizers)
                 // Volumes that go at once are returned all the same, as they were.
                 .filter(|finalizers| !finalizers.is_empty())),
-            Err(denied) if denied.why == Why::NotFound => Ok(None),
-            Err(denied) => Err(denied),
+            Err(error) if error.reason == Reason::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -169,8 +169,8 @@ impl Door {
     /// A JSON patch with a test: upstream patches without one and can wipe finalizers that others added meanwhile.
     ///
     /// # Errors
-    /// [`Denied`], [`Why::Invalid`] or [`Why::Conflict`] when the finalizers have changed.
-    pub async fn protect_volume(&self, name: &str, seen: &[String], protect: bool) -> Result<(), Denied> {
+    /// [`ApiError`], [`Reason::Invalid`] or [`Reason::Conflict`] when the finalizers have changed.
+    pub async fn protect_volume(&self, name: &str, seen: &[String], protect: bool) -> Result<(), ApiError> {
         // Nothing can be tested in a list that is absent, so the whole object has to be the one that was seen. That
         // hardly ever happens: the control plane puts a finalizer of its own on each volume.
         let fresh = if protect && seen.is_empty() {
@@ -188,16 +188,16 @@ impl Door {
             return Ok(());
         };
         let patch: json_patch::Patch = serde_json::from_value(patch)
-            .map_err(|error| Denied::odd("patch", VOLUMES, name, &error.to_string()))?;
-        let api = Api::<Wire<Volume>>::all(self.client.clone());
+            .map_err(|error| ApiError::odd("patch", VOLUMES, name, &error.to_string()))?;
+        let api = Api::<Decoded<Volume>>::all(self.client.clone());
         let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
         match self
             .ask("patch", "", VOLUMES, name, api.patch(name, &params, &patch))
             .await
         {
             Ok(_) => Ok(()),
-            Err(denied) if denied.why == Why::NotFound => Ok(()),
-            Err(denied) => Err(denied),
+            Err(error) if error.reason == Reason::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -205,12 +205,12 @@ impl Door {
     /// CSI knows strings only.
     ///
     /// # Errors
-    /// [`Denied`]
+    /// [`ApiError`]
     pub async fn secret(
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<BTreeMap<String, String>>, Denied> {
+    ) -> Result<Option<BTreeMap<String, String>>, ApiError> {
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let secret = match self
             .ask(
@@ -223,8 +223,8 @@ impl Door {
             .await
         {
             Ok(secret) => secret,
-            Err(denied) if denied.why == Why::NotFound => return Ok(None),
-            Err(denied) => return Err(denied),
+            Err(error) if error.reason == Reason::NotFound => return Ok(None),
+            Err(error) => return Err(error),
         };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Some(
@@ -240,8 +240,8 @@ impl Door {
     /// Whether the server serves VolumeAttributesClass at v1 (Kubernetes 1.34 and later).
     ///
     /// # Errors
-    /// [`Denied`]
-    pub async fn serves_attributes_classes(&self) -> Result<bool, Denied> {
+    /// [`ApiError`]
+    pub async fn serves_attributes_classes(&self) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         struct Resources {
             resources: Vec<Kind>,
@@ -251,7 +251,7 @@ impl Door {
             kind: String,
         }
         let request = Request::new("/apis").get("storage.k8s.io/v1", &kube::api::GetParams::default());
-        let request = request.map_err(|error| Denied::odd("get", "apis", "", &error.to_string()))?;
+        let request = request.map_err(|error| ApiError::odd("get", "apis", "", &error.to_string()))?;
         match self
             .ask(
                 "get",
@@ -266,8 +266,8 @@ impl Door {
                 .resources
                 .iter()
                 .any(|kind| kind.kind == "VolumeAttributesClass")),
-            Err(denied) if denied.why == Why::NotFound => Ok(false),
-            Err(denied) => Err(denied),
+            Err(error) if error.reason == Reason::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -275,11 +275,11 @@ impl Door {
         &self,
         namespace: &str,
         event: &serde_json::Value,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), ApiError> {
         let body = event.to_string().into_bytes();
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
             .create(&PostParams::default(), body)
-            .map_err(|error| Denied::odd("create", "events", namespace, &error.to_string()))?;
+            .map_err(|error| ApiError::odd("create", "events", namespace, &error.to_string()))?;
         self.ask(
             "create",
             "",
@@ -296,10 +296,10 @@ impl Door {
         namespace: &str,
         name: &str,
         patch: &serde_json::Value,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), ApiError> {
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
             .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .map_err(|error| Denied::odd("patch", "events", name, &error.to_string()))?;
+            .map_err(|error| ApiError::odd("patch", "events", name, &error.to_string()))?;
         self.ask(
             "patch",
             "",
