@@ -106,7 +106,7 @@ fn foreign_volumes_in_the_view(bencher: Bencher) {
         let mut progress = cache.progress();
         tokio::select! {
             complete = progress.wait_for(|progress| progress.has_synced()) => drop(complete),
-            never = cache.follow(client) => match never {},
+            never = cache.list_watch(client) => match never {},
         }
         cache
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use divan::{Bencher, black_box};
-use volwright::{cluster::hot::HotSet, ledger::Ledger, serve::metrics::Metrics};
+use volwright::{cluster::hot::HotSet, ledger::Ledger, telemetry::metrics::Metrics};
 
 const OTHERS: usize = 1000;
 

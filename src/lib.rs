@@ -18,4 +18,4 @@ pub mod lease;
 pub mod ledger;
 pub mod provision;
 pub mod reclaim;
-pub mod serve;
+pub mod telemetry;

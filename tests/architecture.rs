@@ -15,7 +15,7 @@ mod tokens;
 use tokens::{Found, Name};
 
 const ROOMS: [&str; 4] = ["provision", "reclaim", "protect", "capacity"];
-const FOUNDATIONS: [&str; 6] = ["csi", "cluster", "lease", "ledger", "serve", "base"];
+const FOUNDATIONS: [&str; 6] = ["csi", "cluster", "lease", "ledger", "telemetry", "base"];
 
 /// Outside crates that only some places may name.
 const OWNERS: [(&[&str], &[&str]); 7] = [
@@ -25,7 +25,7 @@ const OWNERS: [(&[&str], &[&str]); 7] = [
         &["src/cluster/", "src/lease/", "src/ledger/"],
     ),
     (&["hyper_rustls", "rustls"], &["src/cluster/"]),
-    (&["axum", "prometheus", "tracing_subscriber"], &["src/serve/"]),
+    (&["axum", "prometheus", "tracing_subscriber"], &["src/telemetry/"]),
     (&["clap"], &["flags.rs", "/flags/"]),
     // A room or a foundation has an error type of its own.
     (&["anyhow"], &["src/app/", "src/bin/"]),
@@ -35,8 +35,8 @@ const OWNERS: [(&[&str], &[&str]); 7] = [
 /// Files that have no reason to be anything but pure.
 #[rustfmt::skip]
 const MUST_BE_PURE: [&str; 12] = [
-    "decide", "source", "topology", "secrets", "request", "answer", "volume", "settle", "segments",
-    "diff", "rows", "elect",
+    "decide", "source", "topology", "secrets", "request", "outcome", "volume", "settle", "segments",
+    "diff", "objects", "elect",
 ];
 
 #[rustfmt::skip]
@@ -204,7 +204,7 @@ fn inspect(house: &House, file: &str) -> Vec<Breach> {
         .file_stem()
         .map(|it| it.to_string_lossy())
         .unwrap_or_default();
-    let counted = matches!(here, Place::Room(_)) || ["cluster/rows.rs", "lease/elect.rs"].contains(&inner);
+    let counted = matches!(here, Place::Room(_)) || ["cluster/objects.rs", "lease/elect.rs"].contains(&inner);
     if counted && MUST_BE_PURE.contains(&&*stem) && !pure {
         breach(Rule::PureByName, 1, format!("`{stem}.rs`"));
     }
@@ -363,14 +363,14 @@ fn sound_house() -> House {
     let files = [
         ("src/lib.rs", "//! The map.\npub mod base;\n"),
         ("src/base/names.rs", "//! Names.\npub struct Name;\n"),
-        ("src/cluster/rows.rs", "//! Pure. Rows.\npub struct Claim;\n"),
-        ("src/cluster/write.rs", "//! Writes.\nuse kube::Api;\n"),
+        ("src/cluster/objects.rs", "//! Pure. Rows.\npub struct Claim;\n"),
+        ("src/cluster/api.rs", "//! Writes.\nuse kube::Api;\n"),
         ("src/csi/proto.rs", "//! Messages.\n"),
         (
             "src/csi/mod.rs",
             "//! The driver.\n#[cfg(test)]\nmod tests;\npub mod call;\npub use call::Call;\npub use self::fault::{Code, RpcError};\n",
         ),
-        ("src/csi/call.rs", "//! Calls.\n"),
+        ("src/csi/rpc.rs", "//! Calls.\n"),
         ("src/csi/fault.rs", "//! Pure. Faults.\n"),
         ("src/provision/mod.rs", "//! Claims.\npub mod decide;\n"),
         (
@@ -398,40 +398,40 @@ fn found_in(file: &str, text: &str) -> Vec<(Rule, usize)> {
 const CAUGHT: &[(Rule, usize, &str, &str)] = &[
     (Rule::Placed, 1, "src/utils/mod.rs", "//! Odds and ends.\n"),
     (Rule::Placed, 1, "src/stray.rs", "//! Stray.\n"),
-    (Rule::Opening, 1, "src/serve/tests.rs", "use std::fmt;\n"),
-    (Rule::Opening, 1, "src/csi/call.rs", "use std::fmt;\n"),
-    (Rule::Opening, 1, "src/csi/call.rs", "\n//! Too late.\n"),
-    (Rule::Reason, 2, "src/csi/call.rs", "//! Calls.\n#[allow(dead_code)]\nfn f() {}\n"),
-    (Rule::Reason, 2, "src/csi/call.rs", "//! Calls.\n#![allow(clippy::all)]\n"),
-    (Rule::Reason, 2, "src/csi/call.rs", "//! Calls.\n#[cfg_attr(unix, allow(dead_code))]\nfn f() {}\n"),
-    (Rule::Reason, 3, "src/csi/call.rs", "//! Calls.\nfn f() {\n#[expect(unused)] let x = 1; }\n"),
+    (Rule::Opening, 1, "src/telemetry/tests.rs", "use std::fmt;\n"),
+    (Rule::Opening, 1, "src/csi/rpc.rs", "use std::fmt;\n"),
+    (Rule::Opening, 1, "src/csi/rpc.rs", "\n//! Too late.\n"),
+    (Rule::Reason, 2, "src/csi/rpc.rs", "//! Calls.\n#[allow(dead_code)]\nfn f() {}\n"),
+    (Rule::Reason, 2, "src/csi/rpc.rs", "//! Calls.\n#![allow(clippy::all)]\n"),
+    (Rule::Reason, 2, "src/csi/rpc.rs", "//! Calls.\n#[cfg_attr(unix, allow(dead_code))]\nfn f() {}\n"),
+    (Rule::Reason, 3, "src/csi/rpc.rs", "//! Calls.\nfn f() {\n#[expect(unused)] let x = 1; }\n"),
     (Rule::RoomsApart, 2, "src/reclaim/mod.rs", "//! R.\nuse crate::provision::decide;\n"),
-    (Rule::RoomsApart, 3, "src/reclaim/act.rs", "//! R.\nuse crate::{\n    provision::decide as d,\n};\n"),
-    (Rule::RoomsApart, 3, "src/reclaim/act.rs", "//! R.\nfn f() {\n    crate::capacity::poke(); }\n"),
-    (Rule::RoomsApart, 2, "src/reclaim/act.rs", "//! R.\nuse super::super::provision;\n"),
-    (Rule::RoomsApart, 2, "src/reclaim/act.rs", "//! R.\ntype T = Vec<crate::protect::Row>;\n"),
-    (Rule::RoomsApart, 2, "src/reclaim/act.rs", "//! R.\nfn f() { println!(\"{}\", crate::protect::N); }\n"),
-    (Rule::FoundationsBelow, 2, "src/cluster/watch.rs", "//! W.\nuse crate::provision::decide;\n"),
+    (Rule::RoomsApart, 3, "src/reclaim/reconcile.rs", "//! R.\nuse crate::{\n    provision::decide as d,\n};\n"),
+    (Rule::RoomsApart, 3, "src/reclaim/reconcile.rs", "//! R.\nfn f() {\n    crate::capacity::poke(); }\n"),
+    (Rule::RoomsApart, 2, "src/reclaim/reconcile.rs", "//! R.\nuse super::super::provision;\n"),
+    (Rule::RoomsApart, 2, "src/reclaim/reconcile.rs", "//! R.\ntype T = Vec<crate::protect::Row>;\n"),
+    (Rule::RoomsApart, 2, "src/reclaim/reconcile.rs", "//! R.\nfn f() { println!(\"{}\", crate::protect::N); }\n"),
+    (Rule::FoundationsBelow, 2, "src/cluster/reflector.rs", "//! W.\nuse crate::provision::decide;\n"),
     (Rule::FoundationsBelow, 2, "src/base/mod.rs", "//! B.\npub use crate::reclaim::Row;\n"),
-    (Rule::FoundationsApart, 2, "src/csi/call.rs", "//! C.\nuse crate::serve::metrics;\n"),
+    (Rule::FoundationsApart, 2, "src/csi/rpc.rs", "//! C.\nuse crate::telemetry::metrics;\n"),
     (Rule::FoundationsApart, 2, "src/base/mod.rs", "//! B.\nuse crate::csi::proto;\n"),
-    (Rule::FoundationsApart, 2, "src/serve/log.rs", "//! S.\nuse super::super::lease::Lease;\n"),
-    (Rule::NothingImportsApp, 2, "src/serve/http.rs", "//! S.\nuse crate::app::flags;\n"),
-    (Rule::NothingImportsApp, 2, "src/provision/act.rs", "//! P.\nfn f() -> crate::app::Config { todo() }\n"),
+    (Rule::FoundationsApart, 2, "src/telemetry/log.rs", "//! S.\nuse super::super::lease::Lease;\n"),
+    (Rule::NothingImportsApp, 2, "src/telemetry/http.rs", "//! S.\nuse crate::app::flags;\n"),
+    (Rule::NothingImportsApp, 2, "src/provision/reconcile.rs", "//! P.\nfn f() -> crate::app::Config { todo() }\n"),
     (Rule::DoorsOpenApp, 2, "src/bin/csi-provisioner.rs", "//! D.\nuse volwright::csi::Driver;\n"),
-    (Rule::OneOwner, 2, "src/cluster/watch.rs", "//! W.\nuse tonic::Status;\n"),
-    (Rule::OneOwner, 2, "src/provision/act.rs", "//! A.\nuse {std::fmt, kube::Api};\n"),
-    (Rule::OneOwner, 2, "src/provision/act.rs", "//! A.\nfn f(_: ::kube::Error) {}\n"),
+    (Rule::OneOwner, 2, "src/cluster/reflector.rs", "//! W.\nuse tonic::Status;\n"),
+    (Rule::OneOwner, 2, "src/provision/reconcile.rs", "//! A.\nuse {std::fmt, kube::Api};\n"),
+    (Rule::OneOwner, 2, "src/provision/reconcile.rs", "//! A.\nfn f(_: ::kube::Error) {}\n"),
     (Rule::OneOwner, 2, "src/app/mod.rs", "//! A.\nuse kube as k;\n"),
     (Rule::OneOwner, 2, "src/app/mod.rs", "//! A.\nextern crate axum;\n"),
     (Rule::OneOwner, 2, "src/app/mod.rs", "//! A.\n#[derive(clap::Parser)]\nstruct Flags;\n"),
-    (Rule::OneOwner, 2, "src/csi/call.rs", "//! C.\nfn f() { prometheus::gather(); }\n"),
+    (Rule::OneOwner, 2, "src/csi/rpc.rs", "//! C.\nfn f() { prometheus::gather(); }\n"),
     (Rule::OneOwner, 2, "src/lease/mod.rs", "//! L.\nfn f() -> anyhow::Result<()> { Ok(()) }\n"),
-    (Rule::OneOwner, 3, "src/csi/call.rs", "//! C.\n#[cfg(unix)]\nuse kube::Api;\n"),
-    (Rule::StillRooms, 2, "src/provision/act.rs", "//! A.\nfn f() { tokio::spawn(g()); }\n"),
-    (Rule::StillRooms, 2, "src/provision/act.rs", "//! A.\nfn f() { let t = std::time::Instant::now(); }\n"),
-    (Rule::StillRooms, 2, "src/provision/act.rs", "//! A.\nuse std::time::{Duration, Instant};\n"),
-    (Rule::StillRooms, 2, "src/provision/act.rs", "//! A.\nuse fastrand::Rng;\n"),
+    (Rule::OneOwner, 3, "src/csi/rpc.rs", "//! C.\n#[cfg(unix)]\nuse kube::Api;\n"),
+    (Rule::StillRooms, 2, "src/provision/reconcile.rs", "//! A.\nfn f() { tokio::spawn(g()); }\n"),
+    (Rule::StillRooms, 2, "src/provision/reconcile.rs", "//! A.\nfn f() { let t = std::time::Instant::now(); }\n"),
+    (Rule::StillRooms, 2, "src/provision/reconcile.rs", "//! A.\nuse std::time::{Duration, Instant};\n"),
+    (Rule::StillRooms, 2, "src/provision/reconcile.rs", "//! A.\nuse fastrand::Rng;\n"),
     (Rule::Pure, 2, "src/lease/elect.rs", "//! Pure. E.\nuse std::time::{Duration, Instant};\n"),
     (Rule::Pure, 2, "src/lease/elect.rs", "//! Pure. E.\nfn f(now: time::SystemTime) {}\n"),
     (Rule::Pure, 2, "src/lease/elect.rs", "//! Pure. E.\nfn f() { jiff::Timestamp::now(); }\n"),
@@ -441,10 +441,10 @@ const CAUGHT: &[(Rule, usize, &str, &str)] = &[
     (Rule::Pure, 2, "src/csi/codes.rs", "//! Pure. C.\nasync fn f() {}\n"),
     (Rule::Pure, 2, "src/csi/codes.rs", "//! Pure. C.\nfn f() { std::env::var(\"X\"); }\n"),
     (Rule::Pure, 2, "src/base/backoff.rs", "//! B.\nuse tokio::time::Duration;\n"),
-    (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse crate::cluster::api::Write;\n"),
-    (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse super::Room;\n"),
-    (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse crate::csi::Driver;\n"),
-    (Rule::PureNeighbours, 2, "src/provision/answer.rs", "//! Pure. A.\nuse crate::csi::Call;\n"),
+    (Rule::PureNeighbours, 2, "src/provision/outcome.rs", "//! Pure. A.\nuse crate::cluster::api::Write;\n"),
+    (Rule::PureNeighbours, 2, "src/provision/outcome.rs", "//! Pure. A.\nuse super::Room;\n"),
+    (Rule::PureNeighbours, 2, "src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::Driver;\n"),
+    (Rule::PureNeighbours, 2, "src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::Call;\n"),
     (Rule::PureByName, 1, "src/reclaim/decide.rs", "//! Decides.\n"),
     (Rule::PureByName, 1, "src/lease/elect.rs", "//! Elects.\n"),
 ];
@@ -455,7 +455,7 @@ fn each_rule_catches_its_breach_and_names_the_line() {
     let rows = CAUGHT
         .iter()
         .copied()
-        .chain([(Rule::Length, LONGEST + 1, "src/csi/call.rs", long.as_str())]);
+        .chain([(Rule::Length, LONGEST + 1, "src/csi/rpc.rs", long.as_str())]);
     let mut seen = Vec::new();
     for (rule, line, file, text) in rows {
         assert_eq!(found_in(file, text), [(rule, line)], "{rule:?}: {file}\n{text}");
@@ -474,18 +474,18 @@ fn what_keeps_the_rules_passes() {
         ("src/app/mod.rs", "//! A.\nuse crate::{provision, reclaim, csi, cluster};\nfn f() { tokio::spawn(g()); }\n"),
         ("src/app/flags.rs", "//! F.\nuse clap::Command;\n"),
         ("src/bin/csi-provisioner.rs", "//! D.\nfn main() { volwright::app::provisioner::main() }\n"),
-        ("src/provision/answer.rs", "//! Pure. A.\nuse super::decide::Decision;\nuse crate::base::names::Name;\n"),
-        ("src/provision/answer.rs", "//! Pure. A.\nuse crate::csi::{Code, RpcError};\n"),
+        ("src/provision/outcome.rs", "//! Pure. A.\nuse super::decide::Decision;\nuse crate::base::names::Name;\n"),
+        ("src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::{Code, RpcError};\n"),
         ("src/csi/tests.rs", "use kube::Api;\n"),
         ("src/csi/tests/driver.rs", "use kube::Api;\n"),
-        ("src/provision/act.rs", "//! A.\nuse tokio::time::Instant;\nfn f() { Instant::now(); }\n"),
-        ("src/serve/line.rs", "//! Pure. L.\npub(super) struct Line;\npub(crate) struct Other;\n"),
+        ("src/provision/reconcile.rs", "//! A.\nuse tokio::time::Instant;\nfn f() { Instant::now(); }\n"),
+        ("src/telemetry/line.rs", "//! Pure. L.\npub(super) struct Line;\npub(crate) struct Other;\n"),
         ("src/provision/request.rs", "//! Pure. R.\nuse crate::csi::proto::CreateVolumeRequest;\n"),
-        ("src/provision/act.rs", "//! A. See `crate::reclaim`.\n/// Like [`crate::reclaim::act`].\nfn f() {}\n"),
-        ("src/provision/act.rs", "//! A.\nconst S: &str = \"crate::reclaim\";\n// kube::Api\n"),
-        ("src/csi/call.rs", "//! C.\n#[allow(dead_code, reason = \"later\")]\nfn f() { tonic::g() }\n"),
-        ("src/csi/call.rs", "//! C.\n#[cfg(test)]\nmod tests {\n    #![allow(unused)]\n    use kube::Api;\n}\n"),
-        ("src/csi/call.rs", "//! C.\n#[cfg(test)]\nuse crate::serve::log;\nfn f(kube: u8) -> u8 { kube }\n"),
+        ("src/provision/reconcile.rs", "//! A. See `crate::reclaim`.\n/// Like [`crate::reclaim::act`].\nfn f() {}\n"),
+        ("src/provision/reconcile.rs", "//! A.\nconst S: &str = \"crate::reclaim\";\n// kube::Api\n"),
+        ("src/csi/rpc.rs", "//! C.\n#[allow(dead_code, reason = \"later\")]\nfn f() { tonic::g() }\n"),
+        ("src/csi/rpc.rs", "//! C.\n#[cfg(test)]\nmod tests {\n    #![allow(unused)]\n    use kube::Api;\n}\n"),
+        ("src/csi/rpc.rs", "//! C.\n#[cfg(test)]\nuse crate::telemetry::log;\nfn f(kube: u8) -> u8 { kube }\n"),
         ("src/lease/elect.rs", "//! Pure. E.\nuse std::time::Duration;\nfn f<'a>() -> impl Sized + use<'a> {}\n"),
     ];
     for (file, text) in rows {

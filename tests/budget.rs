@@ -24,10 +24,10 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use volwright::{
     cluster::{
+        cache::{Cache, Predicates},
         client::Client,
         hot::HotSet,
-        rows::{Attachment, Claim, Class, PROVISIONED_BY, PROVISIONER, Volume},
-        view::{Predicates, View},
+        objects::{Attachment, Claim, Class, PROVISIONED_BY, PROVISIONER, Volume},
     },
     provision, reclaim,
 };
@@ -189,14 +189,14 @@ fn volume(driver: &str) -> Value {
 }
 
 /// What is asked of the allocator while a view reads the cluster: at most at a time, and in the end.
-async fn read(server: Server) -> (usize, usize, Arc<View>, impl Sized) {
+async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
     let before = MEMORY.current_usage();
     let predicates = Predicates {
         claim: provision::decide::concerns,
         volume: reclaim::decide::concerns,
         attachments: true,
     };
-    let view = View::new(
+    let view = Cache::new(
         "drv",
         predicates,
         Box::new(|_| {}),
@@ -213,7 +213,7 @@ async fn read(server: Server) -> (usize, usize, Arc<View>, impl Sized) {
     let following = tokio::spawn({
         let view = view.clone();
         async move {
-            view.follow(client).await;
+            view.list_watch(client).await;
         }
     });
     let mut progress = view.progress();

@@ -15,7 +15,7 @@ use crate::base::argv::{self, Dialect, Takes};
 use crate::base::duration::GoDuration;
 use crate::base::{literal, quantity};
 
-/// A Go flag type. In brackets the Rust type under which [`Given::get`] or [`Given::all`] finds the value.
+/// A Go flag type. In brackets the Rust type under which [`ParsedFlags::get`] or [`ParsedFlags::all`] finds the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A boolean in any of Go's spellings (`bool`).
@@ -89,13 +89,13 @@ impl Exit {
 
 /// What a command line says, defaults filled in.
 #[derive(Debug)]
-pub struct Given {
+pub struct ParsedFlags {
     matches: ArgMatches,
     /// What was ignored on the line.
     pub warnings: Vec<String>,
 }
 
-impl Given {
+impl ParsedFlags {
     /// The value of a flag; of several, the last.
     pub fn get<T: Any + Clone + Default + Send + Sync>(&self, name: &str) -> T {
         self.matches.get_one::<T>(name).cloned().unwrap_or_default()
@@ -132,7 +132,7 @@ pub fn read(
     groups: &[Group],
     dialect: Dialect,
     args: impl IntoIterator<Item = String>,
-) -> Result<Given, Exit> {
+) -> Result<ParsedFlags, Exit> {
     let takes = |name: &str| {
         let flag = groups
             .iter()
@@ -147,7 +147,7 @@ pub fn read(
     let argv::Normal { args, warnings } = argv::normalise(dialect, args, takes);
     let mut command = command(program, groups);
     match command.try_get_matches_from_mut(args) {
-        Ok(matches) => Ok(Given { matches, warnings }),
+        Ok(matches) => Ok(ParsedFlags { matches, warnings }),
         Err(error) => {
             let help = command.render_help().to_string();
             if error.kind() == ErrorKind::DisplayHelp {

@@ -35,7 +35,7 @@ pub(super) enum Wait {
     Room,
 }
 
-const MOST: f64 = 128.0;
+const MAX_IN_FLIGHT: f64 = 128.0;
 
 /// The state of the pace.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl RateLimiter {
         Self {
             bucket,
             flying: 0,
-            room: MOST,
+            room: MAX_IN_FLIGHT,
             not_before: Duration::ZERO,
         }
     }
@@ -87,7 +87,7 @@ impl RateLimiter {
     pub(super) fn leave(&mut self, now: Duration, outcome: Outcome) {
         self.flying = self.flying.saturating_sub(1);
         match outcome {
-            Outcome::Answered => self.room = (self.room + 1.0 / self.room).min(MOST),
+            Outcome::Answered => self.room = (self.room + 1.0 / self.room).min(MAX_IN_FLIGHT),
             Outcome::Throttled(pause) => {
                 // The requests that were under way together are all refused together: that is one signal.
                 if now >= self.not_before {

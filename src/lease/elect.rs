@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::record::{Record, micro_time};
+use super::record::{LeaderElectionRecord, micro_time};
 use super::timing::{JITTER, Timing};
 
 /// What to do with the lease now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Move {
     /// There is no lease: create it with this.
-    Create(Record),
+    Create(LeaderElectionRecord),
     /// Nobody leads, or we did: write this to lead.
-    Acquire(Record),
+    Acquire(LeaderElectionRecord),
     /// We lead: write this to go on.
-    Renew(Record),
+    Renew(LeaderElectionRecord),
     /// Somebody else leads, by what we know for this long still.
     Wait(Duration),
 }
@@ -39,14 +39,14 @@ pub(super) struct Elector {
 
 #[derive(Clone, Debug)]
 struct Seen {
-    record: Record,
+    record: LeaderElectionRecord,
     /// When we first saw the record like this.
     at: Duration,
 }
 
 #[derive(Clone, Debug)]
 struct Held {
-    record: Record,
+    record: LeaderElectionRecord,
     /// When we sent the last write that was confirmed.
     sent: Duration,
 }
@@ -68,7 +68,7 @@ impl Elector {
     }
 
     /// The API server said this, and the answer arrived at `now`. `None`: there is no lease.
-    pub(super) fn observe(&mut self, record: Option<Record>, now: Duration) {
+    pub(super) fn observe(&mut self, record: Option<LeaderElectionRecord>, now: Duration) {
         // A lease that was deleted or taken may have had another leader in between, even if it
         // is free or ours again. A renewal of ours whose answer was lost changes none of these.
         let same_term = |held: &Held| {
@@ -91,7 +91,7 @@ impl Elector {
     }
 
     /// Our write of `record`, sent at `sent`, was confirmed at `now`.
-    pub(super) fn confirmed(&mut self, record: Record, sent: Duration, now: Duration) {
+    pub(super) fn confirmed(&mut self, record: LeaderElectionRecord, sent: Duration, now: Duration) {
         self.held = (record.holder == self.identity).then(|| Held {
             record: record.clone(),
             sent,
@@ -119,7 +119,7 @@ impl Elector {
     /// What to do, going by the record that we saw last. `wall` is written into the lease.
     pub(super) fn next(&self, now: Duration, wall: Timestamp) -> Move {
         let wall = micro_time(wall);
-        let fresh = Record {
+        let fresh = LeaderElectionRecord {
             holder: self.identity.clone(),
             // Rounded up: a standby must not take us for gone before we stop.
             seconds: i64::try_from(self.timing.lease().as_millis().div_ceil(1000)).unwrap_or(i64::MAX),
@@ -132,7 +132,7 @@ impl Elector {
         };
         // Also when we do not lead: our container was restarted, or a write counted after all.
         if record.holder == self.identity {
-            let go_on = Record {
+            let go_on = LeaderElectionRecord {
                 acquired: record.acquired.clone(),
                 transitions: record.transitions,
                 ..fresh
@@ -147,7 +147,7 @@ impl Elector {
         if !record.holder.is_empty() && !left.is_zero() {
             return Move::Wait(left);
         }
-        Move::Acquire(Record {
+        Move::Acquire(LeaderElectionRecord {
             transitions: record.transitions.saturating_add(1).max(1),
             ..fresh
         })
@@ -155,10 +155,10 @@ impl Elector {
 
     /// The record that gives the lease up: nobody's, and soon over, so that every client takes it at once.
     /// `None` when the lease is not ours by what we know.
-    pub(super) fn release(&self, wall: Timestamp) -> Option<Record> {
+    pub(super) fn release(&self, wall: Timestamp) -> Option<LeaderElectionRecord> {
         let record = &self.seen.as_ref()?.record;
         let wall = micro_time(wall);
-        (record.holder == self.identity).then(|| Record {
+        (record.holder == self.identity).then(|| LeaderElectionRecord {
             holder: String::new(),
             seconds: 1,
             acquired: wall.clone(),
@@ -167,20 +167,22 @@ impl Elector {
         })
     }
 
-    /// How long a standby waits before it looks again; `dice` is from 0 to 1.
+    /// How long a standby waits before it looks again; `nonce` is from 0 to 1.
     ///
     /// client-go's pause, but not beyond the moment at which the lease runs out. There the dice
     /// keep several standbys from writing at the same moment.
-    pub(super) fn pause(&self, now: Duration, dice: f64) -> Duration {
-        let dice = dice.clamp(0.0, 1.0);
-        let usual = self.timing.retry().mul_f64(1.0 + JITTER * dice);
+    pub(super) fn pause(&self, now: Duration, nonce: f64) -> Duration {
+        let nonce = nonce.clamp(0.0, 1.0);
+        let usual = self.timing.retry().mul_f64(1.0 + JITTER * nonce);
         let seen = self
             .seen
             .as_ref()
             .filter(|seen| !seen.record.holder.is_empty() && seen.record.holder != self.identity);
         let left = seen.map(|seen| (seen.at + seen.record.duration(self.timing.lease())).saturating_sub(now));
         match left {
-            Some(left) if !left.is_zero() => usual.min(left + self.timing.retry().mul_f64(0.02 + 0.1 * dice)),
+            Some(left) if !left.is_zero() => {
+                usual.min(left + self.timing.retry().mul_f64(0.02 + 0.1 * nonce))
+            }
             _ => usual,
         }
     }
@@ -202,9 +204,9 @@ mod tests {
         "2025-11-21T04:36:01Z".parse().unwrap()
     }
 
-    fn held_by(holder: &str, seconds: i64, transitions: i64) -> Record {
+    fn held_by(holder: &str, seconds: i64, transitions: i64) -> LeaderElectionRecord {
         let long_ago = "1970-01-01T00:00:00.000000Z".to_owned();
-        Record {
+        LeaderElectionRecord {
             holder: holder.into(),
             seconds,
             acquired: long_ago.clone(),
@@ -213,7 +215,7 @@ mod tests {
         }
     }
 
-    fn seen(record: Option<Record>, at: u64) -> Elector {
+    fn seen(record: Option<LeaderElectionRecord>, at: u64) -> Elector {
         let mut elector = Elector::new("me".into(), timing());
         elector.observe(record, S(at));
         elector
@@ -221,14 +223,14 @@ mod tests {
 
     #[test]
     fn what_to_do_follows_from_what_was_seen_and_when() {
-        let fresh = |transitions| Record {
+        let fresh = |transitions| LeaderElectionRecord {
             holder: "me".into(),
             seconds: 15,
             acquired: "2025-11-21T04:36:01.000000Z".into(),
             renewed: "2025-11-21T04:36:01.000000Z".into(),
             transitions,
         };
-        let ours_again = Record {
+        let ours_again = LeaderElectionRecord {
             acquired: held_by("", 0, 0).acquired,
             ..fresh(4)
         };
@@ -301,7 +303,7 @@ mod tests {
         elector.observe(Some(held_by("you", 15, 4)), S(110));
         assert_eq!(elector.next(S(112), wall()), Move::Wait(S(3)));
         elector.observe(
-            Some(Record {
+            Some(LeaderElectionRecord {
                 renewed: "1969-01-01T00:00:00.000000Z".into(),
                 ..held_by("you", 15, 4)
             }),
@@ -350,7 +352,7 @@ mod tests {
             ("taken", Some(held_by("you", 15, 1))),
             (
                 "cleared",
-                Some(Record {
+                Some(LeaderElectionRecord {
                     holder: String::new(),
                     ..ours.clone()
                 }),
@@ -358,14 +360,14 @@ mod tests {
             ("deleted", None),
             (
                 "ours again, with somebody in between",
-                Some(Record {
+                Some(LeaderElectionRecord {
                     transitions: 2,
                     ..ours.clone()
                 }),
             ),
             (
                 "made anew for us",
-                Some(Record {
+                Some(LeaderElectionRecord {
                     acquired: "2026-01-01T00:00:00.000000Z".into(),
                     ..ours
                 }),
@@ -395,7 +397,7 @@ mod tests {
         assert!(elector.certain_for(S(104)).is_zero());
         assert!(matches!(
             elector.next(S(104), wall()),
-            Move::Acquire(Record { transitions: 1, .. })
+            Move::Acquire(LeaderElectionRecord { transitions: 1, .. })
         ));
     }
 
@@ -410,12 +412,12 @@ mod tests {
             ("past the end the pause is the usual", "you", 100, 120, 0.5, 8.0),
             ("free", "", 100, 100, 0.0, 5.0),
             ("our own", "me", 100, 113, 0.0, 5.0),
-            ("dice out of range", "you", 100, 100, f64::INFINITY, 11.0),
+            ("nonce out of range", "you", 100, 100, f64::INFINITY, 11.0),
         ];
-        for (name, holder, at, now, dice, wanted) in rows {
+        for (name, holder, at, now, nonce, wanted) in rows {
             let elector = seen(Some(held_by(holder, 15, 0)), at);
             assert_eq!(
-                elector.pause(S(now), dice),
+                elector.pause(S(now), nonce),
                 Duration::from_secs_f64(wanted),
                 "{name}"
             );

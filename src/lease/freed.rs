@@ -10,7 +10,7 @@ use kube::api::{WatchEvent, WatchParams};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{api::LeaseApi, record::Record};
+use super::{api::LeaseApi, record::LeaderElectionRecord};
 
 /// A watch that is open, will be, or is not allowed.
 #[derive(Default)]
@@ -81,7 +81,7 @@ fn watch(api: &LeaseApi, version: &str) -> BoxFuture<'static, Watched> {
         while let Some(Ok(event)) = events.next().await {
             match event {
                 WatchEvent::Added(lease) | WatchEvent::Modified(lease)
-                    if Record::read(&lease).holder.is_empty() =>
+                    if LeaderElectionRecord::read(&lease).holder.is_empty() =>
                 {
                     return Watched::Free;
                 }

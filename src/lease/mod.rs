@@ -32,14 +32,14 @@ pub use api::LeaseError;
 use elect::{Elector, Move};
 use freed::Freed;
 pub use names::{identity, lease_name};
-use record::Record;
+use record::LeaderElectionRecord;
 pub use term::{Health, Leadership, LeaseRef, Over, Term};
 pub use timing::{Timing, TimingError};
 
 /// Between two log lines about the same trouble.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a leader that could not renew tries again within a retry period.
-const HASTE: u32 = 5;
+const RETRIES_PER_PERIOD: u32 = 5;
 
 /// Who runs for which lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Election {
     terms: u64,
     /// `leaseTransitions` at the beginning of our last term.
     last_transitions: Option<i64>,
-    trouble: Option<String>,
+    error_text: Option<String>,
     /// When it was last said.
     said: Option<Instant>,
     /// The resourceVersion at which it was last read.
@@ -92,7 +92,7 @@ impl Election {
             origin: Instant::now(),
             terms: 0,
             last_transitions: None,
-            trouble: None,
+            error_text: None,
             said: None,
             version: None,
             shown: watch::Sender::new(Leadership::Standby { holder: None }),
@@ -120,8 +120,8 @@ impl Election {
     /// Competes while `compete` is true, until `stop`. Then it waits for the last clone of a running
     /// [`Term`], releases the lease, and returns; drop the future to leave without that.
     pub async fn run(mut self, mut compete: watch::Receiver<bool>, stop: CancellationToken) {
-        while self.stand_by(&mut compete, &stop).await {
-            self.lead(&mut compete, &stop).await;
+        while self.acquire(&mut compete, &stop).await {
+            self.renew(&mut compete, &stop).await;
         }
         // A write whose answer was lost, or a term that ran out while nobody took the lease.
         if self.unsure || self.elector.holder() == Some(self.candidate.identity.as_str()) {
@@ -131,7 +131,7 @@ impl Election {
     }
 
     /// Returns true when we lead, false when we are to stop.
-    async fn stand_by(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) -> bool {
+    async fn acquire(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) -> bool {
         let mut freed = Freed::default();
         loop {
             self.shown.send_if_modified(|shown| {
@@ -158,7 +158,7 @@ impl Election {
             let limit = self.candidate.timing.retry();
             tokio::select! {
                 biased;
-                () = self.round(limit) => {}
+                () = self.try_acquire_or_renew(limit) => {}
                 () = stop.cancelled() => return false,
             }
             if !self.certain_for().is_zero() {
@@ -174,7 +174,7 @@ impl Election {
     }
 
     /// Renews until the lease is lost, or given up as asked. Returns when the work of this term has stopped.
-    async fn lead(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) {
+    async fn renew(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) {
         let (retry, mut work) = (self.candidate.timing.retry(), self.begin());
         let lease = self.reference();
         let mut leaving = false;
@@ -195,7 +195,7 @@ impl Election {
             let renewed = !before.is_zero()
                 && tokio::select! {
                     biased;
-                    () = self.round(retry.min(before)) => self.trouble.is_none(),
+                    () = self.try_acquire_or_renew(retry.min(before)) => self.error_text.is_none(),
                     // Work shall begin to stop now, not when a slow API server has answered.
                     () = stop.cancelled(), if !leaving => false,
                 };
@@ -222,7 +222,7 @@ impl Election {
             next = if renewed {
                 started + retry
             } else {
-                Instant::now() + (retry / HASTE).min(now)
+                Instant::now() + (retry / RETRIES_PER_PERIOD).min(now)
             };
         }
     }
@@ -235,26 +235,26 @@ impl Election {
     }
 
     /// One try to get or keep the lease, with what went wrong in the log: once, not every few seconds.
-    async fn round(&mut self, limit: Duration) {
+    async fn try_acquire_or_renew(&mut self, limit: Duration) {
         let done = match timeout(limit, self.attempt()).await {
             Ok(done) => done,
             Err(_) => Err(LeaseError::TimedOut {
                 lease: self.api.path(),
             }),
         };
-        let trouble = done
+        let error_text = done
             .err()
             .map(|error| (matches!(error, LeaseError::Conflict { .. }), error.to_string()));
-        let again = self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY);
-        match &trouble {
-            Some((false, text)) if again || self.trouble.as_ref() != Some(text) => {
+        let again = self.said.is_none_or(|said| said.elapsed() >= LOG_INTERVAL);
+        match &error_text {
+            Some((false, text)) if again || self.error_text.as_ref() != Some(text) => {
                 self.said = Some(Instant::now());
                 tracing::warn!(err = %text, "Leader election")
             }
             Some((_, text)) => tracing::debug!(err = %text, "Leader election"),
             None => {}
         }
-        self.trouble = trouble.map(|(_, text)| text);
+        self.error_text = error_text.map(|(_, text)| text);
     }
 
     async fn attempt(&mut self) -> Result<(), LeaseError> {
@@ -298,14 +298,15 @@ impl Election {
             .as_ref()
             .and_then(|lease| lease.pointer("/metadata/resourceVersion")?.as_str());
         self.version = version.map(str::to_owned);
-        self.elector.observe(lease.as_ref().map(Record::read), self.now());
+        self.elector
+            .observe(lease.as_ref().map(LeaderElectionRecord::read), self.now());
         self.unsure = false;
         Ok(lease)
     }
 
     async fn write(
         &mut self,
-        record: Record,
+        record: LeaderElectionRecord,
         lease: Value,
         sent: Duration,
         exists: bool,

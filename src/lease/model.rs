@@ -14,7 +14,7 @@ use jiff::{Timestamp, ToSpan as _};
 use proptest::prelude::*;
 
 use super::elect::{Elector, Move};
-use super::record::Record;
+use super::record::LeaderElectionRecord;
 use super::timing::Timing;
 
 /// The faults stop here, in milliseconds of true time.
@@ -28,10 +28,10 @@ enum Step {
     Round,
     /// A request reaches the store.
     Read,
-    Write(Record, u64, Duration),
+    Write(LeaderElectionRecord, u64, Duration),
     /// An answer reaches its sender.
-    Shown(Option<Record>, u64),
-    Written(Record, u64, Duration),
+    Shown(Option<LeaderElectionRecord>, u64),
+    Written(LeaderElectionRecord, u64, Duration),
     Refused,
 }
 
@@ -48,13 +48,13 @@ struct Replica {
 }
 
 struct World {
-    dice: fastrand::Rng,
+    nonce: fastrand::Rng,
     timing: Timing,
     quick_there_slow_back: bool,
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64)>>,
     steps: Vec<(usize, u64, Step)>,
-    store: (Option<Record>, u64),
+    store: (Option<LeaderElectionRecord>, u64),
     replicas: Vec<Replica>,
     terms: u32,
 }
@@ -64,25 +64,25 @@ const TIMINGS: [(u64, f64); 2] = [(10_000, 0.05), (14_800, 0.005)];
 
 impl World {
     fn new(seed: u64, replicas: usize) -> Self {
-        let mut dice = fastrand::Rng::with_seed(seed);
-        let (renew, drift) = TIMINGS[dice.usize(..TIMINGS.len())];
+        let mut nonce = fastrand::Rng::with_seed(seed);
+        let (renew, drift) = TIMINGS[nonce.usize(..TIMINGS.len())];
         let s = Duration::from_millis;
         let timing = Timing::new(s(15_000), s(renew), s(RETRY)).unwrap();
         let replicas = (0..replicas)
             .map(|i| Replica {
                 elector: Elector::new(format!("replica-{i}"), timing),
-                origin: dice.u64(0..1_000_000_000),
-                speed: 1.0 + drift * (2.0 * dice.f64() - 1.0),
-                wall: dice.i64(-10_000..10_000),
+                origin: nonce.u64(0..1_000_000_000),
+                speed: 1.0 + drift * (2.0 * nonce.f64() - 1.0),
+                wall: nonce.i64(-10_000..10_000),
                 round: 0,
                 version: None,
                 cut_until: 0,
             })
             .collect();
-        let quick_there_slow_back = dice.bool();
+        let quick_there_slow_back = nonce.bool();
         Self {
             quick_there_slow_back,
-            dice,
+            nonce,
             timing,
             now: 0,
             events: BinaryHeap::new(),
@@ -102,7 +102,7 @@ impl World {
     /// The delay of a message to or from a replica, or `None` when it is lost.
     fn way(&mut self, replica: usize, back: bool) -> Option<u64> {
         if self.now >= CALM {
-            return Some(self.dice.u64(1..50));
+            return Some(self.nonce.u64(1..50));
         }
         if self.now < self.replicas[replica].cut_until {
             return None;
@@ -110,15 +110,15 @@ impl World {
         if self.quick_there_slow_back {
             // The worst for a leader: its writes count long before it learns of them.
             return Some(if back {
-                self.dice.u64(1..5_000)
+                self.nonce.u64(1..5_000)
             } else {
-                self.dice.u64(1..50)
+                self.nonce.u64(1..50)
             });
         }
-        match self.dice.u8(0..20) {
+        match self.nonce.u8(0..20) {
             0..=1 => None,
-            2..=4 => Some(self.dice.u64(1..40_000)),
-            _ => Some(self.dice.u64(1..2_000)),
+            2..=4 => Some(self.nonce.u64(1..40_000)),
+            _ => Some(self.nonce.u64(1..2_000)),
         }
     }
 
@@ -149,10 +149,10 @@ impl World {
         let version = self.replicas[replica].version.take();
         match self.replicas[replica].elector.next(clock, wall) {
             Move::Wait(_) => {
-                let dice = self.dice.f64();
+                let nonce = self.nonce.f64();
                 let me = &mut self.replicas[replica];
                 me.round += 1;
-                let (round, pause) = (me.round, me.elector.pause(clock, dice).as_millis() as u64);
+                let (round, pause) = (me.round, me.elector.pause(clock, nonce).as_millis() as u64);
                 self.at(pause, replica, round, Step::Round);
             }
             Move::Create(record) | Move::Acquire(record) | Move::Renew(record) => {
@@ -164,9 +164,9 @@ impl World {
     fn begin(&mut self, replica: usize) {
         let clock = self.clock(replica);
         let wall = self.wall(replica);
-        let unhappy = self.now < CALM && self.dice.u8(0..25) == 0;
-        let restart = unhappy && self.dice.bool();
-        let cut = self.now < CALM && self.dice.u8(0..6) == 0;
+        let unhappy = self.now < CALM && self.nonce.u8(0..25) == 0;
+        let restart = unhappy && self.nonce.bool();
+        let cut = self.now < CALM && self.nonce.u8(0..6) == 0;
         let me = &mut self.replicas[replica];
         me.round += 1;
         let round = me.round;
@@ -181,8 +181,8 @@ impl World {
         let mut next = RETRY.min((certain.as_millis() as u64).max(1_000));
         if certain.is_zero() {
             me.elector.step_down();
-            let dice = self.dice.f64();
-            next = self.replicas[replica].elector.pause(clock, dice).as_millis() as u64;
+            let nonce = self.nonce.f64();
+            next = self.replicas[replica].elector.pause(clock, nonce).as_millis() as u64;
         }
         self.at(next, replica, round, Step::Round);
         let me = &mut self.replicas[replica];
@@ -238,7 +238,7 @@ impl World {
 
     fn run(mut self) -> Result<u32, TestCaseError> {
         for replica in 0..self.replicas.len() {
-            let delay = self.dice.u64(0..10_000);
+            let delay = self.nonce.u64(0..10_000);
             self.at(delay, replica, 0, Step::Round);
         }
         while let Some(Reverse((at, index))) = self.events.pop() {

@@ -27,12 +27,12 @@ fn sanitised(text: &str) -> String {
 ///
 /// The UID is taken from the service-account token's own claims. It survives a restart of the
 /// container, so that the same pod leads again at once, and differs between two replicas on one
-/// host's network, who share the hostname. Without such a token `dice` tells replicas apart.
-pub fn identity(hostname: &str, token: Option<&str>, dice: u64) -> String {
+/// host's network, who share the hostname. Without such a token `nonce` tells replicas apart.
+pub fn identity(hostname: &str, token: Option<&str>, nonce: u64) -> String {
     let host = sanitised(hostname);
     match token.and_then(pod_uid) {
         Some(uid) => format!("{host}_{uid}"),
-        None => format!("{host}_{dice:016x}"),
+        None => format!("{host}_{nonce:016x}"),
     }
 }
 

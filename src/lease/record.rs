@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 ///
 /// The times are kept as text: they are compared and passed on, never trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct LeaderElectionRecord {
     /// Who leads; empty when nobody does.
     pub(super) holder: String,
     /// For how many seconds without change the holder's claim stands.
@@ -26,7 +26,7 @@ pub(super) struct Record {
     pub(super) transitions: i64,
 }
 
-impl Record {
+impl LeaderElectionRecord {
     /// What the object says. Nonsense reads as absent, which is never a reason to take over early.
     pub(super) fn read(lease: &Value) -> Self {
         let spec = &lease["spec"];
@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
 
-    fn record() -> Record {
-        Record {
+    fn record() -> LeaderElectionRecord {
+        LeaderElectionRecord {
             holder: "a".into(),
             seconds: 15,
             acquired: "2025-11-21T04:36:01.000000Z".into(),
@@ -131,7 +131,7 @@ mod tests {
         });
         let mut wanted = lease.clone();
         record().write(&mut lease, &BTreeMap::from([("ours".into(), "new".into())]));
-        assert_eq!(Record::read(&lease), record());
+        assert_eq!(LeaderElectionRecord::read(&lease), record());
         wanted["metadata"]["labels"]["ours"] = json!("new");
         for (key, value) in lease["spec"].as_object().unwrap() {
             if !["preferredHolder", "strategy"].contains(&key.as_str()) {
@@ -163,14 +163,14 @@ mod tests {
             json!({"spec": 3}),
             json!({"spec": {"holderIdentity": 7, "leaseTransitions": "x"}}),
         ] {
-            let read = Record::read(&odd);
-            assert_eq!(read, Record::default(), "{odd}");
+            let read = LeaderElectionRecord::read(&odd);
+            assert_eq!(read, LeaderElectionRecord::default(), "{odd}");
             assert_eq!(read.duration(Duration::from_secs(15)), Duration::from_secs(15));
             let mut lease = odd;
             record().write(&mut lease, &BTreeMap::new());
-            assert_eq!(Record::read(&lease), record());
+            assert_eq!(LeaderElectionRecord::read(&lease), record());
         }
-        let negative = Record {
+        let negative = LeaderElectionRecord {
             seconds: -1,
             ..record()
         };

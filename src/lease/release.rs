@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
-use super::{Election, HASTE, api::LeaseError};
+use super::{Election, RETRIES_PER_PERIOD, api::LeaseError};
 
 impl Election {
     /// Gives the lease up so that the next replica need not wait for it to run out. A conflict, or
@@ -12,7 +12,7 @@ impl Election {
         self.health.set(None);
         let (renew, pause) = (
             self.candidate.timing.renew(),
-            self.candidate.timing.retry() / HASTE,
+            self.candidate.timing.retry() / RETRIES_PER_PERIOD,
         );
         let released = timeout(renew, async {
             while let Err(error) = self.try_release().await {

@@ -16,7 +16,7 @@ use crate::cluster::api_error::ApiError;
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
 /// A volume object that we wrote shows in the watch well within this time.
-const UNSEEN: Duration = Duration::from_secs(60);
+const WATCH_LAG: Duration = Duration::from_secs(60);
 
 /// What is remembered of a creation under way: enough to finish it when the claim is gone.
 #[derive(Clone, Debug)]
@@ -58,9 +58,9 @@ impl fmt::Debug for SecretData {
 
 /// Claims that wait out a refusal as infeasible, with the class they were refused for.
 #[derive(Default)]
-pub struct Held(Mutex<HashMap<String, (Instant, String)>>);
+pub struct InfeasibleClaims(Mutex<HashMap<String, (Instant, String)>>);
 
-impl Held {
+impl InfeasibleClaims {
     pub(super) fn hold(&self, claim: &str, class: &str) {
         let now = Instant::now();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,14 +80,14 @@ impl Held {
 /// Claims whose volume object we wrote and may not have seen yet: until the watch tells of it, only this keeps a claim
 /// that changes meanwhile from being given another volume.
 #[derive(Default)]
-pub struct Saved(Mutex<HashMap<String, Instant>>);
+pub struct RecentlySaved(Mutex<HashMap<String, Instant>>);
 
-impl Saved {
+impl RecentlySaved {
     pub(super) fn note(&self, claim: &str) {
         let now = Instant::now();
         let mut saved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         saved.retain(|_, until| *until > now);
-        saved.insert(claim.to_owned(), now + UNSEEN);
+        saved.insert(claim.to_owned(), now + WATCH_LAG);
     }
 
     /// How long to wait for the object still.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
-use super::{act::Provision, decide::Refusal, memory::Record};
+use super::{decide::Refusal, memory::Record, reconcile::Provision};
 use crate::cluster::{
     api::SaveOutcome,
     api_error::Reason,

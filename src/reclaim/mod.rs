@@ -2,8 +2,8 @@
 //!
 //! [`decide`] says whether; [`act`] asks the driver once and then removes the object.
 
-pub mod act;
 pub mod decide;
+pub mod reconcile;
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, filter::LevelFilter, layer::Context, prelude::*};
 use volwright::{
-    app::provisioner::{self, Fatal, Me, flags},
+    app::provisioner::{self, Fatal, Identity, flags},
     cluster::client::over,
     csi::{ConnectError, Dialer},
 };
@@ -118,19 +118,19 @@ impl Sidecar {
         let argv = argv.iter().chain(flags).map(|flag| (*flag).to_owned());
         let config = flags::parse(argv, |name| (name == "POD_NAMESPACE").then(|| HOME.to_owned()))
             .expect("flags that are in order");
-        let me = Me {
+        let identity = Identity {
             hostname: pod.to_owned(),
-            dice: pod.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)),
-            ..Me::default()
+            nonce: pod.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)),
+            ..Identity::default()
         };
         let stop = CancellationToken::new();
         let process = provisioner::run(
             config,
-            provisioner::World {
+            provisioner::Environment {
                 cluster: over(service.clone(), "default"),
                 lease: over(service.clone(), "default"),
                 driver: line,
-                me,
+                identity,
             },
             stop.clone(),
         );

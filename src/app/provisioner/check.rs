@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::app::flags::{Exit, Given};
+use crate::app::flags::{Exit, ParsedFlags};
 use crate::app::provisioner::config::{
     Config, Driver, Election, Format, Kube, Logging, Naming, Pace, Serving, Volumes, Work,
 };
@@ -16,20 +16,20 @@ use crate::base::names::UidLength;
 /// same code.
 pub(crate) fn config(
     program: &str,
-    given: &Given,
+    flags_given: &ParsedFlags,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Exit> {
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
-    let logging = logging(given)?;
+    let logging = logging(flags_given)?;
     let (gates, gate_warnings) =
-        gates::set(&given.all("feature-gates")).map_err(|error| Exit::error(255, error))?;
-    if given.get("node-deployment") && env("NODE_NAME").is_none() {
+        gates::set(&flags_given.all("feature-gates")).map_err(|error| Exit::error(255, error))?;
+    if flags_given.get("node-deployment") && env("NODE_NAME").is_none() {
         return Err(Exit::error(
             255,
             "--node-deployment needs the node's name in the variable NODE_NAME",
         ));
     }
-    if given.get("version") {
+    if flags_given.get("version") {
         let stdout = format!("{program} v{}\n", env!("CARGO_PKG_VERSION"));
         return Err(Exit {
             code: 0,
@@ -37,14 +37,14 @@ pub(crate) fn config(
             stderr: String::new(),
         });
     }
-    let serving = serving(given)?;
-    not_built(given, &gates)?;
-    let mut warnings = given.warnings.clone();
+    let serving = serving(flags_given)?;
+    not_built(flags_given, &gates)?;
+    let mut warnings = flags_given.warnings.clone();
     warnings.extend(gate_warnings);
     Ok(Config {
         driver: Driver {
-            address: given.get("csi-address"),
-            timeout: given
+            address: flags_given.get("csi-address"),
+            timeout: flags_given
                 .get::<GoDuration>("timeout")
                 .length()
                 .filter(|limit| !limit.is_zero())
@@ -57,22 +57,22 @@ pub(crate) fn config(
         },
         kube: Kube {
             // Upstream lets the environment win, and so do we, since Deployments may rely on it.
-            kubeconfig: env("KUBECONFIG").or_else(|| given.text("kubeconfig")),
-            master: given.text("master"),
-            pace: pace(given)?,
+            kubeconfig: env("KUBECONFIG").or_else(|| flags_given.text("kubeconfig")),
+            master: flags_given.text("master"),
+            pace: pace(flags_given)?,
         },
-        election: election(given, env("POD_NAMESPACE"), gates.release_lease)?,
+        election: election(flags_given, env("POD_NAMESPACE"), gates.release_lease)?,
         naming: Naming {
-            prefix: given.get("volume-name-prefix"),
-            uid: UidLength::try_from(given.get::<i64>("volume-name-uuid-length"))
+            prefix: flags_given.get("volume-name-prefix"),
+            uid: UidLength::try_from(flags_given.get::<i64>("volume-name-uuid-length"))
                 .map_err(|error| Exit::error(2, format!("--volume-name-uuid-length: {error}")))?,
         },
         volumes: Volumes {
-            default_fstype: given.get("default-fstype"),
-            extra_metadata: given.get("extra-create-metadata"),
-            readonly: given.get("controller-publish-readonly"),
+            default_fstype: flags_given.get("default-fstype"),
+            extra_metadata: flags_given.get("extra-create-metadata"),
+            readonly: flags_given.get("controller-publish-readonly"),
         },
-        work: work(given, &mut warnings)?,
+        work: work(flags_given, &mut warnings)?,
         serving,
         logging,
         gates,
@@ -81,14 +81,14 @@ pub(crate) fn config(
 }
 
 /// component-base's rules. Its switches for buffers and streams belong to a gate that nobody can set.
-fn logging(given: &Given) -> Result<Logging, Exit> {
+fn logging(flags_given: &ParsedFlags) -> Result<Logging, Exit> {
     let refuse = |reason: String| Err(Exit::error(1, reason));
-    let format = match given.get::<String>("logging-format").as_str() {
+    let format = match flags_given.get::<String>("logging-format").as_str() {
         "text" => Format::Text,
         "json" => Format::Json,
         other => return refuse(format!("--logging-format={other} is unknown: use text or json")),
     };
-    let modules = given.all("vmodule");
+    let modules = flags_given.all("vmodule");
     if format == Format::Json && !modules.is_empty() {
         return refuse("--vmodule works only with --logging-format=text".to_owned());
     }
@@ -97,12 +97,12 @@ fn logging(given: &Given) -> Result<Logging, Exit> {
             format!("log-{kind}-split-stream"),
             format!("log-{kind}-info-buffer-size"),
         );
-        if given.get(&split) {
+        if flags_given.get(&split) {
             return refuse(format!(
                 "--{split} is not available: the log is one stream, leave the flag out"
             ));
         }
-        if given.get::<i64>(&buffer) != 0 {
+        if flags_given.get::<i64>(&buffer) != 0 {
             return refuse(format!(
                 "--{buffer} is not available: the log is not buffered, leave the flag out"
             ));
@@ -110,13 +110,16 @@ fn logging(given: &Given) -> Result<Logging, Exit> {
     }
     Ok(Logging {
         format,
-        level: given.get("v"),
+        level: flags_given.get("v"),
         modules,
     })
 }
 
-fn serving(given: &Given) -> Result<Option<Serving>, Exit> {
-    let (address, leader_health) = match (given.text("http-endpoint"), given.text("metrics-address")) {
+fn serving(flags_given: &ParsedFlags) -> Result<Option<Serving>, Exit> {
+    let (address, leader_health) = match (
+        flags_given.text("http-endpoint"),
+        flags_given.text("metrics-address"),
+    ) {
         (Some(_), Some(_)) => {
             return Err(Exit::error(
                 1,
@@ -127,7 +130,7 @@ fn serving(given: &Given) -> Result<Option<Serving>, Exit> {
         (None, Some(address)) => (address, false),
         (None, None) => return Ok(None),
     };
-    let metrics_path: String = given.get("metrics-path");
+    let metrics_path: String = flags_given.get("metrics-path");
     if !metrics_path.starts_with('/') {
         return Err(Exit::error(
             2,
@@ -142,14 +145,14 @@ fn serving(given: &Given) -> Result<Option<Serving>, Exit> {
 }
 
 /// What would change behaviour and is not there is refused, never ignored.
-fn not_built(given: &Given, gates: &Gates) -> Result<(), Exit> {
+fn not_built(flags_given: &ParsedFlags, gates: &Gates) -> Result<(), Exit> {
     let mut reasons = Vec::new();
-    if given.get("enable-capacity") {
+    if flags_given.get("enable-capacity") {
         reasons.push(
             "--enable-capacity: storage capacity is not built yet; leave the flag out or stay with upstream",
         );
     }
-    if given.get("node-deployment") {
+    if flags_given.get("node-deployment") {
         reasons.push("--node-deployment: not built yet; run one central Deployment or stay with upstream");
     }
     if gates.cross_namespace_source {
@@ -157,7 +160,7 @@ fn not_built(given: &Given, gates: &Gates) -> Result<(), Exit> {
             "--feature-gates: CrossNamespaceVolumeDataSource is not built yet; set it to false or stay with upstream",
         );
     }
-    if given.get("enable-pprof") {
+    if flags_given.get("enable-pprof") {
         reasons.push(
             "--enable-pprof: there is no Go runtime to driver_info; use perf, and the metrics of --http-endpoint",
         );
@@ -170,18 +173,18 @@ fn not_built(given: &Given, gates: &Gates) -> Result<(), Exit> {
 
 /// client-go's reading of the two flags: a pace of zero means its default, a negative one no limit. None unless
 /// either is given, and when there is no limit.
-fn pace(given: &Given) -> Result<Option<Pace>, Exit> {
-    if !given.explicit("kube-api-qps") && !given.explicit("kube-api-burst") {
+fn pace(flags_given: &ParsedFlags) -> Result<Option<Pace>, Exit> {
+    if !flags_given.explicit("kube-api-qps") && !flags_given.explicit("kube-api-burst") {
         return Ok(None);
     }
-    let qps: f64 = match given.get("kube-api-qps") {
+    let qps: f64 = match flags_given.get("kube-api-qps") {
         0.0 => 5.0,
         qps => qps,
     };
     if !(qps > 0.0 && qps.is_finite()) {
         return Ok(None);
     }
-    match u32::try_from(given.get::<i64>("kube-api-burst").min(u32::MAX.into())) {
+    match u32::try_from(flags_given.get::<i64>("kube-api-burst").min(u32::MAX.into())) {
         Ok(burst) if burst > 0 => Ok(Some(Pace { qps, burst })),
         _ => Err(Exit::error(
             255,
@@ -190,12 +193,16 @@ fn pace(given: &Given) -> Result<Option<Pace>, Exit> {
     }
 }
 
-fn election(given: &Given, pod_namespace: Option<String>, release: bool) -> Result<Option<Election>, Exit> {
-    if !given.get::<bool>("leader-election") {
+fn election(
+    flags_given: &ParsedFlags,
+    pod_namespace: Option<String>,
+    release: bool,
+) -> Result<Option<Election>, Exit> {
+    if !flags_given.get::<bool>("leader-election") {
         return Ok(None);
     }
     let [lease, renew, retry] = ["lease-duration", "renew-deadline", "retry-period"]
-        .map(|name| given.get::<GoDuration>(&format!("leader-election-{name}")));
+        .map(|name| flags_given.get::<GoDuration>(&format!("leader-election-{name}")));
     // client-go's rules, for which upstream panics.
     let broken = if lease.0 <= 0 || renew.0 <= 0 || retry.0 <= 0 {
         Some("all of its three times must be above zero".to_owned())
@@ -214,8 +221,8 @@ fn election(given: &Given, pod_namespace: Option<String>, release: bool) -> Resu
         return Err(Exit::error(2, format!("--leader-election: {reason}")));
     }
     Ok(Some(Election {
-        namespace: given.text("leader-election-namespace").or(pod_namespace),
-        labels: given.all("leader-election-labels").into_iter().collect(),
+        namespace: flags_given.text("leader-election-namespace").or(pod_namespace),
+        labels: flags_given.all("leader-election-labels").into_iter().collect(),
         lease: lease.or_zero(),
         renew: renew.or_zero(),
         retry: retry.or_zero(),
@@ -223,10 +230,10 @@ fn election(given: &Given, pod_namespace: Option<String>, release: bool) -> Resu
     }))
 }
 
-fn work(given: &Given, warnings: &mut Vec<String>) -> Result<Work, Exit> {
-    let at_once = usize::try_from(given.get::<u64>("worker-threads")).unwrap_or(usize::MAX);
+fn work(flags_given: &ParsedFlags, warnings: &mut Vec<String>) -> Result<Work, Exit> {
+    let at_once = usize::try_from(flags_given.get::<u64>("worker-threads")).unwrap_or(usize::MAX);
     let [start, max] = ["start", "max"].map(|end| {
-        given
+        flags_given
             .get::<GoDuration>(&format!("retry-interval-{end}"))
             .or_zero()
     });

@@ -17,8 +17,8 @@ pub fn parse(
 ) -> Result<Config, Exit> {
     let mut argv = argv.into_iter();
     let program = argv.next().unwrap_or_else(|| NAME.to_owned());
-    let given = flags::read(NAME, GROUPS, Dialect::Pflag, argv)?;
-    check::config(&program, &given, env)
+    let flags_given = flags::read(NAME, GROUPS, Dialect::Pflag, argv)?;
+    check::config(&program, &flags_given, env)
 }
 
 const NAME: &str = "csi-provisioner";
@@ -46,8 +46,8 @@ pub const GROUPS: &[Group] = &[
     Group {
         heading: "Kubernetes",
         flags: &[
-            flag("kube-api-burst", Int, "10", "Requests at once; adapts to the server unless given"),
-            flag("kube-api-qps", Float, "5", "Requests per second; adapts to the server unless given"),
+            flag("kube-api-burst", Int, "10", "Requests at once; adapts to the server unless flags_given"),
+            flag("kube-api-qps", Float, "5", "Requests per second; adapts to the server unless flags_given"),
             flag("kubeconfig", Text, "", "Kubeconfig file; the variable KUBECONFIG wins over it"),
             flag("master", Text, "", "URL of the API server"),
         ],
@@ -58,7 +58,7 @@ pub const GROUPS: &[Group] = &[
             flag("leader-election", Switch, "false", "Work only while holding the Lease"),
             flag("leader-election-labels", Labels, "", "Labels for the Lease"),
             flag("leader-election-lease-duration", Duration, "15s", "How long others wait for a silent leader"),
-            flag("leader-election-namespace", Text, "", "Namespace of the Lease, the pod's own if not given"),
+            flag("leader-election-namespace", Text, "", "Namespace of the Lease, the pod's own if not flags_given"),
             flag("leader-election-renew-deadline", Duration, "10s", "How long the leader tries to renew before it stops"),
             flag("leader-election-retry-period", Duration, "5s", "Time between two tries at the Lease"),
         ],

@@ -5,12 +5,12 @@
 
 mod check;
 pub mod config;
+mod controllers;
 pub mod flags;
 pub mod gates;
-mod me;
-mod rooms;
+mod identity;
+mod leadership;
 mod startup;
-mod terms;
 
 use std::{
     process::ExitCode,
@@ -21,8 +21,8 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use self::me::Me;
-use self::{config::Config, rooms::Rooms};
+pub use self::identity::Identity;
+use self::{config::Config, controllers::Controllers};
 use crate::{
     app::signals,
     cluster::{
@@ -33,16 +33,16 @@ use crate::{
     },
     csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
     lease::{self, Election, Timing, TimingError},
-    serve::{
+    telemetry::{
         Readiness,
-        http::{Door, HttpError},
+        http::{HttpError, HttpServer},
         log,
         metrics::{Metrics, MetricsError},
     },
 };
 
 /// What the sidecar stands between.
-pub struct World {
+pub struct Environment {
     /// The API server, for everything but the lease.
     pub cluster: Client,
     /// The API server once more, for the lease: a renewal never waits behind anything.
@@ -50,7 +50,7 @@ pub struct World {
     /// The way to the driver.
     pub driver: Dialer,
     /// Who this process is.
-    pub me: Me,
+    pub identity: Identity,
 }
 
 /// Why the sidecar ended by itself. Everything that waiting could mend is waited for instead.
@@ -157,11 +157,11 @@ async fn start(config: Config) -> Result<(), Fatal> {
         user_agent: concat!("csi-provisioner/v", env!("CARGO_PKG_VERSION"), " volwright").to_owned(),
     };
     let server = client::config(&access).await?;
-    let world = World {
+    let world = Environment {
         cluster: client::client(&server)?,
         lease: client::client(&server)?,
         driver: Dialer::to(config.driver.address.parse::<Address>()?),
-        me: Me::here(client::token(&server)),
+        identity: Identity::here(client::token(&server)),
     };
     run(config, world, stop).await
 }
@@ -170,12 +170,12 @@ async fn start(config: Config) -> Result<(), Fatal> {
 ///
 /// # Errors
 /// [`Fatal`]
-pub async fn run(config: Config, world: World, stop: CancellationToken) -> Result<(), Fatal> {
-    let World {
+pub async fn run(config: Config, world: Environment, stop: CancellationToken) -> Result<(), Fatal> {
+    let Environment {
         cluster,
         lease,
         driver: line,
-        me,
+        identity,
     } = world;
     let metrics = Metrics::new()?;
     let ready = Readiness::default();
@@ -185,21 +185,21 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
 
     // The pages come first: whoever asks while we wait for the driver is told so.
     if let Some(serving) = &config.serving {
-        let pages = startup::pages(serving, config.election.is_some(), &metrics, &ready, &health);
-        let door = Door::open(&serving.address).await?;
+        let endpoints = startup::endpoints(serving, config.election.is_some(), &metrics, &ready, &health);
+        let door = HttpServer::open(&serving.address).await?;
         tracing::info!(address = %door.address()?, "serving metrics and health");
         let stop = stop.clone();
         beside.spawn(async move {
-            if let Err(error) = door.serve(pages, stop.cancelled_owned()).await {
+            if let Err(error) = door.serve(endpoints, stop.cancelled_owned()).await {
                 tracing::error!(%error, "metrics and health are served no more");
             }
         });
     }
 
     let lists = ready.until("lists of claims, volumes and classes");
-    let heard = terms::Heard::now();
+    let last_response = leadership::LastResponse::now();
     let (driver, driver_info) = tokio::select! {
-        met = startup::meet(&config, &line, &metrics, &ready, &heard) => met?,
+        met = startup::meet(&config, &line, &metrics, &ready, &last_response) => met?,
         () = stop.cancelled() => return Ok(()),
     };
     // Events have a pace of their own: they never delay a volume.
@@ -208,27 +208,27 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         burst: pace.burst,
     });
     let door = || api::ApiClient::new(cluster.clone(), limit);
-    let (said, writer) = EventRecorder::start(door(), me.component(&driver_info.name));
-    let rooms = tokio::select! {
-        rooms = Rooms::build(&config, &me, door(), said, driver.clone(), driver_info.clone(), metrics.clone()) => rooms,
+    let (said, writer) = EventRecorder::start(door(), identity.component(&driver_info.name));
+    let controllers = tokio::select! {
+        controllers = Controllers::build(&config, &identity, door(), said, driver.clone(), driver_info.clone(), metrics.clone()) => controllers,
         () = stop.cancelled() => return Ok(()),
     };
-    let cache = rooms.cache();
+    let cache = controllers.cache();
     beside.spawn(async move {
         cache.list_watch(cluster).await;
     });
-    beside.spawn(driver.clone().watch_state(LOOK));
+    beside.spawn(driver.clone().watch_state(PROBE_INTERVAL));
     tokio::select! {
-        () = startup::listed(rooms.cache().progress()) => drop(lists),
+        () = startup::wait_for_cache_sync(controllers.cache().progress()) => drop(lists),
         () = stop.cancelled() => return Ok(()),
     }
 
     let halt = stop.child_token();
-    let presence = terms::Presence::watch(
+    let eligibility = leadership::Eligibility::watch(
         &driver,
         driver_info.clone(),
         halt.clone(),
-        heard,
+        last_response,
         config.driver.timeout,
         &ready,
         &mut beside,
@@ -237,7 +237,7 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         None => None,
         Some(settings) => {
             let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
-            let candidate = me.candidate(settings, timing, &driver_info.name);
+            let candidate = identity.candidate(settings, timing, &driver_info.name);
             let (name, slow) = (candidate.name.clone(), metrics.clone());
             let election = Election::new(lease, candidate, move || slow.renewed_slowly(&name));
             // Set once, here; until then the page shows a standby, which is well.
@@ -247,8 +247,10 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
     };
     let terms = async {
         match election {
-            None => terms::alone(&rooms, &halt).await,
-            Some((election, release)) => terms::elected(&rooms, election, presence, release, &halt).await,
+            None => leadership::alone(&controllers, &halt).await,
+            Some((election, release)) => {
+                leadership::elected(&controllers, election, eligibility, release, &halt).await
+            }
         }
     };
     tokio::select! {
@@ -257,8 +259,8 @@ pub async fn run(config: Config, world: World, stop: CancellationToken) -> Resul
         () = ended(&mut beside, &stop) => return Err(Fatal::Defect),
     }
     // The last events go out once nobody can say any more.
-    drop(rooms);
-    let _ = timeout(GOODBYE, writer).await;
+    drop(controllers);
+    let _ = timeout(EVENT_FLUSH_TIMEOUT, writer).await;
     match halt.is_cancelled() && !stop.is_cancelled() {
         true => Err(Fatal::Changed(driver_info.name)),
         false => Ok(()),
@@ -276,7 +278,7 @@ async fn ended(beside: &mut JoinSet<()>, stop: &CancellationToken) {
 }
 
 /// How long the last events may take.
-const GOODBYE: Duration = Duration::from_secs(2);
+const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often an idle driver is asked whether it is there.
-const LOOK: Duration = Duration::from_secs(10);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);

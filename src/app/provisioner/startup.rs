@@ -14,32 +14,32 @@ use tokio::{
 use super::{
     Fatal,
     config::{self, Config},
-    terms::Heard,
+    leadership::LastResponse,
 };
 use crate::{
     cluster::cache::SyncStatus,
     csi::{Dialer, Driver, DriverInfo, IdentifyError},
     lease::Health,
-    serve::{
+    telemetry::{
         Readiness,
-        http::Pages,
+        http::Endpoints,
         log::{Format, Settings},
         metrics::Metrics,
     },
 };
 
 /// How often a wait says what it waits for.
-const SAY: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the pages show.
-pub(super) fn pages(
+pub(super) fn endpoints(
     serving: &config::Serving,
     elected: bool,
     metrics: &Metrics,
     ready: &Readiness,
     health: &Arc<OnceLock<Health>>,
-) -> Pages {
-    let mut pages = Pages {
+) -> Endpoints {
+    let mut endpoints = Endpoints {
         metrics: metrics.clone(),
         metrics_path: serving.metrics_path.clone(),
         ready: ready.clone(),
@@ -48,9 +48,9 @@ pub(super) fn pages(
     if elected && serving.leader_health {
         let health = health.clone();
         let check = move || health.get().map_or(Ok(()), Health::check);
-        pages.checks.push(("leader-election", Arc::new(check)));
+        endpoints.checks.push(("leader-election", Arc::new(check)));
     }
-    pages
+    endpoints
 }
 
 /// Finds the driver and asks who it is.
@@ -59,15 +59,15 @@ pub(super) async fn meet(
     line: &Dialer,
     metrics: &Metrics,
     ready: &Readiness,
-    heard: &Heard,
+    last_response: &LastResponse,
 ) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
-    let (counted, heard) = (metrics.clone(), heard.clone());
+    let (counted, last_response) = (metrics.clone(), last_response.clone());
     let driver = Driver::new(
         line,
         config.driver.timeout,
         Arc::new(move |call| {
-            heard.note(call);
+            last_response.note(call);
             counted.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
         }),
     );
@@ -78,7 +78,7 @@ pub(super) async fn meet(
             Ok(driver_info) => break driver_info,
             // It was there a moment ago: a driver that restarts just now comes back.
             Err(error @ IdentifyError::RpcError(_)) => {
-                if said.is_none_or(|said| said.elapsed() >= SAY) {
+                if said.is_none_or(|said| said.elapsed() >= LOG_INTERVAL) {
                     tracing::warn!("waiting: {error}");
                     said = Some(Instant::now());
                 }
@@ -102,7 +102,7 @@ pub(super) async fn meet(
 async fn patiently<T>(what: &str, call: impl Future<Output = T>) -> T {
     tokio::pin!(call);
     loop {
-        match timeout(SAY, &mut call).await {
+        match timeout(LOG_INTERVAL, &mut call).await {
             Ok(done) => return done,
             Err(_) => tracing::warn!("waiting: the CSI driver has not answered {what} yet"),
         }
@@ -110,9 +110,9 @@ async fn patiently<T>(what: &str, call: impl Future<Output = T>) -> T {
 }
 
 /// Waits until the first list of everything is complete.
-pub(super) async fn listed(mut progress: watch::Receiver<SyncStatus>) {
+pub(super) async fn wait_for_cache_sync(mut progress: watch::Receiver<SyncStatus>) {
     loop {
-        if timeout(SAY, progress.wait_for(SyncStatus::has_synced))
+        if timeout(LOG_INTERVAL, progress.wait_for(SyncStatus::has_synced))
             .await
             .is_ok()
         {

@@ -61,11 +61,11 @@ fn owned(list: &[&str]) -> Vec<String> {
 async fn a_create_whose_answer_was_lost_counts_as_saved_when_it_is_tried_again() {
     let api = Api::new();
     api.harm(Fault::new(Harm::LoseReply).on("create", VOLUMES).times(1));
-    let api = client(&api);
-    let lost = api.create_volume(&volume("u1")).await.unwrap_err();
+    let client = client(&api);
+    let lost = client.create_volume(&volume("u1")).await.unwrap_err();
     assert_eq!(lost.reason, Reason::Unavailable);
     assert_eq!(
-        api.create_volume(&volume("u1")).await,
+        client.create_volume(&volume("u1")).await,
         Ok(SaveOutcome::StoodAlready)
     );
     assert_eq!(api.len(VOLUMES), 1);
@@ -99,19 +99,19 @@ async fn a_delete_hits_the_object_of_that_uid_and_no_other() {
         .as_str()
         .unwrap()
         .to_owned();
-    let api = client(&api);
-    let error = api.delete_volume("pvc-1", "another").await.unwrap_err();
+    let client = client(&api);
+    let error = client.delete_volume("pvc-1", "another").await.unwrap_err();
     assert_eq!(error.reason, Reason::Conflict);
     assert!(api.get(VOLUMES, "", "pvc-1").unwrap()["metadata"]["deletionTimestamp"].is_null());
 
-    let left = api.delete_volume("pvc-1", &uid).await.unwrap();
+    let left = client.delete_volume("pvc-1", &uid).await.unwrap();
     assert!(
         left.unwrap().contains(&VOLUME_FINALIZER.to_owned()),
         "held by its finalizers"
     );
     set_finalizers(&api, &[]);
     api.delete(VOLUMES, "", "pvc-1");
-    assert_eq!(api.delete_volume("pvc-1", &uid).await, Ok(None), "gone");
+    assert_eq!(client.delete_volume("pvc-1", &uid).await, Ok(None), "gone");
     let api = Api::new();
     let uid = api.create(VOLUMES, "", draft("u1"))["metadata"]["uid"]
         .as_str()
@@ -238,15 +238,15 @@ async fn every_request_has_a_deadline() {
     let api = Api::new();
     api.create(VOLUMES, "", draft("u1"));
     api.harm(Fault::new(Harm::Hang));
-    let api = client(&api);
+    let client = client(&api);
     let volume = volume("u1");
     let began = Instant::now();
     let (get, create, delete, patch, secret) = tokio::join!(
-        api.volume("pvc-1"),
-        api.create_volume(&volume),
-        api.delete_volume("pvc-1", "u"),
-        api.protect_volume("pvc-1", &[], true),
-        api.secret("default", "s"),
+        client.volume("pvc-1"),
+        client.create_volume(&volume),
+        client.delete_volume("pvc-1", "u"),
+        client.protect_volume("pvc-1", &[], true),
+        client.secret("default", "s"),
     );
     assert_eq!(began.elapsed(), Duration::from_secs(30));
     let all = [get.err(), create.err(), delete.err(), patch.err(), secret.err()];

@@ -20,8 +20,8 @@ const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-async fn ask(api: &ApiClient) -> Result<Option<Volume>, ApiError> {
-    api.volume("default").await
+async fn ask(client: &ApiClient) -> Result<Option<Volume>, ApiError> {
+    client.volume("default").await
 }
 
 /// When the requests were answered.
@@ -78,11 +78,11 @@ fn counted(api: &Api) -> (ApiClient, Arc<Mutex<(usize, usize)>>) {
 #[tokio::test(start_paused = true)]
 async fn a_given_limit_is_kept_over_requests_that_come_all_at_once() {
     let api = Api::new();
-    let api = ApiClient::new(
+    let client = ApiClient::new(
         over(api.service(ADMIN), "default"),
         Some(Limit { qps: 10.0, burst: 5 }),
     );
-    let answers = join_all((0..25).map(|_| ask(&api))).await;
+    let answers = join_all((0..25).map(|_| ask(&client))).await;
     assert!(answers.iter().all(Result::is_ok));
     let at = answered(&api);
     assert_eq!(
@@ -104,9 +104,9 @@ async fn a_given_limit_is_kept_over_requests_that_come_all_at_once() {
 async fn one_429_pauses_everything_for_as_long_as_the_server_says() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Throttle(7)).times(1));
-    let api = ApiClient::new(over(api.service(ADMIN), "default"), None);
-    assert!(ask(&api).await.is_err());
-    join_all((0..50).map(|_| ask(&api))).await;
+    let client = ApiClient::new(over(api.service(ADMIN), "default"), None);
+    assert!(ask(&client).await.is_err());
+    join_all((0..50).map(|_| ask(&client))).await;
     let at = answered(&api);
     assert_eq!(at.len(), 51);
     assert!(
@@ -119,10 +119,10 @@ async fn one_429_pauses_everything_for_as_long_as_the_server_says() {
 async fn the_pace_slows_down_under_429_and_wins_back() {
     let api = Api::new();
     api.latency(millis(10));
-    let (api, count) = counted(&api);
+    let (client, count) = counted(&api);
     let wave = async |n: usize| {
         count.lock().unwrap().1 = 0;
-        join_all((0..n).map(|_| ask(&api))).await;
+        join_all((0..n).map(|_| ask(&client))).await;
         count.lock().unwrap().1
     };
     assert_eq!(wave(500).await, 128);
@@ -140,49 +140,49 @@ async fn the_pace_slows_down_under_429_and_wins_back() {
 async fn a_request_that_its_caller_gave_up_gives_its_place_back() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Hang).times(128));
-    let (api, count) = counted(&api);
+    let (client, count) = counted(&api);
     let hanging: Vec<_> = (0..128)
         .map(|_| {
-            let api = api.clone();
-            tokio::spawn(async move { ask(&api).await })
+            let client = client.clone();
+            tokio::spawn(async move { ask(&client).await })
         })
         .collect();
     sleep(millis(10)).await;
     assert_eq!(count.lock().unwrap().0, 128);
-    assert!(timeout(millis(100), ask(&api)).await.is_err(), "no room");
+    assert!(timeout(millis(100), ask(&client)).await.is_err(), "no room");
     hanging[0].abort();
-    timeout(millis(100), ask(&api))
+    timeout(millis(100), ask(&client))
         .await
         .expect("room for one")
         .unwrap();
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
-    let all = timeout(millis(1000), join_all((0..300).map(|_| ask(&api)))).await;
+    let all = timeout(millis(1000), join_all((0..300).map(|_| ask(&client)))).await;
     assert!(all.expect("room for all").iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_gives_up_does_not_take_the_place_with_it() {
     let api = Api::new();
-    let (api, _) = counted(&api);
+    let (client, _) = counted(&api);
     // Room for one.
     for _ in 0..7 {
         api.harm(Fault::new(Harm::Throttle(1)).times(1));
-        assert!(ask(&api).await.is_err());
+        assert!(ask(&client).await.is_err());
     }
     sleep(Duration::from_secs(2)).await;
     // It is taken by a request that will be told to come back much later.
     api.latency(millis(100));
     api.harm(Fault::new(Harm::Throttle(30)).times(1));
-    let first = ask(&api);
+    let first = ask(&client);
     // The next is told that there is room, then waits for the pause, and gives up.
     let second = async {
         sleep(millis(1)).await;
-        timeout(Duration::from_secs(10), ask(&api)).await
+        timeout(Duration::from_secs(10), ask(&client)).await
     };
     // This one must not wait for a place that nobody holds.
     let third = async {
         sleep(millis(2)).await;
-        timeout(Duration::from_secs(40), ask(&api)).await
+        timeout(Duration::from_secs(40), ask(&client)).await
     };
     let (first, second, third) = tokio::join!(first, second, third);
     assert!(first.is_err() && second.is_err(), "{first:?} {second:?}");
@@ -192,13 +192,13 @@ async fn a_waiter_that_gives_up_does_not_take_the_place_with_it() {
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_a_turn_is_no_part_of_the_deadline() {
     let api = Api::new();
-    let api = ApiClient::new(
+    let client = ApiClient::new(
         over(api.service(ADMIN), "default"),
         Some(Limit { qps: 5.0, burst: 10 }),
     );
-    let answers = join_all((0..300).map(|_| ask(&api))).await;
+    let answers = join_all((0..300).map(|_| ask(&client))).await;
     assert!(
         answers.iter().all(Result::is_ok),
-        "the last one's update comes after 58 s"
+        "the last one's turn comes after 58 s"
     );
 }

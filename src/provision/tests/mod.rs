@@ -16,8 +16,8 @@ use crate::{
     csi::DriverInfo,
 };
 
-mod answer;
 mod decide;
+mod outcome;
 mod request;
 mod texts;
 mod volume;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{super::answer::judge, answer::made, *};
+use super::{super::outcome::outcome_of, outcome::made, *};
 use crate::{
     cluster::objects::{CLASS_BETA, SELECTED_NODE},
     csi::proto::{CreateVolumeResponse, Topology, Volume},
@@ -11,7 +11,7 @@ use crate::{
 /// The object that follows when the driver answers with `volume`.
 fn object(world: &World, volume: Volume) -> Value {
     let answer = CreateVolumeResponse { volume: Some(volume) };
-    serde_json::to_value(made(judge(&world.plan(), Ok(answer)))).expect("JSON")
+    serde_json::to_value(made(outcome_of(&world.plan(), Ok(answer)))).expect("JSON")
 }
 
 fn volume() -> Volume {

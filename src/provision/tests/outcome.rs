@@ -3,10 +3,10 @@
 use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{
-    super::answer::{
-        Misfit::TooSmall,
-        Verdict::{self, *},
-        judge,
+    super::outcome::{
+        CreateOutcome::{self, *},
+        SizeMismatch::TooSmall,
+        outcome_of,
     },
     *,
 };
@@ -15,9 +15,9 @@ use crate::csi::{
     proto::{CreateVolumeResponse, Volume},
 };
 
-pub(super) fn made(verdict: Verdict) -> PersistentVolume {
+pub(super) fn made(verdict: CreateOutcome) -> PersistentVolume {
     match verdict {
-        Made(object) => *object,
+        Created(object) => *object,
         other => panic!("no volume: {other:?}"),
     }
 }
@@ -39,33 +39,33 @@ fn volume(bytes: i64) -> Volume {
 }
 
 /// The verdict on `answer` to a claim of this size.
-fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, RpcError>) -> Verdict {
+fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, RpcError>) -> CreateOutcome {
     let mut world = world();
     world.claim.storage_request = size.map(str::to_owned);
-    judge(&world.plan(), answer)
+    outcome_of(&world.plan(), answer)
 }
 
 #[test]
 fn each_of_the_seventeen_codes_has_its_verdict() {
-    type Expected = fn(RpcError) -> Verdict;
+    type Expected = fn(RpcError) -> CreateOutcome;
     let rows: [(Code, Expected); 17] = [
-        (Code::Ok, Perhaps),
-        (Code::Canceled, Perhaps),
-        (Code::Unknown, Nothing),
+        (Code::Ok, InBackground),
+        (Code::Canceled, InBackground),
+        (Code::Unknown, Failed),
         (Code::InvalidArgument, Infeasible),
-        (Code::DeadlineExceeded, Perhaps),
-        (Code::NotFound, Nothing),
-        (Code::AlreadyExists, Nothing),
-        (Code::PermissionDenied, Nothing),
-        (Code::ResourceExhausted, Nothing),
-        (Code::FailedPrecondition, Nothing),
-        (Code::Aborted, Perhaps),
-        (Code::OutOfRange, Nothing),
-        (Code::Unimplemented, Nothing),
-        (Code::Internal, Nothing),
-        (Code::Unavailable, Perhaps),
-        (Code::DataLoss, Nothing),
-        (Code::Unauthenticated, Nothing),
+        (Code::DeadlineExceeded, InBackground),
+        (Code::NotFound, Failed),
+        (Code::AlreadyExists, Failed),
+        (Code::PermissionDenied, Failed),
+        (Code::ResourceExhausted, Failed),
+        (Code::FailedPrecondition, Failed),
+        (Code::Aborted, InBackground),
+        (Code::OutOfRange, Failed),
+        (Code::Unimplemented, Failed),
+        (Code::Internal, Failed),
+        (Code::Unavailable, InBackground),
+        (Code::DataLoss, Failed),
+        (Code::Unauthenticated, Failed),
     ];
     assert_eq!(rows.map(|(code, _)| code), Code::ALL);
     for (code, expected) in rows {
@@ -155,6 +155,6 @@ fn a_success_that_names_no_volume_is_no_answer() {
     ];
     for (name, volume, text) in rows {
         let answer = CreateVolumeResponse { volume };
-        assert_eq!(verdict(Some("1Gi"), Ok(answer)), Unnamed(text), "{name}");
+        assert_eq!(verdict(Some("1Gi"), Ok(answer)), MissingId(text), "{name}");
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         work::{Active, Requeue},
     },
     csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
-    serve::metrics::Metrics,
+    telemetry::metrics::Metrics,
 };
 
 const FAILED: &str = "VolumeFailedDelete";
@@ -60,7 +60,7 @@ impl Deleted {
 
 impl Reclaim {
     /// One turn of a volume that needs something.
-    pub async fn volume(&self, volume: Arc<Volume>) -> Requeue {
+    pub async fn reconcile_volume(&self, volume: Arc<Volume>) -> Requeue {
         let begun = Instant::now();
         match self.decide(&volume) {
             Decision::Leave => Requeue::AwaitChange,

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    answer::{Misfit, Verdict, judge},
     decide::{Decision, Facts, Plan, Refusal, decide},
-    memory::{Held, INFEASIBLE, Record, Saved, SecretData, SecretTrouble},
+    memory::{INFEASIBLE, InfeasibleClaims, RecentlySaved, Record, SecretData, SecretTrouble},
+    outcome::{CreateOutcome, SizeMismatch, outcome_of},
     policy::Policy,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     },
     csi::{Driver, DriverInfo, proto},
     ledger::Ledger,
-    serve::metrics::Metrics,
+    telemetry::metrics::Metrics,
 };
 
 /// So often is an unusable volume asked to be deleted before the next try, within one `--timeout`.
@@ -49,16 +49,16 @@ pub struct Provision {
     /// How the operator wants it.
     pub policy: Policy,
     /// Claims whose request the driver called infeasible.
-    pub held: Held,
+    pub held: InfeasibleClaims,
     /// Claims whose volume object we wrote a moment ago.
-    pub saved: Saved,
+    pub saved: RecentlySaved,
     /// Whether the driver may be called.
     pub active: Active,
 }
 
 impl Provision {
     /// One turn of a claim that is asked of us and has no volume.
-    pub async fn claim(&self, claim: Arc<Claim>) -> Requeue {
+    pub async fn reconcile_claim(&self, claim: Arc<Claim>) -> Requeue {
         let begun = Instant::now();
         if let Some(record) = self.ledger.get(&claim.uid) {
             self.announce(&claim);
@@ -102,7 +102,7 @@ impl Provision {
     }
 
     /// One turn of a record. While its claim is there the claim's own turns see to it.
-    pub async fn record(&self, record: Arc<Record>) -> Requeue {
+    pub async fn reconcile_record(&self, record: Arc<Record>) -> Requeue {
         if self.cache.claims.get(&record.uid).is_some() {
             return Requeue::AwaitChange;
         }
@@ -255,8 +255,8 @@ impl Provision {
         let plan = &record.plan;
         let mut request = plan.request.clone();
         request.secrets = record.secrets.reveal();
-        match judge(plan, self.driver.create_volume(request).await) {
-            Verdict::Made(volume) => {
+        match outcome_of(plan, self.driver.create_volume(request).await) {
+            CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
                 let record = Record {
                     made: Some(Arc::clone(&volume)),
@@ -265,11 +265,11 @@ impl Provision {
                 self.ledger.record(&record.uid, record.clone());
                 self.save(record, claim, &volume, begun).await
             }
-            Verdict::Nothing(error) => {
+            CreateOutcome::Failed(error) => {
                 self.ledger.erase(&record.uid);
                 self.fail(plan, claim, &error.to_string())
             }
-            Verdict::Infeasible(error) => {
+            CreateOutcome::Infeasible(error) => {
                 self.ledger.erase(&record.uid);
                 self.held.hold(&record.uid, &plan.class_uid);
                 let text = format!(
@@ -278,14 +278,14 @@ impl Provision {
                 self.fail(plan, claim, &text);
                 Requeue::After(INFEASIBLE)
             }
-            Verdict::Perhaps(error) => self.fail(plan, claim, &error.to_string()),
-            Verdict::Unnamed(what) => {
+            CreateOutcome::InBackground(error) => self.fail(plan, claim, &error.to_string()),
+            CreateOutcome::MissingId(what) => {
                 let text = format!("{what}; a volume named {} may exist there", plan.request.name);
                 self.fail(plan, claim, &text)
             }
-            Verdict::Unusable(volume, misfit) => {
+            CreateOutcome::Unusable(volume, mismatch) => {
                 let text = self
-                    .clean_up(volume.volume_id, misfit, record.secrets.reveal())
+                    .clean_up(volume.volume_id, mismatch, record.secrets.reveal())
                     .await;
                 self.fail(plan, claim, &text)
             }
@@ -294,7 +294,12 @@ impl Provision {
 
     /// Deletes a volume that is not the one that was asked for. The record stays open: only a final answer of the
     /// driver to another CreateVolume tells that none is left.
-    async fn clean_up(&self, id: String, misfit: Misfit, secrets: BTreeMap<String, String>) -> String {
+    async fn clean_up(
+        &self,
+        id: String,
+        mismatch: SizeMismatch,
+        secrets: BTreeMap<String, String>,
+    ) -> String {
         let end = Instant::now() + self.timeout;
         let mut last = String::new();
         for _ in 0..CLEANUPS {
@@ -307,11 +312,11 @@ impl Provision {
                 secrets: secrets.clone(),
             };
             match self.driver.within(left).delete_volume(request).await {
-                Ok(_) => return format!("{misfit}; it was deleted and is asked for again"),
+                Ok(_) => return format!("{mismatch}; it was deleted and is asked for again"),
                 Err(error) => last = error.to_string(),
             }
         }
-        format!("{misfit}; deleting it failed, so volume {id} may be left at the driver: {last}")
+        format!("{mismatch}; deleting it failed, so volume {id} may be left at the driver: {last}")
     }
 
     async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretTrouble> {

@@ -13,7 +13,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::queue::{Queue, QueueFamilies};
+use super::queue::{QueueFamilies, QueueMetrics};
 
 /// What the page is served as.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -46,8 +46,8 @@ struct Families {
     leading: IntGaugeVec,
     slow_path: IntCounterVec,
     queues: QueueFamilies,
-    known_queues: Mutex<BTreeMap<String, Queue>>,
-    pages: IntCounterVec,
+    known_queues: Mutex<BTreeMap<String, QueueMetrics>>,
+    endpoints: IntCounterVec,
     pages_in_flight: IntGauge,
     panics: IntCounter,
     records: IntGaugeVec,
@@ -139,7 +139,7 @@ impl Metrics {
             )?,
             queues: QueueFamilies::new(&make.0)?,
             known_queues: Mutex::default(),
-            pages: make.counter(
+            endpoints: make.counter(
                 "promhttp_metric_handler_requests_total",
                 "Answers of the metrics page, by HTTP code.",
                 &["code"],
@@ -164,7 +164,7 @@ impl Metrics {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         for code in ["200", "500", "503"] {
-            families.pages.with_label_values(&[code]);
+            families.endpoints.with_label_values(&[code]);
         }
         Ok(Self(Arc::new(families)))
     }
@@ -216,11 +216,11 @@ impl Metrics {
     }
 
     /// The queue of that name; the same one for the same name.
-    pub fn queue(&self, name: &str) -> Queue {
+    pub fn queue(&self, name: &str) -> QueueMetrics {
         let mut known = self.0.known_queues.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .entry(name.to_owned())
-            .or_insert_with(|| Queue::new(&self.0.queues, name))
+            .or_insert_with(|| QueueMetrics::new(&self.0.queues, name))
             .clone()
     }
 
@@ -244,7 +244,7 @@ impl Metrics {
         let page = self.write(only);
         families.pages_in_flight.dec();
         families
-            .pages
+            .endpoints
             .with_label_values(&[if page.is_ok() { "200" } else { "500" }])
             .inc();
         page

@@ -12,29 +12,29 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::rooms::Rooms;
+use super::controllers::Controllers;
 use crate::{
     cluster::events::{Event, ObjectReference},
     csi::{Call, Code, Driver, DriverInfo, DriverState},
     lease::{Election, Leadership, LeaseRef},
-    serve::Readiness,
+    telemetry::Readiness,
 };
 
 /// Without an election there is one term, from start to end.
-pub(super) async fn alone(rooms: &Rooms, stop: &CancellationToken) {
+pub(super) async fn alone(controllers: &Controllers, stop: &CancellationToken) {
     tokio::select! {
-        () = rooms.work() => {}
+        () = controllers.work() => {}
         () = stop.cancelled() => {}
     }
-    rooms.drain().await;
-    rooms.close().await;
+    controllers.drain().await;
+    controllers.close().await;
 }
 
 /// Works while we lead. Losing the lease stops the work, not the process: the watches stay warm, and we compete again.
 pub(super) async fn elected(
-    rooms: &Rooms,
+    controllers: &Controllers,
     election: Election,
-    presence: Presence,
+    eligibility: Eligibility,
     release: bool,
     stop: &CancellationToken,
 ) {
@@ -49,22 +49,22 @@ pub(super) async fn elected(
         loop {
             let now = leadership.borrow_and_update().clone();
             if let Leadership::Leading(term) = now {
-                rooms.say(subject(&term.lease), event(&identity, "became leader"));
-                rooms.metrics.leading(&term.lease.name, true);
+                controllers.say(subject(&term.lease), event(&identity, "became leader"));
+                controllers.metrics.leading(&term.lease.name, true);
                 if !term.undisturbed {
-                    rooms.distrust();
+                    controllers.distrust();
                 }
                 tokio::select! {
-                    () = rooms.work() => {}
+                    () = controllers.work() => {}
                     _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
                     () = stop.cancelled() => {}
                 }
-                rooms.metrics.leading(&term.lease.name, false);
-                rooms.drain().await;
+                controllers.metrics.leading(&term.lease.name, false);
+                controllers.drain().await;
                 if stop.is_cancelled() {
-                    rooms.close().await;
+                    controllers.close().await;
                 }
-                rooms.say(subject(&term.lease), event(&identity, "stopped leading"));
+                controllers.say(subject(&term.lease), event(&identity, "stopped leading"));
             }
             if stop.is_cancelled() && !release {
                 return;
@@ -77,7 +77,7 @@ pub(super) async fn elected(
     };
     // The election ends when it was asked to and the last term is over; the terms end when the election is not asked.
     tokio::select! {
-        () = election.run(presence.0, ask) => {}
+        () = election.run(eligibility.0, ask) => {}
         () = terms => {}
     }
 }
@@ -92,9 +92,9 @@ fn event(identity: &str, what: &str) -> Event {
 
 /// When the driver last answered anything. A driver that is busy with what we asked may be late with Probe alone.
 #[derive(Clone)]
-pub(super) struct Heard(Arc<Mutex<Instant>>);
+pub(super) struct LastResponse(Arc<Mutex<Instant>>);
 
-impl Heard {
+impl LastResponse {
     pub(super) fn now() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
@@ -111,9 +111,9 @@ impl Heard {
 }
 
 /// Whether we should lead: true unless the driver has been away for long.
-pub(super) struct Presence(watch::Receiver<bool>);
+pub(super) struct Eligibility(watch::Receiver<bool>);
 
-impl Presence {
+impl Eligibility {
     /// Follows the driver. A leader whose driver is away helps nobody, while another replica's driver may be well:
     /// after three times `--timeout`, at least 30 s, it gives the lease up until its driver is back.
     ///
@@ -122,13 +122,13 @@ impl Presence {
         driver: &Driver,
         first: DriverInfo,
         halt: CancellationToken,
-        heard: Heard,
+        last_response: LastResponse,
         limit: Duration,
         ready: &Readiness,
         beside: &mut JoinSet<()>,
     ) -> Self {
         let patience = (limit * 3).max(Duration::from_secs(30));
-        let (present, presence) = watch::channel(true);
+        let (present, eligibility) = watch::channel(true);
         let (mut driver_state, ready) = (driver.driver_state(), ready.clone());
         beside.spawn(async move {
             let mut missing = None;
@@ -157,7 +157,7 @@ impl Presence {
                     Some(_) if missing.is_none() => missing = Some(ready.until("CSI driver")),
                     Some(_) => {}
                 }
-                let end = since.map(|since| since.max(heard.last()) + patience);
+                let end = since.map(|since| since.max(last_response.last()) + patience);
                 let late = end.is_some_and(|end| end <= Instant::now());
                 present.send_if_modified(|present| std::mem::replace(present, !late) == late);
                 let changed = tokio::select! {
@@ -169,7 +169,7 @@ impl Presence {
                 }
             }
         });
-        Self(presence)
+        Self(eligibility)
     }
 }
 

@@ -7,20 +7,20 @@ use crate::lease::{Candidate, Timing, identity, lease_name};
 
 /// Who this process is.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Me {
+pub struct Identity {
     /// The host's or pod's name.
     pub hostname: String,
-    /// The service account's token, whose claims name the pod; the reason why `Me` cannot be printed.
+    /// The service account's token, whose claims name the pod; the reason why `Identity` cannot be printed.
     pub token: Option<String>,
     /// Namespace of the pod, where the service account says so.
     pub namespace: Option<String>,
     /// When the process started, in milliseconds of Unix time.
     pub started: u128,
     /// What tells this start from every other one.
-    pub dice: u64,
+    pub nonce: u64,
 }
 
-impl Me {
+impl Identity {
     /// Finds out.
     pub(super) fn here(token: Option<String>) -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -34,7 +34,7 @@ impl Me {
             token,
             namespace: namespace.ok().map(|namespace| namespace.trim().to_owned()),
             started,
-            dice: fastrand::u64(..),
+            nonce: fastrand::u64(..),
         }
     }
 
@@ -44,7 +44,7 @@ impl Me {
         Candidate {
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             name: lease_name(driver),
-            identity: identity(&self.hostname, self.token.as_deref(), self.dice),
+            identity: identity(&self.hostname, self.token.as_deref(), self.nonce),
             labels: settings.labels.clone(),
             timing,
         }
@@ -52,11 +52,11 @@ impl Me {
 
     /// The attribute by which a volume tells which process made it; upstream's form.
     pub(super) fn provisioner_identity(&self, driver: &str) -> String {
-        format!("{}-{}-{driver}", self.started, self.dice % 10_000)
+        format!("{}-{}-{driver}", self.started, self.nonce % 10_000)
     }
 
     /// Who speaks in events; upstream's form.
     pub(super) fn component(&self, driver: &str) -> String {
-        format!("{driver}_{}_{:016x}", self.hostname, self.dice)
+        format!("{driver}_{}_{:016x}", self.hostname, self.nonce)
     }
 }

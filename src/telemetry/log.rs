@@ -11,14 +11,14 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber, subscriber::Interest};
+use tracing::{Event, Metadata, Subscriber, subscriber::Interest};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-pub use super::line::{Format, UnknownFormat};
-use super::line::{Grade, Line, render};
+pub use super::klog::{Format, UnknownFormat};
+use super::klog::{LogEntry, Severity, render};
 pub use super::verbosity::{BadVmodule, Vmodule};
-use super::verbosity::{Loudness, shown};
+use super::verbosity::{Level, shown};
 
 /// What the logging flags say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Settings {
 /// Starts logging to stderr and reports panics there, too. Later calls change nothing.
 pub fn init(settings: Settings) {
     let format = settings.format;
-    let lines = Lines {
+    let lines = KlogLayer {
         settings,
         zone: TimeZone::system(),
         out: to_stderr,
@@ -65,9 +65,9 @@ fn panicked(format: Format, zone: &TimeZone, info: &PanicHookInfo<'_>) -> String
     let (file, line) = info
         .location()
         .map_or(("(unknown)", 0), |place| (place.file(), place.line()));
-    let line = Line {
+    let line = LogEntry {
         at: &Timestamp::now().to_zoned(zone.clone()),
-        grade: Grade::Error,
+        severity: Severity::Error,
         pid: std::process::id(),
         file,
         line,
@@ -77,13 +77,13 @@ fn panicked(format: Format, zone: &TimeZone, info: &PanicHookInfo<'_>) -> String
     render(format, &line)
 }
 
-struct Lines<W> {
+struct KlogLayer<W> {
     settings: Settings,
     zone: TimeZone,
     out: W,
 }
 
-impl<W> Lines<W> {
+impl<W> KlogLayer<W> {
     fn shows(&self, about: &Metadata<'_>) -> bool {
         let module = about.module_path().unwrap_or(about.target());
         let Settings {
@@ -96,21 +96,21 @@ impl<W> Lines<W> {
             vmodule,
             module,
             about.file().unwrap_or(""),
-            loudness(about.level()),
+            level(about.level()),
         )
     }
 }
 
-fn loudness(level: &Level) -> Loudness {
+fn level(level: &tracing::Level) -> Level {
     match *level {
-        Level::ERROR | Level::WARN => Loudness::Always,
-        Level::INFO => Loudness::Info,
-        Level::DEBUG => Loudness::Debug,
-        Level::TRACE => Loudness::Trace,
+        tracing::Level::ERROR | tracing::Level::WARN => Level::Always,
+        tracing::Level::INFO => Level::Info,
+        tracing::Level::DEBUG => Level::Debug,
+        tracing::Level::TRACE => Level::Trace,
     }
 }
 
-impl<S, W> Layer<S> for Lines<W>
+impl<S, W> Layer<S> for KlogLayer<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: Fn(&str) + 'static,
@@ -157,14 +157,14 @@ where
         }
         event.record(&mut values);
         let about = event.metadata();
-        let grade = match *about.level() {
-            Level::ERROR => Grade::Error,
-            Level::WARN => Grade::Warning,
-            _ => Grade::Info(loudness(about.level()).verbosity()),
+        let severity = match *about.level() {
+            tracing::Level::ERROR => Severity::Error,
+            tracing::Level::WARN => Severity::Warning,
+            _ => Severity::Info(level(about.level()).verbosity()),
         };
-        let line = Line {
+        let line = LogEntry {
             at: &Timestamp::now().to_zoned(self.zone.clone()),
-            grade,
+            severity,
             pid: std::process::id(),
             file: about.file().unwrap_or(about.target()),
             line: about.line().unwrap_or(0),
@@ -231,7 +231,7 @@ mod tests {
         let said = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&said);
         let out = move |line: &str| sink.lock().unwrap().push(line.to_owned());
-        let lines = Lines {
+        let lines = KlogLayer {
             settings,
             zone: TimeZone::UTC,
             out,

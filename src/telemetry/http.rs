@@ -47,7 +47,7 @@ pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What the pages show.
 #[derive(Clone)]
-pub struct Pages {
+pub struct Endpoints {
     /// Shown under `metrics_path`.
     pub metrics: Metrics,
     /// `--metrics-path`.
@@ -61,9 +61,9 @@ pub struct Pages {
 
 /// An address that is ours.
 #[derive(Debug)]
-pub struct Door(TcpListener);
+pub struct HttpServer(TcpListener);
 
-impl Door {
+impl HttpServer {
     /// Takes an address in Go's form: `:8080` is all interfaces, IPv6 and IPv4.
     pub async fn open(address: &str) -> Result<Self, HttpError> {
         let (host, port) = split(address).ok_or_else(|| HttpError::Address(address.to_owned()))?;
@@ -91,14 +91,14 @@ impl Door {
     /// Answers until `stop` is done, then lets open requests end for two seconds.
     pub async fn serve(
         self,
-        pages: Pages,
+        endpoints: Endpoints,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), HttpError> {
-        if !pages.metrics_path.starts_with('/') {
-            return Err(HttpError::Path(pages.metrics_path));
+        if !endpoints.metrics_path.starts_with('/') {
+            return Err(HttpError::Path(endpoints.metrics_path));
         }
         // One handler for all paths: the router would take a flag's `{x}` for a pattern.
-        let router = Router::new().fallback(answer).with_state(Arc::new(pages));
+        let router = Router::new().fallback(answer).with_state(Arc::new(endpoints));
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = axum::serve(self.0, router).with_graceful_shutdown(async move {
             stop.await;
@@ -122,13 +122,13 @@ fn split(address: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok()?))
 }
 
-async fn answer(State(pages): State<Arc<Pages>>, uri: Uri) -> Response {
-    let Pages {
+async fn answer(State(endpoints): State<Arc<Endpoints>>, uri: Uri) -> Response {
+    let Endpoints {
         metrics,
         metrics_path,
         ready,
         checks,
-    } = &*pages;
+    } = &*endpoints;
     match uri.path() {
         path if path == metrics_path => match metrics.page(&names(uri.query().unwrap_or_default())) {
             Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
@@ -202,8 +202,8 @@ mod tests {
         (code, answer)
     }
 
-    fn pages() -> Pages {
-        Pages {
+    fn endpoints() -> Endpoints {
+        Endpoints {
             metrics: Metrics::new().unwrap(),
             metrics_path: "/metrics".into(),
             ready: Readiness::default(),
@@ -239,15 +239,15 @@ mod tests {
             true => Err("lease not renewed".into()),
             false => Ok(()),
         });
-        let pages = Pages {
+        let endpoints = Endpoints {
             checks: vec![("leader-election", check)],
-            ..pages()
+            ..endpoints()
         };
-        let ready = pages.ready.clone();
-        let door = Door::open(":0").await.unwrap();
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, door.address().unwrap().port()));
+        let ready = endpoints.ready.clone();
+        let server = HttpServer::open(":0").await.unwrap();
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().unwrap().port()));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(door.serve(pages, async { drop(stopped.await) }));
+        let server = tokio::spawn(server.serve(endpoints, async { drop(stopped.await) }));
 
         let (code, page) = get(
             at,
@@ -290,12 +290,12 @@ mod tests {
     #[tokio::test]
     async fn without_leader_election_there_is_no_such_page_and_odd_paths_do_no_harm() {
         for path in ["/{x}", "/*", "/a//b", "/healthz"] {
-            let door = Door::open("127.0.0.1:0").await.unwrap();
-            let at = door.address().unwrap();
-            let server = tokio::spawn(door.serve(
-                Pages {
+            let server = HttpServer::open("127.0.0.1:0").await.unwrap();
+            let at = server.address().unwrap();
+            let server = tokio::spawn(server.serve(
+                Endpoints {
                     metrics_path: path.into(),
-                    ..pages()
+                    ..endpoints()
                 },
                 std::future::pending(),
             ));
@@ -307,15 +307,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_names_the_address_and_the_reason() {
-        let taken = Door::open("127.0.0.1:0").await.unwrap();
+        let taken = HttpServer::open("127.0.0.1:0").await.unwrap();
         let address = taken.address().unwrap().to_string();
-        let error = Door::open(&address).await.unwrap_err().to_string();
+        let error = HttpServer::open(&address).await.unwrap_err().to_string();
         assert!(error.contains(&address) && error.contains("in use"), "{error}");
-        let error = Door::open("8080").await.unwrap_err().to_string();
+        let error = HttpServer::open("8080").await.unwrap_err().to_string();
         assert!(error.contains("\"8080\""), "{error}");
-        let odd = Pages {
+        let odd = Endpoints {
             metrics_path: "metrics".into(),
-            ..pages()
+            ..endpoints()
         };
         let error = taken
             .serve(odd, std::future::pending())

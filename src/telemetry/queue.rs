@@ -102,7 +102,7 @@ impl QueueFamilies {
 
 /// One queue's figures. Clones are the same queue.
 #[derive(Clone)]
-pub struct Queue(Arc<Inner>);
+pub struct QueueMetrics(Arc<Inner>);
 
 struct Inner {
     keys: Mutex<Keys>,
@@ -121,7 +121,7 @@ struct Keys {
     running: HashMap<Box<str>, Instant>,
 }
 
-impl Queue {
+impl QueueMetrics {
     pub(super) fn new(families: &QueueFamilies, name: &str) -> Self {
         let name = [name];
         Self(Arc::new(Inner {

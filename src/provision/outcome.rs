@@ -10,24 +10,24 @@ use crate::csi::{
 
 /// What is true after a CreateVolume call.
 #[derive(Debug, PartialEq)]
-pub enum Verdict {
+pub enum CreateOutcome {
     /// The volume exists, and this is its object.
-    Made(Box<PersistentVolume>),
+    Created(Box<PersistentVolume>),
     /// No volume exists, nor will one come of this call. A new attempt may be another request.
-    Nothing(RpcError),
+    Failed(RpcError),
     /// As before, and the driver says that the same request can never succeed.
     Infeasible(RpcError),
     /// A volume may exist or come to exist: only asking again, with the same request, can tell.
-    Perhaps(RpcError),
+    InBackground(RpcError),
     /// A volume exists, but not the one that was asked for. It is to be deleted before asking again.
-    Unusable(Volume, Misfit),
+    Unusable(Volume, SizeMismatch),
     /// The driver says it made a volume and does not say which. Asking again may help, and nothing else can.
-    Unnamed(&'static str),
+    MissingId(&'static str),
 }
 
 /// How a volume differs from the one that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
+pub enum SizeMismatch {
     /// It is too small, or its size is negative.
     #[error("created volume has {got} bytes, {wanted} were asked for")]
     TooSmall {
@@ -39,16 +39,18 @@ pub enum Misfit {
 }
 
 /// Judges an answer to the request of `plan`.
-pub fn judge(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -> Verdict {
+pub fn outcome_of(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -> CreateOutcome {
     let volume = match answer {
         Err(error) => return sort(error),
         Ok(CreateVolumeResponse { volume: None }) => {
-            return Verdict::Unnamed("the driver answered CreateVolume with success but without a volume");
+            return CreateOutcome::MissingId(
+                "the driver answered CreateVolume with success but without a volume",
+            );
         }
         Ok(CreateVolumeResponse { volume: Some(volume) }) => volume,
     };
     if volume.volume_id.is_empty() {
-        return Verdict::Unnamed("the driver answered CreateVolume with a volume whose id is empty");
+        return CreateOutcome::MissingId("the driver answered CreateVolume with a volume whose id is empty");
     }
     let wanted = plan
         .request
@@ -56,19 +58,19 @@ pub fn judge(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -> Ver
         .map_or(0, |range| range.required_bytes);
     let got = volume.capacity_bytes;
     if got < 0 || (got != 0 && got < wanted) {
-        return Verdict::Unusable(volume, Misfit::TooSmall { got, wanted });
+        return CreateOutcome::Unusable(volume, SizeMismatch::TooSmall { got, wanted });
     }
-    Verdict::Made(Box::new(volume::complete(plan.draft.clone(), &volume, wanted)))
+    CreateOutcome::Created(Box::new(volume::complete(plan.draft.clone(), &volume, wanted)))
 }
 
 /// Sorts a failed call. The classes are upstream's: after any other code the driver has given up for good.
-fn sort(error: RpcError) -> Verdict {
+fn sort(error: RpcError) -> CreateOutcome {
     match error.code {
         // OK is no fault; should one ever carry it, nothing is known about the volume.
         Code::Ok | Code::Canceled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => {
-            Verdict::Perhaps(error)
+            CreateOutcome::InBackground(error)
         }
-        Code::InvalidArgument => Verdict::Infeasible(error),
+        Code::InvalidArgument => CreateOutcome::Infeasible(error),
         Code::Unknown
         | Code::NotFound
         | Code::AlreadyExists
@@ -79,6 +81,6 @@ fn sort(error: RpcError) -> Verdict {
         | Code::Unimplemented
         | Code::Internal
         | Code::DataLoss
-        | Code::Unauthenticated => Verdict::Nothing(error),
+        | Code::Unauthenticated => CreateOutcome::Failed(error),
     }
 }

@@ -38,7 +38,7 @@ pub struct UnknownFormat(String);
 
 /// How serious a line is, in the three grades that klog tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grade {
+pub(super) enum Severity {
     /// Something failed.
     Error,
     /// Something is odd but goes on.
@@ -49,11 +49,11 @@ pub(super) enum Grade {
 
 /// Everything a line says.
 #[derive(Clone, Debug)]
-pub(super) struct Line<'a> {
+pub(super) struct LogEntry<'a> {
     /// When it was said; its time zone is the one of the text form.
     pub at: &'a Zoned,
     /// How serious it is.
-    pub grade: Grade,
+    pub severity: Severity,
     /// This process, as in klog's header.
     pub pid: u32,
     /// Source file, as the compiler names it.
@@ -67,7 +67,7 @@ pub(super) struct Line<'a> {
 }
 
 /// The line in the wanted form, with its newline.
-pub(super) fn render(format: Format, line: &Line<'_>) -> String {
+pub(super) fn render(format: Format, line: &LogEntry<'_>) -> String {
     let mut out = match format {
         Format::Text => text(line),
         Format::Json => object(line),
@@ -76,11 +76,11 @@ pub(super) fn render(format: Format, line: &Line<'_>) -> String {
     out
 }
 
-fn text(line: &Line<'_>) -> String {
-    let letter = match line.grade {
-        Grade::Error => 'E',
-        Grade::Warning => 'W',
-        Grade::Info(_) => 'I',
+fn text(line: &LogEntry<'_>) -> String {
+    let letter = match line.severity {
+        Severity::Error => 'E',
+        Severity::Warning => 'W',
+        Severity::Info(_) => 'I',
     };
     let at = line.at;
     let file = line.file.rsplit('/').next().unwrap_or(line.file);
@@ -110,7 +110,7 @@ fn text(line: &Line<'_>) -> String {
     out
 }
 
-fn object(line: &Line<'_>) -> String {
+fn object(line: &LogEntry<'_>) -> String {
     // component-base counts milliseconds since the epoch, with a fraction.
     let ts = line.at.timestamp().as_microsecond() as f64 / 1000.0;
     let mut from_the_end = line.file.rmatch_indices('/').map(|(i, _)| i);
@@ -123,10 +123,10 @@ fn object(line: &Line<'_>) -> String {
     );
     map.insert("msg".into(), json!(line.message));
     // Errors carry no verbosity in component-base's JSON; that is how readers there tell them apart.
-    match line.grade {
-        Grade::Error => {}
-        Grade::Warning => drop(map.insert("v".into(), json!(0))),
-        Grade::Info(v) => drop(map.insert("v".into(), json!(v))),
+    match line.severity {
+        Severity::Error => {}
+        Severity::Warning => drop(map.insert("v".into(), json!(0))),
+        Severity::Info(v) => drop(map.insert("v".into(), json!(v))),
     }
     // Written by hand because a sorted map would move `ts` from the front, and a field of the
     // same name as one of the four above must not replace it.
@@ -192,13 +192,13 @@ mod tests {
 
     fn line<'a>(
         at: &'a Zoned,
-        grade: Grade,
+        severity: Severity,
         message: &'a str,
         fields: &'a [(&'static str, Value)],
-    ) -> Line<'a> {
-        Line {
+    ) -> LogEntry<'a> {
+        LogEntry {
             at,
-            grade,
+            severity,
             pid: 12345,
             file: "src/lease/elect.rs",
             line: 42,
@@ -215,9 +215,13 @@ mod tests {
             ("tries", json!(3)),
             ("ready", json!(true)),
         ];
-        for (grade, letter) in [(Grade::Error, 'E'), (Grade::Warning, 'W'), (Grade::Info(5), 'I')] {
+        for (severity, letter) in [
+            (Severity::Error, 'E'),
+            (Severity::Warning, 'W'),
+            (Severity::Info(5), 'I'),
+        ] {
             assert_eq!(
-                render(Format::Text, &line(&at, grade, "Volume made", &fields)),
+                render(Format::Text, &line(&at, severity, "Volume made", &fields)),
                 format!(
                     "{letter}1121 04:36:01.123456   12345 elect.rs:42] \"Volume made\" claim=\"default/data\" tries=3 ready=true\n"
                 )
@@ -230,17 +234,20 @@ mod tests {
         let at = noon();
         let fields = [("claim", json!("default/data")), ("msg", json!("shadow"))];
         assert_eq!(
-            render(Format::Json, &line(&at, Grade::Info(3), "Volume made", &fields)),
+            render(
+                Format::Json,
+                &line(&at, Severity::Info(3), "Volume made", &fields)
+            ),
             "{\"ts\":1763699761123.456,\"caller\":\"lease/elect.rs:42\",\"msg\":\"Volume made\",\"v\":3,\"claim\":\"default/data\"}\n"
         );
-        assert!(!render(Format::Json, &line(&at, Grade::Error, "x", &[])).contains("\"v\""));
+        assert!(!render(Format::Json, &line(&at, Severity::Error, "x", &[])).contains("\"v\""));
     }
 
     #[test]
     fn odd_characters_are_escaped_as_go_does() {
         let at = noon();
         let odd = "a\"b\\c\nd\re\tf\0g\u{1b}[31m\u{85}\u{2028}\u{202e}é漢";
-        let text = render(Format::Text, &line(&at, Grade::Error, odd, &[]));
+        let text = render(Format::Text, &line(&at, Severity::Error, odd, &[]));
         assert!(
             text.ends_with("] \"a\\\"b\\\\c\\nd\\re\\tf\\x00g\\x1b[31m\\u0085\\u2028\\u202eé漢\"\n"),
             "{text}"
@@ -252,10 +259,10 @@ mod tests {
         fn any_message_is_one_line_and_json_reads_back(message in any::<String>(), value in any::<String>()) {
             let at = noon();
             let fields = [("key", json!(value))];
-            let text = render(Format::Text, &line(&at, Grade::Error, &message, &fields));
+            let text = render(Format::Text, &line(&at, Severity::Error, &message, &fields));
             prop_assert_eq!(text.lines().count(), 1);
             prop_assert!(!text.trim_end_matches('\n').chars().any(char::is_control));
-            let text = render(Format::Json, &line(&at, Grade::Error, &message, &fields));
+            let text = render(Format::Json, &line(&at, Severity::Error, &message, &fields));
             prop_assert_eq!(text.matches('\n').count(), 1);
             let read: Value = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(&read["msg"], &json!(message));

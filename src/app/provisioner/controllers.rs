@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{config::Config, me::Me};
+use super::{config::Config, identity::Identity};
 use crate::{
     cluster::{
         api::ApiClient,
@@ -18,25 +18,25 @@ use crate::{
     ledger::Ledger,
     provision::{
         self,
-        act::Provision,
-        memory::{Held, Record, Saved},
+        memory::{InfeasibleClaims, RecentlySaved, Record},
         policy::Policy,
+        reconcile::Provision,
     },
     reclaim::{
         self,
-        act::{Deleted, Reclaim},
+        reconcile::{Deleted, Reclaim},
     },
-    serve::metrics::Metrics,
+    telemetry::metrics::Metrics,
 };
 
 /// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
 /// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
 const GRACE: Duration = Duration::from_secs(15);
 /// How long the last writes may take after that.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Everything that works while we lead.
-pub(super) struct Rooms {
+pub(super) struct Controllers {
     provision: Arc<Provision>,
     reclaim: Arc<Reclaim>,
     claims: Crew,
@@ -47,12 +47,12 @@ pub(super) struct Rooms {
     pub(super) metrics: Metrics,
 }
 
-impl Rooms {
+impl Controllers {
     /// Builds them around the door for volumes and the line for events. Waits for one answer of the API server:
     /// whether it knows VolumeAttributesClasses.
     pub(super) async fn build(
         config: &Config,
-        me: &Me,
+        identity: &Identity,
         api: ApiClient,
         events: EventRecorder,
         driver: Driver,
@@ -70,7 +70,7 @@ impl Rooms {
             extra_metadata: config.volumes.extra_metadata,
             publish_read_only: config.volumes.readonly,
             attributes_classes,
-            identity: me.provisioner_identity(&driver_info.name),
+            identity: identity.provisioner_identity(&driver_info.name),
         };
 
         let counted = metrics.clone();
@@ -116,8 +116,8 @@ impl Rooms {
                 events: events.clone(),
                 metrics: metrics.clone(),
                 policy,
-                held: Held::default(),
-                saved: Saved::default(),
+                held: InfeasibleClaims::default(),
+                saved: RecentlySaved::default(),
                 active: active.clone(),
             }),
             reclaim: Arc::new(Reclaim {
@@ -153,24 +153,24 @@ impl Rooms {
         let cache = self.cache();
         tokio::join!(
             self.claims.clone().work(cache.claims.clone(), move |claim| {
-                let room = claims.clone();
-                async move { room.claim(claim).await }
+                let controller = claims.clone();
+                async move { controller.reconcile_claim(claim).await }
             }),
             // The same crew: a claim and its record are never worked on at the same time.
             self.claims
                 .clone()
                 .work(self.provision.ledger.records(), move |record| {
-                    let room = records.clone();
-                    async move { room.record(record).await }
+                    let controller = records.clone();
+                    async move { controller.reconcile_record(record).await }
                 }),
             self.volumes.clone().work(cache.volumes.clone(), move |volume| {
-                let room = reclaim.clone();
-                async move { room.volume(volume).await }
+                let controller = reclaim.clone();
+                async move { controller.reconcile_volume(volume).await }
             }),
         );
     }
 
-    /// Waits for the calls that were running when [`Rooms::work`] was dropped, for [`GRACE`] at most.
+    /// Waits for the calls that were running when [`Controllers::work`] was dropped, for [`GRACE`] at most.
     pub(super) async fn drain(&self) {
         self.tasks.close();
         if timeout(GRACE, self.tasks.wait()).await.is_err() {
@@ -189,7 +189,7 @@ impl Rooms {
 
     /// Writes what can be written still, and says what is left unfinished.
     pub(super) async fn close(&self) {
-        if timeout(LAST_WORDS, self.provision.close()).await.is_err() {
+        if timeout(FINAL_SAVE_TIMEOUT, self.provision.close()).await.is_err() {
             tracing::warn!("the API server does not answer: volumes that were made may lack their objects");
         }
     }

@@ -46,7 +46,7 @@ impl fmt::Display for Vmodule {
 
 /// The verbosity at which a kind of line appears first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Loudness {
+pub(super) enum Level {
     /// Errors and warnings: always.
     Always,
     /// News: `-v=0`.
@@ -57,7 +57,7 @@ pub(super) enum Loudness {
     Trace,
 }
 
-impl Loudness {
+impl Level {
     /// The smallest `-v` that shows such lines of ours.
     pub(super) fn verbosity(self) -> u8 {
         match self {
@@ -73,12 +73,12 @@ const LIBRARIES_DEBUG: u8 = 8;
 const LIBRARIES_TRACE: u8 = 10;
 
 /// Whether a line from that module and file is shown.
-pub(super) fn shown(verbosity: u8, vmodule: &Vmodule, module: &str, file: &str, loudness: Loudness) -> bool {
+pub(super) fn shown(verbosity: u8, vmodule: &Vmodule, module: &str, file: &str, level: Level) -> bool {
     if module.split("::").next() != Some(env!("CARGO_PKG_NAME")) {
-        return match loudness {
-            Loudness::Always => true,
-            Loudness::Info | Loudness::Debug => verbosity >= LIBRARIES_DEBUG,
-            Loudness::Trace => verbosity >= LIBRARIES_TRACE,
+        return match level {
+            Level::Always => true,
+            Level::Info | Level::Debug => verbosity >= LIBRARIES_DEBUG,
+            Level::Trace => verbosity >= LIBRARIES_TRACE,
         };
     }
     let file = file.strip_suffix(".rs").unwrap_or(file);
@@ -93,7 +93,7 @@ pub(super) fn shown(verbosity: u8, vmodule: &Vmodule, module: &str, file: &str, 
         };
         matches(pattern.as_bytes(), name.as_bytes())
     });
-    loudness == Loudness::Always || own.map_or(verbosity, |(_, level)| *level) >= loudness.verbosity()
+    level == Level::Always || own.map_or(verbosity, |(_, level)| *level) >= level.verbosity()
 }
 
 /// Shell pattern with `*` and `?`; linear in memory, no recursion.
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn verbosity_maps_to_levels_and_libraries_stay_quiet() {
-        use Loudness::*;
+        use Level::*;
         let rows = [
             // module, -v, loudest kind that is shown
             ("volwright::lease", 0, Info),
@@ -182,7 +182,7 @@ mod tests {
                 &vmodule,
                 "volwright::lease::elect",
                 "src/lease/elect.rs",
-                Loudness::Trace,
+                Level::Trace,
             );
             assert_eq!(got, wanted, "{pattern}");
         }
@@ -192,14 +192,14 @@ mod tests {
             &quieter,
             "volwright::lease::elect",
             "src/lease/elect.rs",
-            Loudness::Debug
+            Level::Debug
         ));
         assert!(shown(
             0,
             &quieter,
             "volwright::lease::elect",
             "src/lease/elect.rs",
-            Loudness::Always
+            Level::Always
         ));
     }
 
