@@ -49,7 +49,7 @@ pub(super) async fn elected(
         loop {
             let now = leadership.borrow_and_update().clone();
             if let Leadership::Leading(term) = now {
-                controllers.say(subject(&term.lease), event(&identity, "became leader"));
+                controllers.publish(subject(&term.lease), event(&identity, "became leader"));
                 controllers.metrics.leading(&term.lease.name, true);
                 if !term.undisturbed {
                     controllers.distrust();
@@ -64,7 +64,7 @@ pub(super) async fn elected(
                 if stop.is_cancelled() {
                     controllers.close().await;
                 }
-                controllers.say(subject(&term.lease), event(&identity, "stopped leading"));
+                controllers.publish(subject(&term.lease), event(&identity, "stopped leading"));
             }
             if stop.is_cancelled() && !release {
                 return;
