@@ -126,7 +126,7 @@ pub fn main() -> ExitCode {
             return exit.code.into();
         }
     };
-    log::init(startup::log_settings(&config.logging));
+    log::init(config.logging.clone());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "csi-provisioner");
     for warning in &config.warnings {
         tracing::warn!("{warning}");

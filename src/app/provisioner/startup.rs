@@ -23,7 +23,6 @@ use crate::{
     telemetry::{
         Readiness,
         http::Endpoints,
-        log::{Format, Settings},
         metrics::Metrics,
     },
 };
@@ -121,22 +120,5 @@ pub(super) async fn wait_for_cache_sync(mut progress: watch::Receiver<SyncStatus
         for missing in progress.borrow().missing() {
             tracing::warn!("waiting: {missing}");
         }
-    }
-}
-
-/// The log as the flags describe it.
-pub(super) fn log_settings(logging: &config::Logging) -> Settings {
-    let modules = logging
-        .modules
-        .iter()
-        .map(|(pattern, level)| format!("{pattern}={level}"));
-    Settings {
-        format: match logging.format {
-            config::Format::Text => Format::Text,
-            config::Format::Json => Format::Json,
-        },
-        verbosity: u8::try_from(logging.level).unwrap_or(u8::MAX),
-        // The flag table has checked the patterns; nothing would be gained by ending here for one.
-        vmodule: modules.collect::<Vec<_>>().join(",").parse().unwrap_or_default(),
     }
 }
