@@ -50,7 +50,7 @@ pub(super) async fn elected(
             let now = leadership.borrow_and_update().clone();
             if let Leadership::Leading(term) = now {
                 controllers.say(subject(&term.lease), event(&identity, "became leader"));
-                controllers.metrics.leading(&term.lease.name, true);
+                controllers.metrics.sidecar.leading(&term.lease.name, true);
                 if !term.undisturbed {
                     controllers.distrust();
                 }
@@ -59,7 +59,7 @@ pub(super) async fn elected(
                     _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
                     () = stop.cancelled() => {}
                 }
-                controllers.metrics.leading(&term.lease.name, false);
+                controllers.metrics.sidecar.leading(&term.lease.name, false);
                 controllers.drain().await;
                 if stop.is_cancelled() {
                     controllers.close().await;

@@ -10,6 +10,7 @@ pub mod flags;
 pub mod gates;
 mod identity;
 mod leadership;
+pub mod metrics;
 mod startup;
 
 use std::{
@@ -22,7 +23,7 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::identity::Identity;
-use self::{config::Config, controllers::Controllers};
+use self::{config::Config, controllers::Controllers, metrics::Metrics};
 use crate::{
     app::signals,
     cluster::{
@@ -37,7 +38,7 @@ use crate::{
         Readiness,
         http::{HttpError, HttpServer},
         log,
-        metrics::{Metrics, MetricsError},
+        metrics::MetricsError,
     },
 };
 
@@ -186,7 +187,7 @@ pub async fn run(config: Config, world: Environment, stop: CancellationToken) ->
     // The pages come first: whoever asks while we wait for the driver is told so.
     if let Some(serving) = &config.serving {
         let endpoints = startup::endpoints(serving, config.election.is_some(), &metrics, &ready, &health);
-        let door = HttpServer::open(&serving.address).await?;
+        let door = HttpServer::bind(&serving.address).await?;
         tracing::info!(address = %door.address()?, "serving metrics and health");
         let stop = stop.clone();
         beside.spawn(async move {
@@ -239,7 +240,7 @@ pub async fn run(config: Config, world: Environment, stop: CancellationToken) ->
             let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
             let candidate = identity.candidate(settings, timing, &driver_info.name);
             let (name, slow) = (candidate.name.clone(), metrics.clone());
-            let election = Election::new(lease, candidate, move || slow.renewed_slowly(&name));
+            let election = Election::new(lease, candidate, move || slow.sidecar.renewed_slowly(&name));
             // Set once, here; until then the page shows a standby, which is well.
             let _ = health.set(election.health());
             Some((election, settings.release))

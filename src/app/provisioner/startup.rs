@@ -15,16 +15,13 @@ use super::{
     Fatal,
     config::{self, Config},
     leadership::LastResponse,
+    metrics::Metrics,
 };
 use crate::{
     cluster::cache::SyncStatus,
     csi::{Dialer, Driver, DriverInfo, IdentifyError},
     lease::Health,
-    telemetry::{
-        Readiness,
-        http::Endpoints,
-        metrics::Metrics,
-    },
+    telemetry::{Readiness, http::Endpoints},
 };
 
 /// How often a wait says what it waits for.
@@ -39,7 +36,7 @@ pub(super) fn endpoints(
     health: &Arc<OnceLock<Health>>,
 ) -> Endpoints {
     let mut endpoints = Endpoints {
-        metrics: metrics.clone(),
+        metrics: metrics.registry.clone(),
         metrics_path: serving.metrics_path.clone(),
         ready: ready.clone(),
         checks: Vec::new(),
@@ -61,7 +58,7 @@ pub(super) async fn meet(
     last_response: &LastResponse,
 ) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
-    let (counted, last_response) = (metrics.clone(), last_response.clone());
+    let (counted, last_response) = (metrics.sidecar.clone(), last_response.clone());
     let driver = Driver::new(
         line,
         config.driver.timeout,
