@@ -1,5 +1,6 @@
 //! The sidecars' composition roots and their flag tables.
 
 pub mod flags;
+pub mod metrics;
 pub mod provisioner;
 mod signals;

@@ -5,6 +5,7 @@
 
 pub mod decide;
 mod memory;
+pub mod metrics;
 pub mod outcome;
 pub mod plan;
 pub mod policy;

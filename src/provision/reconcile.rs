@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
     memory::{INFEASIBLE, InfeasibleClaims, RecentlySaved},
+    metrics::ProvisionMetrics,
     outcome::{CreateOutcome, SizeMismatch, outcome_of},
     plan::Plan,
     policy::Policy,
@@ -26,7 +27,6 @@ use crate::{
     },
     csi::{Driver, DriverInfo, proto},
     ledger::{Entry, Ledger},
-    telemetry::metrics::Metrics,
 };
 
 /// So often is an unusable volume asked to be deleted before the next attempt, within one `--timeout`.
@@ -43,7 +43,7 @@ pub struct Provision {
     cache: Arc<Cache>,
     pub(super) ledger: Arc<Ledger<Record>>,
     pub(super) events: EventRecorder,
-    pub(super) metrics: Metrics,
+    pub(super) metrics: ProvisionMetrics,
     policy: Policy,
     infeasible: InfeasibleClaims,
     pub(super) saved: RecentlySaved,
@@ -73,7 +73,7 @@ impl Provision {
         cache: Arc<Cache>,
         ledger: Arc<Ledger<Record>>,
         events: EventRecorder,
-        metrics: Metrics,
+        metrics: ProvisionMetrics,
         policy: Policy,
         active: Active,
     ) -> Self {

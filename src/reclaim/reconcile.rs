@@ -9,7 +9,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::decide::{Decision, Facts, decide};
+use super::{
+    decide::{Decision, Facts, decide},
+    metrics::ReclaimMetrics,
+};
 use crate::{
     base::secrets::SecretRef,
     cluster::{
@@ -22,7 +25,6 @@ use crate::{
         workers::Active,
     },
     csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
-    telemetry::metrics::Metrics,
 };
 
 const FAILED: &str = "VolumeFailedDelete";
@@ -38,7 +40,7 @@ pub struct Reclaim {
     api: ApiClient,
     cache: Arc<Cache>,
     events: EventRecorder,
-    metrics: Metrics,
+    metrics: ReclaimMetrics,
     /// UIDs of volumes that the driver has deleted and whose object stands still: the driver is asked once, however
     /// often the object resists.
     deleted: Mutex<HashSet<String>>,
@@ -58,7 +60,7 @@ impl Reclaim {
         api: ApiClient,
         cache: Arc<Cache>,
         events: EventRecorder,
-        metrics: Metrics,
+        metrics: ReclaimMetrics,
         active: Active,
         in_progress: InProgress,
     ) -> Self {

@@ -4,13 +4,12 @@
 use std::num::NonZeroUsize;
 
 use crate::app::flags::{Exit, ParsedFlags};
-use crate::app::provisioner::config::{
-    Config, Driver, Election, Format, Kube, Logging, Naming, Pace, Serving, Volumes, Work,
-};
+use crate::app::provisioner::config::{Config, Driver, Election, Kube, Naming, Pace, Serving, Volumes, Work};
 use crate::app::provisioner::gates::{self, Gates};
 use crate::base::backoff::Backoff;
 use crate::base::duration::GoDuration;
 use crate::base::names::UidLength;
+use crate::telemetry::log::{Format, LogSettings};
 
 /// The settings, checked in upstream's order, so that of several mistakes the same one ends the process with the
 /// same code.
@@ -81,7 +80,7 @@ pub(crate) fn config(
 }
 
 /// component-base's rules. Its switches for buffers and streams belong to a gate that nobody can set.
-fn logging(flags_given: &ParsedFlags) -> Result<Logging, Exit> {
+fn logging(flags_given: &ParsedFlags) -> Result<LogSettings, Exit> {
     let refuse = |reason: String| Err(Exit::error(1, reason));
     let format = match flags_given.get::<String>("logging-format").as_str() {
         "text" => Format::Text,
@@ -108,10 +107,10 @@ fn logging(flags_given: &ParsedFlags) -> Result<Logging, Exit> {
             ));
         }
     }
-    Ok(Logging {
+    Ok(LogSettings {
         format,
-        level: flags_given.get("v"),
-        modules,
+        verbosity: flags_given.get("v"),
+        vmodule: modules.into_iter().collect(),
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::app::provisioner::gates::Gates;
 use crate::base::backoff::Backoff;
 use crate::base::names::UidLength;
+use crate::telemetry::log::LogSettings;
 
 /// All settings that have an effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +28,7 @@ pub struct Config {
     /// None: no HTTP endpoint.
     pub serving: Option<Serving>,
     /// The log.
-    pub logging: Logging,
+    pub logging: LogSettings,
     /// Feature gates.
     pub gates: Gates,
     /// What the operator should know; to be logged once the log runs.
@@ -118,24 +119,4 @@ pub struct Serving {
     pub metrics_path: String,
     /// False for the older flag, under which upstream serves no `/healthz/leader-election`.
     pub leader_health: bool,
-}
-
-/// The log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Logging {
-    /// How lines look.
-    pub format: Format,
-    /// klog's level.
-    pub level: u32,
-    /// Levels of their own for source files that match a pattern; empty with JSON.
-    pub modules: Vec<(String, u32)>,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// klog's text.
-    Text,
-    /// component-base's JSON.
-    Json,
 }

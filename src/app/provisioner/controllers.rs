@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{config::Config, identity::Identity};
+use super::{config::Config, identity::Identity, metrics::Metrics};
 use crate::{
     cluster::{
         api::ApiClient,
@@ -18,7 +18,6 @@ use crate::{
     ledger::Ledger,
     provision::{self, policy::Policy, reconcile::Provision, record::Record},
     reclaim::{self, reconcile::Reclaim},
-    telemetry::metrics::Metrics,
 };
 
 /// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
@@ -69,14 +68,14 @@ impl Controllers {
             identity: identity.provisioner_identity(&driver_info.name),
         };
 
-        let counted = metrics.clone();
+        let counted = metrics.provision.clone();
         let ledger = Arc::new(Ledger::<Record>::new(Box::new(move |count| {
             counted.records("open", count.open);
             counted.records("held", count.doubtful);
         })));
         let (tasks, active) = (TaskTracker::new(), Active::default());
         let pool = |name| {
-            let panics = metrics.clone();
+            let panics = metrics.sidecar.clone();
             let pool = WorkerPool::new(
                 config.work.at_once,
                 config.work.backoff,
@@ -86,6 +85,7 @@ impl Controllers {
             );
             let source = Arc::downgrade(&pool);
             metrics
+                .registry
                 .queue(name)
                 .unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
             pool
@@ -119,7 +119,7 @@ impl Controllers {
                 cache.clone(),
                 ledger.clone(),
                 events.clone(),
-                metrics.clone(),
+                metrics.provision.clone(),
                 policy,
                 active.clone(),
             )),
@@ -129,7 +129,7 @@ impl Controllers {
                 api,
                 cache.clone(),
                 events.clone(),
-                metrics.clone(),
+                metrics.reclaim.clone(),
                 active.clone(),
                 Box::new(move |claim| records.get(claim).is_some()),
             )),
@@ -213,7 +213,7 @@ async fn serves_attributes_classes(api: &ApiClient) -> bool {
 
 /// The metrics of a queue, under the name of upstream's.
 fn on_queue_event(metrics: &Metrics, name: &str) -> OnQueueEvent {
-    let queue = metrics.queue(name);
+    let queue = metrics.registry.queue(name);
     Box::new(move |event| match event {
         QueueEvent::Add => queue.add(),
         QueueEvent::Get(waited) => queue.get(waited),

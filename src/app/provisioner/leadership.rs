@@ -23,11 +23,11 @@ use crate::{
 /// Without an election there is one term, from start to end.
 pub(super) async fn alone(controllers: &Controllers, stop: &CancellationToken) {
     tokio::select! {
-        () = controllers.work() => {}
+        () = controllers.run() => {}
         () = stop.cancelled() => {}
     }
     controllers.drain().await;
-    controllers.close().await;
+    controllers.flush().await;
 }
 
 /// Works while we lead. Losing the lease stops the work, not the process: the watches stay warm, and we compete again.
@@ -50,19 +50,19 @@ pub(super) async fn elected(
             let now = leadership.borrow_and_update().clone();
             if let Leadership::Leading(term) = now {
                 controllers.publish(subject(&term.lease), event(&identity, "became leader"));
-                controllers.metrics.leading(&term.lease.name, true);
+                controllers.metrics.sidecar.leading(&term.lease.name, true);
                 if !term.undisturbed {
                     controllers.distrust();
                 }
                 tokio::select! {
-                    () = controllers.work() => {}
+                    () = controllers.run() => {}
                     _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
                     () = stop.cancelled() => {}
                 }
-                controllers.metrics.leading(&term.lease.name, false);
+                controllers.metrics.sidecar.leading(&term.lease.name, false);
                 controllers.drain().await;
                 if stop.is_cancelled() {
-                    controllers.close().await;
+                    controllers.flush().await;
                 }
                 controllers.publish(subject(&term.lease), event(&identity, "stopped leading"));
             }

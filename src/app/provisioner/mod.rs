@@ -10,6 +10,7 @@ pub mod flags;
 pub mod gates;
 mod identity;
 mod leadership;
+pub mod metrics;
 mod startup;
 
 use std::{
@@ -22,7 +23,7 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::identity::Identity;
-use self::{config::Config, controllers::Controllers};
+use self::{config::Config, controllers::Controllers, metrics::Metrics};
 use crate::{
     app::signals,
     cluster::{
@@ -37,7 +38,7 @@ use crate::{
         Readiness,
         http::{HttpError, HttpServer},
         log,
-        metrics::{Metrics, MetricsError},
+        metrics::MetricsError,
     },
 };
 
@@ -126,7 +127,7 @@ pub fn main() -> ExitCode {
             return exit.code.into();
         }
     };
-    log::init(startup::log_settings(&config.logging));
+    log::init(config.logging.clone());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "csi-provisioner");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -186,7 +187,7 @@ pub async fn run(config: Config, world: Environment, stop: CancellationToken) ->
     // The pages come first: whoever asks while we wait for the driver is told so.
     if let Some(serving) = &config.serving {
         let endpoints = startup::endpoints(serving, config.election.is_some(), &metrics, &ready, &health);
-        let door = HttpServer::open(&serving.address).await?;
+        let door = HttpServer::bind(&serving.address).await?;
         tracing::info!(address = %door.address()?, "serving metrics and health");
         let stop = stop.clone();
         beside.spawn(async move {
@@ -215,11 +216,11 @@ pub async fn run(config: Config, world: Environment, stop: CancellationToken) ->
     };
     let cache = controllers.cache();
     beside.spawn(async move {
-        cache.list_watch(cluster).await;
+        cache.run(cluster).await;
     });
     beside.spawn(driver.clone().watch_state(PROBE_INTERVAL));
     tokio::select! {
-        () = startup::wait_for_cache_sync(controllers.cache().progress()) => drop(lists),
+        () = startup::wait_for_cache_sync(controllers.cache().sync_status()) => drop(lists),
         () = stop.cancelled() => return Ok(()),
     }
 
@@ -239,7 +240,7 @@ pub async fn run(config: Config, world: Environment, stop: CancellationToken) ->
             let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
             let candidate = identity.candidate(settings, timing, &driver_info.name);
             let (name, slow) = (candidate.name.clone(), metrics.clone());
-            let election = Election::new(lease, candidate, move || slow.renewed_slowly(&name));
+            let election = Election::new(lease, candidate, move || slow.sidecar.renewed_slowly(&name));
             // Set once, here; until then the page shows a standby, which is well.
             let _ = health.set(election.health());
             Some((election, settings.release))

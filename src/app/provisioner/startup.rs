@@ -15,17 +15,13 @@ use super::{
     Fatal,
     config::{self, Config},
     leadership::LastResponse,
+    metrics::Metrics,
 };
 use crate::{
     cluster::cache::SyncStatus,
     csi::{Dialer, Driver, DriverInfo, IdentifyError},
     lease::Health,
-    telemetry::{
-        Readiness,
-        http::Endpoints,
-        log::{Format, Settings},
-        metrics::Metrics,
-    },
+    telemetry::{Readiness, http::Endpoints},
 };
 
 /// How often a wait says what it waits for.
@@ -40,7 +36,7 @@ pub(super) fn endpoints(
     health: &Arc<OnceLock<Health>>,
 ) -> Endpoints {
     let mut endpoints = Endpoints {
-        metrics: metrics.clone(),
+        metrics: metrics.registry.clone(),
         metrics_path: serving.metrics_path.clone(),
         ready: ready.clone(),
         checks: Vec::new(),
@@ -62,7 +58,7 @@ pub(super) async fn meet(
     last_response: &LastResponse,
 ) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
-    let (counted, last_response) = (metrics.clone(), last_response.clone());
+    let (counted, last_response) = (metrics.sidecar.clone(), last_response.clone());
     let driver = Driver::new(
         line,
         config.driver.timeout,
@@ -121,22 +117,5 @@ pub(super) async fn wait_for_cache_sync(mut progress: watch::Receiver<SyncStatus
         for missing in progress.borrow().missing() {
             tracing::warn!("waiting: {missing}");
         }
-    }
-}
-
-/// The log as the flags describe it.
-pub(super) fn log_settings(logging: &config::Logging) -> Settings {
-    let modules = logging
-        .modules
-        .iter()
-        .map(|(pattern, level)| format!("{pattern}={level}"));
-    Settings {
-        format: match logging.format {
-            config::Format::Text => Format::Text,
-            config::Format::Json => Format::Json,
-        },
-        verbosity: u8::try_from(logging.level).unwrap_or(u8::MAX),
-        // The flag table has checked the patterns; nothing would be gained by ending here for one.
-        vmodule: modules.collect::<Vec<_>>().join(",").parse().unwrap_or_default(),
     }
 }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use super::{GROUPS, parse};
 use crate::app::flags::{Exit, Kind};
-use crate::app::provisioner::config::{
-    Config, Driver, Election, Format, Kube, Logging, Naming, Pace, Serving, Volumes, Work,
-};
+use crate::app::provisioner::config::{Config, Driver, Election, Kube, Naming, Pace, Serving, Volumes, Work};
 use crate::app::provisioner::gates::Gates;
 use crate::base::backoff::Backoff;
 use crate::base::names::UidLength;
+use crate::telemetry::log::{Format, LogSettings, Vmodule};
 
 /// Upstream's flags, with their defaults as they print in its help.
 const UPSTREAM: &[(&str, Kind, &str)] = &[
@@ -204,10 +203,10 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                 },
             },
             serving: None,
-            logging: Logging {
+            logging: LogSettings {
                 format: Format::Text,
-                level: 0,
-                modules: vec![]
+                verbosity: 0,
+                vmodule: Vmodule::default()
             },
             gates: Gates {
                 topology: true,
@@ -274,10 +273,12 @@ fn each_flag_reaches_its_setting() {
                 metrics_path: "/m".into(),
                 leader_health: true
             }),
-            logging: Logging {
+            logging: LogSettings {
                 format: Format::Text,
-                level: 5,
-                modules: vec![("act".into(), 4), ("decide*".into(), 9)],
+                verbosity: 5,
+                vmodule: [("act".to_owned(), 4), ("decide*".to_owned(), 9)]
+                    .into_iter()
+                    .collect(),
             },
             gates: Gates {
                 topology: false,
@@ -318,7 +319,7 @@ fn the_line_is_read_as_pflag_reads_it() {
     ] {
         let config = run(line);
         let read = (
-            config.logging.level,
+            config.logging.verbosity,
             config.election.is_some(),
             config.warnings.len(),
         );
@@ -405,6 +406,10 @@ fn what_cannot_be_read_ends_with_the_help_and_then_the_reason() {
         ("--kube-api-qps=fast", "invalid float"),
         ("--v=high", "no level"),
         ("--vmodule=act", "pattern"),
+        ("--vmodule==3", "\"=3\""),
+        ("--vmodule=elect=x", "no level"),
+        ("--vmodule=elect=-1", "no level"),
+        ("--vmodule=a=1,b", "\"b\""),
         ("--leader-election-labels=a=b", "key:value"),
         ("--leader-election-labels=a:b,", "key:value"),
         ("--feature-gates=Topology", "key=value"),
