@@ -1,4 +1,4 @@
-//! Small pure values that every room may use: what Kubernetes and Go write as text, and the names we derive.
+//! Small pure values that every module may use: what Kubernetes and Go write as text, and the names we derive.
 
 pub mod argv;
 pub mod backoff;
@@ -7,4 +7,5 @@ pub mod duration;
 pub mod literal;
 pub mod names;
 pub mod quantity;
+pub mod reminder;
 pub mod secrets;

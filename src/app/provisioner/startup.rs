@@ -67,7 +67,7 @@ pub(super) async fn meet(
             counted.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
         }),
     );
-    patiently("Probe", driver.wait_until_ready(None)).await?;
+    patiently("Probe", driver.wait_until_ready()).await?;
     let mut said = None::<Instant>;
     let driver_info = loop {
         match patiently("who it is", driver.identify()).await {
