@@ -80,12 +80,17 @@ fn claim_becomes_a_plan(bencher: Bencher) {
         attributes_classes: true,
         identity: "0-0-bench".to_owned(),
     };
+    let name = format!("pvc-{UID}");
     let facts = provision::Facts {
         claim: &claim,
         class: Some(&class),
         driver: &driver,
-        standing: None,
         policy: &policy,
+        in_progress: false,
+        infeasible: None,
+        name: Ok(&name),
+        name_used_by: None,
+        saved: None,
     };
     assert!(matches!(
         provision::decide(facts),

@@ -96,17 +96,11 @@ fn foreign_volumes_in_the_view(bencher: Bencher) {
             volume: reclaim::decide::concerns,
             attachments: false,
         };
-        let cache = Cache::new(
-            "bench.csi.example.com",
-            predicates,
-            Box::new(|_| {}),
-            Box::new(|_| {}),
-            Box::new(|_| {}),
-        );
-        let mut progress = cache.progress();
+        let cache = Cache::new("bench.csi.example.com", predicates, Box::new(|_| {}));
+        let mut status = cache.sync_status();
         tokio::select! {
-            complete = progress.wait_for(|progress| progress.has_synced()) => drop(complete),
-            never = cache.list_watch(client) => match never {},
+            complete = status.wait_for(|status| status.has_synced()) => drop(complete),
+            never = cache.run(client) => match never {},
         }
         cache
     });

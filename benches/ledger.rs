@@ -1,9 +1,15 @@
-//! What is kept beside the work: records, hot rows, and the page of metrics, with a thousand others at hand.
+//! What is kept beside the work: records, the work queue, and the page of metrics, with a thousand others at hand.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use divan::{Bencher, black_box};
-use volwright::{app::provisioner::metrics::Metrics, cluster::hot::HotSet, ledger::Ledger};
+use futures::FutureExt as _;
+use volwright::{
+    app::provisioner::metrics::Metrics,
+    base::backoff::Backoff,
+    cluster::queue::{Requeue, WorkQueue},
+    ledger::Ledger,
+};
 
 const OTHERS: usize = 1000;
 
@@ -13,21 +19,31 @@ fn main() {
 
 #[divan::bench]
 fn record_and_erase(bencher: Bencher) {
-    let ledger = Ledger::new(Box::new(|_| {}), Box::new(|_| {}));
-    (0..OTHERS).for_each(|n| ledger.record(&format!("uid-{n}"), n));
+    let ledger = Ledger::new(Box::new(|_| {}));
+    let record = |uid: &str| ledger.record(uid, Arc::new(0)).now_or_never();
+    (0..OTHERS).for_each(|n| drop(record(&format!("uid-{n}"))));
     bencher.bench(|| {
-        ledger.record(black_box("uid"), 0);
+        drop(record(black_box("uid")));
         ledger.erase("uid");
     });
 }
 
-#[divan::bench]
-fn row_in_and_out(bencher: Bencher) {
-    let rows = HotSet::new(Box::new(|_| {}));
-    (0..OTHERS).for_each(|n| rows.put(&format!("uid-{n}"), n));
-    bencher.bench(|| {
-        rows.put(black_box("uid"), 0);
-        rows.remove("uid")
+/// A key's way through the queue, with others waiting: 16 times as many must not cost more than half again as much.
+#[divan::bench(args = [1_000, 16_000])]
+fn add_take_done(bencher: Bencher, waiting: usize) {
+    let backoff = Backoff {
+        start: Duration::from_secs(1),
+        max: Duration::from_secs(300),
+    };
+    let mut queue = WorkQueue::new(100, backoff, Box::new(|_| {}));
+    queue.open();
+    (0..waiting).for_each(|n| queue.add(&format!("uid-{n}"), Duration::ZERO));
+    bencher.bench_local(|| {
+        // Whoever is first goes to the end.
+        if let Some(key) = queue.take(black_box(Duration::ZERO)) {
+            queue.done(&key, Requeue::AwaitChange, Duration::ZERO);
+            queue.add(&key, Duration::ZERO);
+        }
     });
 }
 

@@ -11,6 +11,7 @@ use std::{
     convert::Infallible,
     mem::size_of,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,11 +24,12 @@ use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use volwright::{
+    base::backoff::Backoff,
     cluster::{
         cache::{Cache, Predicates},
         client::Client,
-        hot::HotSet,
         objects::{Attachment, Claim, Class, PROVISIONED_BY, PROVISIONER, Volume},
+        queue::{Requeue, WorkQueue},
     },
     provision, reclaim,
 };
@@ -37,7 +39,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const MANY: usize = 20_000;
 const OURS: usize = 10_000;
-const HOT: usize = 2_000;
+const WAITING: usize = 2_000;
 const PAGE: usize = 500;
 
 /// Stands for the number of an object.
@@ -188,7 +190,7 @@ fn volume(driver: &str) -> Value {
         "status": {"phase": "Bound"}})
 }
 
-/// What is asked of the allocator while a view reads the cluster: at most at a time, and in the end.
+/// What is asked of the allocator while a cache reads the cluster: at most at a time, and in the end.
 async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
     let before = MEMORY.current_usage();
     let predicates = Predicates {
@@ -196,14 +198,8 @@ async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
         volume: reclaim::decide::concerns,
         attachments: true,
     };
-    let view = Cache::new(
-        "drv",
-        predicates,
-        Box::new(|_| {}),
-        Box::new(|_| {}),
-        Box::new(|_| {}),
-    );
-    let view = Arc::new(view);
+    let cache = Cache::new("drv", predicates, Box::new(|_| {}));
+    let cache = Arc::new(cache);
     MEMORY.reset_peak_usage();
     let service = tower::service_fn(move |request: Request<Body>| {
         let answer = server.answer(&request);
@@ -211,19 +207,19 @@ async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
     });
     let client = Client::new(service, "default");
     let following = tokio::spawn({
-        let view = view.clone();
+        let cache = cache.clone();
         async move {
-            view.list_watch(client).await;
+            cache.run(client).await;
         }
     });
-    let mut progress = view.progress();
-    progress.wait_for(|progress| progress.has_synced()).await.unwrap();
-    drop(progress);
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let mut status = cache.sync_status();
+    status.wait_for(|status| status.has_synced()).await.unwrap();
+    drop(status);
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let grown = |usage: usize| usage.saturating_sub(before);
     let (peak, kept) = (grown(MEMORY.peak_usage()), grown(MEMORY.current_usage()));
     let stop = tokio_util::task::AbortOnDropHandle::new(following);
-    (peak, kept, view, stop)
+    (peak, kept, cache, stop)
 }
 
 fn holds(what: &str, bytes: usize, limit: usize) {
@@ -244,7 +240,7 @@ async fn memory_keeps_to_its_budget() {
             Like::new(MANY, &claim("other")),
             Like::new(MANY, &volume("other")),
         );
-        let (peak, kept, view, stop) = read(Server::new(claims, volumes, streaming)).await;
+        let (peak, kept, cache, stop) = read(Server::new(claims, volumes, streaming)).await;
         // Some buffers of the connection, however many objects there are: less than one byte each.
         holds(
             &format!("{MANY} foreign claims and volumes, {name}"),
@@ -252,57 +248,67 @@ async fn memory_keeps_to_its_budget() {
             2 * MANY,
         );
         holds(&format!("at most while they are {name}"), peak, peak_limit);
-        assert!(view.claims.is_empty());
-        drop((view, stop));
+        assert!(cache.claim_uids().is_empty());
+        drop((cache, stop));
     }
 
     let ours = Server::new(none.clone(), Like::new(OURS, &volume("drv")), true);
-    let (_, kept, view, stop) = read(ours).await;
+    let (_, kept, cache, stop) = read(ours).await;
     let claim_of_one = uid(2, "00000007");
     assert_eq!(
-        view.claim_of_volume(&format!("pvc-{claim_of_one}")),
+        cache.claim_of_volume(&format!("pvc-{claim_of_one}")),
         Some(claim_of_one)
     );
     holds("a bound volume of ours", (kept - floor) / OURS, 200);
-    drop((view, stop));
+    drop((cache, stop));
 
     let (tell, more) = mpsc::unbounded_channel();
-    let claims = Like::new(HOT, &claim("drv"));
-    let hot = Server::new(claims.clone(), none, true);
-    *hot.more.lock().unwrap() = Some(more);
+    let claims = Like::new(WAITING, &claim("drv"));
+    let waiting = Server::new(claims.clone(), none, true);
+    *waiting.more.lock().unwrap() = Some(more);
     let before = MEMORY.current_usage();
-    let (_, kept, view, stop) = read(hot).await;
-    assert_eq!(view.claims.len(), HOT);
-    holds("a claim that waits for its volume", (kept - floor) / HOT, 2500);
-    for n in 0..HOT {
+    let (_, kept, cache, stop) = read(waiting).await;
+    assert_eq!(cache.claim_uids().len(), WAITING);
+    holds(
+        "a claim that waits for its volume",
+        (kept - floor) / WAITING,
+        2500,
+    );
+    for n in 0..WAITING {
         tell.send(line("DELETED", &claims.nth(n))).unwrap();
     }
-    while !view.claims.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    while !cache.claim_uids().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let left = MEMORY.current_usage().saturating_sub(before + floor);
     holds("what stays of them when they have gone", left, 32 << 10);
-    drop((view, stop, tell));
+    drop((cache, stop, tell));
 
-    let set = HotSet::<Claim>::new(Box::new(|_| {}));
+    let second = Duration::from_secs(1);
+    let backoff = Backoff {
+        start: second,
+        max: second,
+    };
+    let mut queue = WorkQueue::new(10, backoff, Box::new(|_| {}));
+    queue.open();
     let before = MEMORY.current_usage();
     for round in 0..3 {
-        for n in 0..HOT {
-            set.put(&uid(round, &n.to_string()), Claim::default());
+        for n in 0..WAITING {
+            queue.add(&uid(round, &n.to_string()), second);
         }
-        for n in 0..HOT {
-            set.remove(&uid(round, &n.to_string()));
+        while let Some(key) = queue.take(second) {
+            queue.done(&key, Requeue::AwaitChange, second);
         }
     }
     holds(
-        "an emptied hot set",
+        "an emptied work queue",
         MEMORY.current_usage().saturating_sub(before),
-        1 << 10,
+        2 << 10,
     );
 }
 
 #[test]
-fn rows_and_decisions_stay_small() {
+fn objects_and_decisions_stay_small() {
     let sizes = [
         ("Claim", size_of::<Claim>(), 440),
         ("Volume", size_of::<Volume>(), 360),

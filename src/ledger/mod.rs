@@ -160,7 +160,10 @@ mod tests {
     #[tokio::test]
     async fn a_record_stays_until_it_is_erased_and_doubt_stays_with_it() {
         let (ledger, count) = ledger();
-        let counted = || (count.lock().open, count.lock().doubtful);
+        let counted = || {
+            let count = *count.lock();
+            (count.open, count.doubtful)
+        };
         assert_eq!(counted(), (0, 0), "said at once");
         ledger.record("a", Arc::new(1)).await.unwrap();
         ledger.record("b", Arc::new(2)).await.unwrap();

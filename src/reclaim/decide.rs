@@ -48,8 +48,6 @@ pub enum Decision {
 pub enum Refusal {
     /// It has no CSI source, or another driver's.
     NotCsi,
-    /// The driver lacks what it takes.
-    DriverLacks(&'static str),
     /// The class's secret parameters cannot be resolved without the claim.
     Secret(String, Box<SecretError>),
 }
@@ -60,11 +58,6 @@ impl fmt::Display for Refusal {
             Self::NotCsi => f.write_str(
                 "the volume has no CSI source of this driver (in-tree volumes are not translated by this version): \
                  delete what is behind it by hand, then take the provisioner's finalizer off",
-            ),
-            Self::DriverLacks(what) => write!(
-                f,
-                "the CSI driver does not offer {what}: check that the provisioner's socket is the one of the \
-                 driver's controller part"
             ),
             Self::Secret(class, error) => write!(
                 f,
@@ -120,9 +113,6 @@ pub fn decide(facts: Facts<'_>) -> Decision {
     let Some(csi) = volume.csi.as_ref().filter(|csi| csi.driver == driver.name) else {
         return Decision::Tell(Refusal::NotCsi);
     };
-    if !driver.controller_service || !driver.create_delete_volume {
-        return Decision::Tell(Refusal::DriverLacks("CreateVolume and DeleteVolume"));
-    }
     let secret = match secret(volume, class) {
         Ok(secret) => secret,
         Err(error) => return Decision::Tell(Refusal::Secret(volume.class().to_owned(), Box::new(error))),

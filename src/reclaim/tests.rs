@@ -172,7 +172,6 @@ fn phase_policy_finalizer_and_deletion_say_what_a_volume_needs() {
 
 /// Every check of a volume that is to be deleted, in the order in which they are made.
 fn checks() -> Vec<(&'static str, Change, Decision)> {
-    let lacks = || Decision::Tell(Refusal::DriverLacks("CreateVolume and DeleteVolume"));
     let half = SecretError::Half {
         present: "csiProvisionerSecretName".into(),
         missing: "csi.storage.k8s.io/provisioner-secret-namespace".into(),
@@ -192,16 +191,6 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
                 });
             },
             Decision::Tell(Refusal::NotCsi),
-        ),
-        (
-            "driver without controller",
-            |w| w.driver.controller_service = false,
-            lacks(),
-        ),
-        (
-            "driver that does not delete",
-            |w| w.driver.create_delete_volume = false,
-            lacks(),
         ),
         (
             "half a secret in the class",
@@ -383,10 +372,5 @@ fn every_refusal_to_delete_says_what_is_wrong_and_what_to_do() {
         Refusal::NotCsi.to_string(),
         "the volume has no CSI source of this driver (in-tree volumes are not translated by this version): delete \
          what is behind it by hand, then take the provisioner's finalizer off"
-    );
-    assert_eq!(
-        Refusal::DriverLacks("CreateVolume and DeleteVolume").to_string(),
-        "the CSI driver does not offer CreateVolume and DeleteVolume: check that the provisioner's socket is the one \
-         of the driver's controller part"
     );
 }

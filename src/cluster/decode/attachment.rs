@@ -7,7 +7,7 @@ use crate::cluster::objects::Attachment;
 
 /// An attachment as it comes over the wire.
 #[derive(Deserialize)]
-pub(super) struct RawAttachment {
+pub(in crate::cluster) struct RawAttachment {
     metadata: Meta,
     #[serde(default)]
     spec: Part<RawAttachmentSpec>,

@@ -7,7 +7,7 @@ use crate::cluster::objects::{Claim, SourceRef};
 
 /// A claim as it comes over the wire.
 #[derive(Deserialize)]
-pub(super) struct RawClaim {
+pub(in crate::cluster) struct RawClaim {
     metadata: Meta,
     #[serde(default)]
     spec: Part<RawClaimSpec>,

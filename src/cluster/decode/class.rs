@@ -10,7 +10,7 @@ use crate::cluster::objects::Class;
 /// A class as it comes over the wire.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RawClass {
+pub(in crate::cluster) struct RawClass {
     metadata: Meta,
     #[serde(default)]
     provisioner: String,

@@ -7,7 +7,7 @@ use crate::cluster::objects::{ClaimRef, CsiSource, Volume};
 
 /// A volume as it comes over the wire.
 #[derive(Deserialize)]
-pub(super) struct RawVolume {
+pub(in crate::cluster) struct RawVolume {
     metadata: Meta,
     #[serde(default)]
     spec: Part<RawVolumeSpec>,

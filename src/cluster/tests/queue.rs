@@ -46,7 +46,7 @@ fn keys_are_handed_out_first_come_first_served_and_once_each() {
 #[test]
 fn no_more_keys_are_handed_out_than_there_are_workers() {
     let (mut queue, _) = queue(2);
-    ["a", "b", "c"].map(|key| queue.add(key, secs(0)));
+    ["a", "b", "c"].iter().for_each(|key| queue.add(key, secs(0)));
     assert!(take(&mut queue, 0).is_some() && take(&mut queue, 0).is_some());
     assert_eq!(take(&mut queue, 0), None);
     queue.done("a", Requeue::AwaitChange, secs(1));
@@ -80,7 +80,7 @@ fn a_key_that_is_added_while_it_is_worked_on_comes_once_more_behind_those_that_w
 #[test]
 fn a_delayed_key_comes_when_its_moment_has() {
     let (mut queue, _) = queue(9);
-    ["late", "soon"].map(|key| queue.add(key, secs(0)));
+    ["late", "soon"].iter().for_each(|key| queue.add(key, secs(0)));
     (take(&mut queue, 0), take(&mut queue, 0));
     queue.done("late", Requeue::After(secs(20)), secs(0));
     queue.done("soon", Requeue::After(secs(10)), secs(0));
@@ -146,7 +146,7 @@ fn what_is_forgotten_while_it_is_worked_on_does_not_come_back_by_itself() {
 #[test]
 fn a_closed_queue_takes_nothing_and_remembers_failures_and_what_is_worked_on() {
     let (mut queue, _) = queue(2);
-    ["a", "b", "c"].map(|key| queue.add(key, secs(0)));
+    ["a", "b", "c"].iter().for_each(|key| queue.add(key, secs(0)));
     (take(&mut queue, 0), take(&mut queue, 0));
     queue.add("a", secs(0));
     queue.close();
@@ -155,7 +155,7 @@ fn a_closed_queue_takes_nothing_and_remembers_failures_and_what_is_worked_on() {
     queue.done("a", Requeue::Backoff, secs(2));
     assert_eq!((take(&mut queue, 99), queue.next_wake()), (None, None));
     queue.open();
-    ["a", "b"].map(|key| queue.add(key, secs(100)));
+    ["a", "b"].iter().for_each(|key| queue.add(key, secs(100)));
     assert_eq!(
         take(&mut queue, 100).as_deref(),
         Some("a"),

@@ -2,7 +2,8 @@
 
 use super::{
     super::{
-        decide::{Decision, Leave, Refusal, concerns},
+        decide::{Decision, Leave, Wait, concerns},
+        refusal::Refusal,
         request::ParameterError,
     },
     *,
@@ -29,7 +30,6 @@ fn tell(refusal: Refusal) -> Decision {
 
 /// Every check, in the order in which they are made.
 fn checks() -> Vec<(&'static str, Change, Decision)> {
-    let lacks = |what| tell(Refusal::DriverLacks(DRIVER.into(), what));
     let wrong = |error| tell(Refusal::Parameter("fast".into(), error));
     let half = SecretError::Half {
         present: "csiNodeStageSecretName".into(),
@@ -37,6 +37,17 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
     };
     let unknown = "csi.storage.k8s.io/bim".to_owned();
     vec![
+        ("is in progress", |w| w.in_progress = true, Decision::Resume),
+        (
+            "was called infeasible",
+            |w| w.infeasible = Some("class-uid"),
+            Decision::Wait(Wait::Infeasible, LEFT),
+        ),
+        (
+            "was saved a moment ago",
+            |w| w.just_saved = true,
+            Decision::Wait(Wait::WatchLag, LEFT),
+        ),
         (
             "has a volume",
             |w| w.claim.has_volume = true,
@@ -87,13 +98,13 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         ),
         (
             "name taken",
-            |w| w.standing = Some("another-uid".into()),
+            |w| w.name_used_by = Some("another-uid".into()),
             tell(Refusal::NameTaken(NAME.into())),
         ),
         (
             "made already",
-            |w| w.standing = Some(UID.into()),
-            Leave::Made.into(),
+            |w| w.name_used_by = Some(UID.into()),
+            Leave::Provisioned.into(),
         ),
         (
             "filled from a snapshot",
@@ -109,16 +120,6 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
             "attributes class",
             |w| w.claim.attributes_class = Some("silver".into()),
             tell(Refusal::AttributesClass("silver".into())),
-        ),
-        (
-            "driver without controller",
-            |w| w.driver.controller_service = false,
-            lacks("the Controller service"),
-        ),
-        (
-            "driver that does not create",
-            |w| w.driver.create_delete_volume = false,
-            lacks("CreateVolume and DeleteVolume"),
         ),
         (
             "selector",
@@ -175,6 +176,13 @@ fn of_several_things_that_stand_in_the_way_the_first_check_names_its_own() {
     let mut world = world();
     for (name, change, expected) in checks().into_iter().rev() {
         change(&mut world);
+        if expected == Decision::Wait(Wait::WatchLag, LEFT) {
+            // Waited for means not seen yet.
+            world.name_used_by = None;
+        }
+        if expected == Decision::Wait(Wait::Infeasible, LEFT) {
+            world.class = None;
+        }
         assert_eq!(world.decide(), expected, "{name}, with all that come after it");
     }
 }
@@ -264,6 +272,48 @@ fn whose_claim_it_is_is_told_by_its_annotations() {
 }
 
 #[test]
+fn a_request_that_was_infeasible_is_worth_an_early_retry_when_its_class_was_made_anew() {
+    let rows: &[(&str, Change, bool)] = &[
+        ("the same class", |_| {}, true),
+        (
+            "another class of that name",
+            |w| w.class().uid = "made anew".into(),
+            false,
+        ),
+        ("the class is gone", |w| w.class = None, true),
+    ];
+    for (name, change, waits) in rows {
+        let mut world = World::but(*change);
+        world.infeasible = Some("class-uid");
+        let decision = world.decide();
+        assert_eq!(
+            matches!(decision, Decision::Wait(Wait::Infeasible, _)),
+            *waits,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_volume_that_was_saved_is_waited_for_only_until_it_is_seen() {
+    let mut world = world();
+    world.just_saved = true;
+    world.name_used_by = Some(UID.into());
+    assert_eq!(world.decide(), Leave::Provisioned.into());
+    world.name_used_by = Some("other".into());
+    assert_eq!(world.decide(), tell(Refusal::NameTaken(NAME.into())));
+}
+
+#[test]
+fn a_creation_in_progress_goes_on_whatever_became_of_claim_and_class() {
+    for (name, change, _) in checks() {
+        let mut world = World::but(change);
+        world.in_progress = true;
+        assert_eq!(world.decide(), Decision::Resume, "{name}");
+    }
+}
+
+#[test]
 fn a_claim_that_does_not_concern_us_is_left_alone_without_further_checks() {
     for (name, change, expected) in checks() {
         let world = World::but(change);
@@ -329,8 +379,8 @@ fn content_that_we_cannot_make_is_refused_and_what_a_populator_makes_is_left_to_
 
 #[test]
 fn a_volume_of_our_name_is_ours_only_when_it_is_for_this_claim() {
-    for (name, standing, expected) in [
-        ("for this claim", UID, Leave::Made.into()),
+    for (name, used_by, expected) in [
+        ("for this claim", UID, Leave::Provisioned.into()),
         (
             "for another claim",
             "other",
@@ -339,7 +389,7 @@ fn a_volume_of_our_name_is_ours_only_when_it_is_for_this_claim() {
         ("for no claim", "", tell(Refusal::NameTaken(NAME.into()))),
     ] {
         let mut world = world();
-        world.standing = Some(standing.into());
+        world.name_used_by = Some(used_by.into());
         assert_eq!(world.decide(), expected, "{name}");
     }
 }

@@ -6,31 +6,41 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::decide::{Decision, Facts, Plan, decide};
-use super::policy::Policy;
+use super::{
+    decide::{Decision, Facts, Infeasible, decide},
+    plan::Plan,
+    policy::Policy,
+};
 use crate::{
-    base::names::UidLength,
+    base::names::{self, UidLength},
     cluster::objects::{Claim, Class, PROVISIONER},
     csi::DriverInfo,
 };
 
 mod decide;
 mod outcome;
+mod record;
 mod request;
 mod texts;
 mod volume;
 
 const DRIVER: &str = "lab.csi.example.com";
 const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+/// How long what is waited for may take still.
+const LEFT: Duration = Duration::from_secs(7);
 const NAME: &str = "pvc-01234567-89ab-cdef-0123-456789abcdef";
 
 struct World {
     claim: Claim,
     class: Option<Class>,
     driver: DriverInfo,
-    standing: Option<String>,
+    name_used_by: Option<String>,
+    in_progress: bool,
+    /// The class that an infeasible request was made for.
+    infeasible: Option<&'static str>,
+    just_saved: bool,
     policy: Policy,
 }
 
@@ -67,7 +77,10 @@ fn world() -> World {
             create_delete_volume: true,
             ..DriverInfo::default()
         },
-        standing: None,
+        name_used_by: None,
+        in_progress: false,
+        infeasible: None,
+        just_saved: false,
         policy: Policy {
             name_prefix: "pvc".into(),
             uid_length: UidLength::Whole,
@@ -104,12 +117,25 @@ impl World {
     }
 
     fn decide(&self) -> Decision {
+        let Policy {
+            name_prefix,
+            uid_length,
+            ..
+        } = &self.policy;
+        let name = names::volume_name(name_prefix, &self.claim.uid, *uid_length);
         decide(Facts {
             claim: &self.claim,
             class: self.class.as_ref(),
             driver: &self.driver,
-            standing: self.standing.as_deref(),
             policy: &self.policy,
+            in_progress: self.in_progress,
+            infeasible: self.infeasible.map(|class_uid| Infeasible {
+                class_uid,
+                left: LEFT,
+            }),
+            name: name.as_deref().map_err(|error| *error),
+            name_used_by: self.name_used_by.as_deref(),
+            saved: self.just_saved.then_some(LEFT),
         })
     }
 

@@ -1,18 +1,15 @@
 //! What the owner of a claim reads: what happened, to what, why, what to do.
 
-use super::{
-    super::{
-        decide::Refusal::{self, *},
-        request::ParameterError,
-    },
-    *,
+use super::super::{
+    refusal::Refusal::{self, *},
+    request::ParameterError,
 };
 use crate::base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError};
 
 #[test]
 fn every_refusal_says_what_is_wrong_and_what_to_do() {
     let class = || "fast".to_owned();
-    let rows: [(Refusal, &str); 18] = [
+    let rows: [(Refusal, &str); 17] = [
         (
             NoClass("fast".into()),
             "storage class \"fast\" not found: create it, or name another one",
@@ -43,11 +40,6 @@ fn every_refusal_says_what_is_wrong_and_what_to_do() {
             AttributesClass("silver".into()),
             "the claim asks for VolumeAttributesClass \"silver\": this version of the provisioner does not apply \
              them, make the claim without spec.volumeAttributesClassName",
-        ),
-        (
-            DriverLacks(DRIVER.into(), "the Controller service"),
-            "CSI driver lab.csi.example.com does not offer the Controller service: check that the provisioner's \
-             socket is the one of the driver's controller part",
         ),
         (
             Name(VolumeNameError::NoPrefix),

@@ -49,7 +49,9 @@ impl Figures {
             }
             QueueEvent::Done(_) => change(&self.processing, -1),
             QueueEvent::Forget => change(&self.depth, -1),
-            QueueEvent::Retry => drop(self.retries.fetch_add(1, Ordering::SeqCst)),
+            QueueEvent::Retry => {
+                self.retries.fetch_add(1, Ordering::SeqCst);
+            }
         }
     }
 
@@ -88,7 +90,9 @@ impl Objects {
             backoff,
             tasks.clone(),
             Box::new(move |event| heard.hear(event)),
-            move || drop(counted.fetch_add(1, Ordering::SeqCst)),
+            move || {
+                counted.fetch_add(1, Ordering::SeqCst);
+            },
         );
         Self {
             pool,
