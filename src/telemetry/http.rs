@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_go_does() {
-        let rows = [
+        let cases = [
             (":8080", Some(("", 8080))),
             ("localhost:0", Some(("localhost", 0))),
             ("127.0.0.1:8080", Some(("127.0.0.1", 8080))),
@@ -234,7 +234,7 @@ mod tests {
             (":65536", None),
             ("", None),
         ];
-        for (address, wanted) in rows {
+        for (address, wanted) in cases {
             assert_eq!(split(address), wanted, "{address}");
         }
     }

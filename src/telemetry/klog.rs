@@ -39,7 +39,7 @@ impl Severity {
     pub(super) const TRACE: Self = Self::Info(5);
 }
 
-/// What a line says.
+/// The content of a log line.
 #[derive(Clone, Debug)]
 pub(super) struct LogEntry<'a> {
     /// When the line was logged, in the time zone in which the text form shows it.
@@ -59,23 +59,23 @@ pub(super) struct LogEntry<'a> {
 }
 
 /// The line in that format, with its newline.
-pub(super) fn render(format: Format, line: &LogEntry<'_>) -> String {
+pub(super) fn render(format: Format, entry: &LogEntry<'_>) -> String {
     let mut out = match format {
-        Format::Text => text(line),
-        Format::Json => object(line),
+        Format::Text => text(entry),
+        Format::Json => object(entry),
     };
     out.push('\n');
     out
 }
 
-fn text(line: &LogEntry<'_>) -> String {
-    let letter = match line.severity {
+fn text(entry: &LogEntry<'_>) -> String {
+    let letter = match entry.severity {
         Severity::Error => 'E',
         Severity::Warning => 'W',
         Severity::Info(_) => 'I',
     };
-    let at = line.at;
-    let file = line.file.rsplit('/').next().unwrap_or(line.file);
+    let at = entry.at;
+    let file = entry.file.rsplit('/').next().unwrap_or(entry.file);
     let mut out = String::with_capacity(128);
     let _ = write!(
         out,
@@ -86,11 +86,11 @@ fn text(line: &LogEntry<'_>) -> String {
         at.minute(),
         at.second(),
         at.subsec_nanosecond() / 1000,
-        line.pid,
-        line.line,
+        entry.pid,
+        entry.line,
     );
-    quote(&mut out, line.message);
-    for (key, value) in line.fields {
+    quote(&mut out, entry.message);
+    for (key, value) in entry.fields {
         let _ = write!(out, " {key}=");
         match value {
             Value::String(text) => quote(&mut out, text),
@@ -102,20 +102,20 @@ fn text(line: &LogEntry<'_>) -> String {
     out
 }
 
-fn object(line: &LogEntry<'_>) -> String {
+fn object(entry: &LogEntry<'_>) -> String {
     // component-base counts milliseconds since the epoch, with a fraction.
-    let ts = line.at.timestamp().as_microsecond() as f64 / 1000.0;
-    let mut from_the_end = line.file.rmatch_indices('/').map(|(i, _)| i);
+    let ts = entry.at.timestamp().as_microsecond() as f64 / 1000.0;
+    let mut from_the_end = entry.file.rmatch_indices('/').map(|(i, _)| i);
     let start = from_the_end.nth(1).map_or(0, |i| i + 1);
     let mut map = Map::new();
     map.insert("ts".into(), json!(ts));
     map.insert(
         "caller".into(),
-        json!(format!("{}:{}", &line.file[start..], line.line)),
+        json!(format!("{}:{}", &entry.file[start..], entry.line)),
     );
-    map.insert("msg".into(), json!(line.message));
+    map.insert("msg".into(), json!(entry.message));
     // In component-base's JSON errors have no verbosity; that is how readers tell them apart.
-    match line.severity {
+    match entry.severity {
         Severity::Error => {}
         Severity::Warning => drop(map.insert("v".into(), json!(0))),
         Severity::Info(v) => drop(map.insert("v".into(), json!(v))),
@@ -126,7 +126,7 @@ fn object(line: &LogEntry<'_>) -> String {
     let own = ["ts", "caller", "msg", "v"]
         .into_iter()
         .filter_map(|k| map.get(k).map(|v| (k, v)));
-    let fields = line
+    let fields = entry
         .fields
         .iter()
         .map(|(k, v)| (*k, v))
@@ -182,7 +182,7 @@ mod tests {
             .to_zoned(TimeZone::UTC)
     }
 
-    fn line<'a>(
+    fn entry<'a>(
         at: &'a Zoned,
         severity: Severity,
         message: &'a str,
@@ -213,7 +213,7 @@ mod tests {
             (Severity::Info(5), 'I'),
         ] {
             assert_eq!(
-                render(Format::Text, &line(&at, severity, "Volume made", &fields)),
+                render(Format::Text, &entry(&at, severity, "Volume made", &fields)),
                 format!(
                     "{letter}1121 04:36:01.123456   12345 elect.rs:42] \"Volume made\" claim=\"default/data\" tries=3 ready=true\n"
                 )
@@ -228,18 +228,18 @@ mod tests {
         assert_eq!(
             render(
                 Format::Json,
-                &line(&at, Severity::Info(3), "Volume made", &fields)
+                &entry(&at, Severity::Info(3), "Volume made", &fields)
             ),
             "{\"ts\":1763699761123.456,\"caller\":\"lease/elect.rs:42\",\"msg\":\"Volume made\",\"v\":3,\"claim\":\"default/data\"}\n"
         );
-        assert!(!render(Format::Json, &line(&at, Severity::Error, "x", &[])).contains("\"v\""));
+        assert!(!render(Format::Json, &entry(&at, Severity::Error, "x", &[])).contains("\"v\""));
     }
 
     #[test]
     fn odd_characters_are_escaped_as_go_does() {
         let at = noon();
         let odd = "a\"b\\c\nd\re\tf\0g\u{1b}[31m\u{85}\u{2028}\u{202e}é漢";
-        let text = render(Format::Text, &line(&at, Severity::Error, odd, &[]));
+        let text = render(Format::Text, &entry(&at, Severity::Error, odd, &[]));
         assert!(
             text.ends_with("] \"a\\\"b\\\\c\\nd\\re\\tf\\x00g\\x1b[31m\\u0085\\u2028\\u202eé漢\"\n"),
             "{text}"
@@ -251,10 +251,10 @@ mod tests {
         fn any_message_is_one_line_and_json_reads_back(message in any::<String>(), value in any::<String>()) {
             let at = noon();
             let fields = [("key", json!(value))];
-            let text = render(Format::Text, &line(&at, Severity::Error, &message, &fields));
+            let text = render(Format::Text, &entry(&at, Severity::Error, &message, &fields));
             prop_assert_eq!(text.lines().count(), 1);
             prop_assert!(!text.trim_end_matches('\n').chars().any(char::is_control));
-            let text = render(Format::Json, &line(&at, Severity::Error, &message, &fields));
+            let text = render(Format::Json, &entry(&at, Severity::Error, &message, &fields));
             prop_assert_eq!(text.matches('\n').count(), 1);
             let read: Value = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(&read["msg"], &json!(message));

@@ -43,8 +43,8 @@ fn to_stderr(line: &str) {
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// The line for a panic. It does not go through tracing: the panic may have happened there, and the line shows the place
-/// of the panic.
+/// The line for a panic. It does not go through tracing: the panic may have happened there, and the line names the
+/// place of the panic.
 fn panicked(format: Format, zone: &TimeZone, info: &PanicHookInfo<'_>) -> String {
     let payload = info.payload();
     let message = payload

@@ -1,4 +1,5 @@
-//! Pure. The settings of the log, and which lines they show: `-v` for everything, `--vmodule` for single files or modules.
+//! Pure. The settings of the log, and which lines they show: `-v` for all code, `--vmodule` for single files or
+//! modules.
 
 use super::klog::{Format, Severity};
 
@@ -13,7 +14,7 @@ pub struct LogSettings {
     pub vmodule: Vmodule,
 }
 
-/// `--vmodule`: a verbosity of its own for each pattern. In a pattern `*` stands for any text and `?` for one character.
+/// `--vmodule`: a verbosity for each pattern. In a pattern `*` stands for any text and `?` for one character.
 ///
 /// A pattern with `/` is compared with the path of the file below `src/`, one with `::` with the module path, any other
 /// with the name of the file; `.rs` is left off as klog leaves off `.go`. The names are those of our files: patterns
@@ -106,7 +107,7 @@ mod tests {
         const INFO: Severity = Severity::INFO;
         const DEBUG: Severity = Severity::DEBUG;
         const TRACE: Severity = Severity::TRACE;
-        let rows = [
+        let cases = [
             // module, -v, the least severe line that is shown
             ("volwright::lease", 0, INFO),
             ("volwright::lease", 2, INFO),
@@ -119,7 +120,7 @@ mod tests {
             ("kube_client", 8, DEBUG),
             ("kube_client", 10, TRACE),
         ];
-        for (module, v, least) in rows {
+        for (module, v, least) in cases {
             for severity in [Severity::Error, Warning, INFO, DEBUG, TRACE] {
                 assert_eq!(
                     settings(v, &[]).is_shown(module, "src/lease/mod.rs", severity),
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_pattern_overrides_the_verbosity_for_what_it_names() {
-        let rows: [(&[(&str, u32)], bool); 14] = [
+        let cases: [(&[(&str, u32)], bool); 14] = [
             // patterns, whether trace of src/lease/elect.rs shows at -v=0
             (&[("elect", 5)], true),
             (&[("el*", 5)], true),
@@ -152,7 +153,7 @@ mod tests {
         let is_shown = |settings: LogSettings, severity| {
             settings.is_shown("volwright::lease::elect", "src/lease/elect.rs", severity)
         };
-        for (patterns, wanted) in rows {
+        for (patterns, wanted) in cases {
             assert_eq!(
                 is_shown(settings(0, patterns), Severity::TRACE),
                 wanted,

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn every_family_has_upstreams_name_labels_and_buckets() {
         let page = full().page(&[]).unwrap();
-        let rows = [
+        let series = [
             "csi_sidecar_operations_seconds_bucket{driver_name=\"lab.csi.example.com\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Controller/CreateVolume\",le=\"0.25\"} 0",
             "csi_sidecar_operations_seconds_bucket{driver_name=\"lab.csi.example.com\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Controller/CreateVolume\",le=\"600\"} 1",
             "controller_persistentvolumeclaim_provision_total{class=\"gold\",source=\"\"} 1",
@@ -103,10 +103,10 @@ mod tests {
             "# TYPE process_cpu_seconds_total counter",
             "# TYPE controller_persistentvolumeclaim_provision_total counter",
         ];
-        for row in rows {
+        for start in series {
             assert!(
-                page.lines().any(|line| line.starts_with(row)),
-                "{row}\nis not in\n{page}"
+                page.lines().any(|line| line.starts_with(start)),
+                "{start}\nis not in\n{page}"
             );
         }
     }
