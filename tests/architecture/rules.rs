@@ -81,7 +81,7 @@ impl fmt::Display for Rule {
             Self::Placed => "every file is in bin/, app/, a controller or a foundation",
             Self::Opening => "every file starts with `//!`: what it is for",
             Self::Length => {
-                "a file above 400 lines is two files, tests included; only tests inside a file do not count"
+                "a file above 400 lines is two files; only tests inside a file of src/ do not count"
             }
             Self::Reason => "no lint is silenced without `reason = \"…\"`",
             Self::UniqueTypes => "each type's name stands once in the crate",

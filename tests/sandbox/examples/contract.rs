@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
-    // A 504 is an answer to judge here, not a reason to ask again.
+    // A 504 is an answer to check here, not a reason to ask again.
     config.default_retry = false;
     let with_token = |token: &str| {
         let mut config = config.clone();

@@ -89,7 +89,7 @@ impl Fault {
     }
 }
 
-/// The script and the dice of one API.
+/// The script and the random numbers of one API.
 #[derive(Default)]
 pub(crate) struct Faults {
     script: Vec<Fault>,
@@ -129,11 +129,11 @@ impl Faults {
                 return Some(fault.harm.clone());
             }
         }
-        let (dice, per_mille) = self.chaos.as_mut()?;
-        if dice.u32(0..1000) >= *per_mille {
+        let (rng, per_mille) = self.chaos.as_mut()?;
+        if rng.u32(0..1000) >= *per_mille {
             return None;
         }
-        let delay = Duration::from_millis(dice.u64(1..3000));
+        let delay = Duration::from_millis(rng.u64(1..3000));
         let all = [
             Harm::Status(500),
             Harm::Status(503),
@@ -142,7 +142,7 @@ impl Faults {
             Harm::Cut,
             Harm::LoseReply,
         ];
-        Some(all[dice.usize(0..all.len())].clone())
+        Some(all[rng.usize(0..all.len())].clone())
     }
 }
 

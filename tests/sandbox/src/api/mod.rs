@@ -51,7 +51,7 @@ pub(crate) struct State {
     /// Counts how often all watches were cut.
     cuts: u64,
     hidden: BTreeSet<String>,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
 /// One request that was answered or cut, as the audit log would have it.
@@ -95,7 +95,7 @@ impl Api {
             ceiling: None,
             cuts: 0,
             hidden: BTreeSet::new(),
-            dice: fastrand::Rng::with_seed(11),
+            rng: fastrand::Rng::with_seed(11),
         };
         let epoch = (jiff::Timestamp::now(), Instant::now());
         let api = Self {

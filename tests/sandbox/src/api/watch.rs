@@ -47,7 +47,7 @@ pub(crate) fn watch(
     let seconds = options
         .timeout
         .filter(|s| *s > 0)
-        .unwrap_or_else(|| state.dice.u64(1800..3600));
+        .unwrap_or_else(|| state.rng.u64(1800..3600));
     let newest = state.ceiling.unwrap_or(state.store.revision);
     let now = Instant::now();
     let mut watcher = Watcher {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Case, Judgement,
+    Case, CaseResult,
     probe::{Probe, holds, lease, same},
 };
 use crate::{Kind, PatchKind};
@@ -12,7 +12,7 @@ pub(crate) fn case() -> Case {
     Case::new("a forgotten revision is gone", forgotten)
 }
 
-async fn forgotten(probe: Probe) -> Judgement {
+async fn forgotten(probe: Probe) -> CaseResult {
     let kind = Kind::named("leases").ok_or("no leases")?;
     let all = kind.path(probe.namespace(), "");
     let (_, path) = probe.make(kind, lease(&probe.name())).await?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Case, Judgement,
+    Case, CaseResult,
     probe::{Probe, holds, lease, same},
 };
 use crate::{Kind, PatchKind};
@@ -42,7 +42,7 @@ fn names(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-fn chose(list: &Value, expected: &[&str]) -> Judgement {
+fn chose(list: &Value, expected: &[&str]) -> CaseResult {
     same("items", &json!(names(list)), json!(expected))
 }
 
@@ -50,7 +50,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-async fn pages(probe: Probe) -> Judgement {
+async fn pages(probe: Probe) -> CaseResult {
     let (all, _) = three(&probe).await?;
     let first = probe.get(&format!("{all}?limit=2")).await.is(200)?;
     chose(&first, &["a", "b"])?;
@@ -81,7 +81,7 @@ async fn pages(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn stale(probe: Probe) -> Judgement {
+async fn stale(probe: Probe) -> CaseResult {
     let (all, _) = three(&probe).await?;
     // The cache may lag; it has caught up once it shows the last write.
     let list = loop {
@@ -103,7 +103,7 @@ async fn stale(probe: Probe) -> Judgement {
     chose(&newer, &["a", "b", "c"])
 }
 
-async fn exact(probe: Probe) -> Judgement {
+async fn exact(probe: Probe) -> CaseResult {
     let (all, _) = three(&probe).await?;
     let before = probe.get(&all).await.is(200)?;
     let revision = text(&before["metadata"]["resourceVersion"]).to_owned();
@@ -140,7 +140,7 @@ async fn exact(probe: Probe) -> Judgement {
     chose(&now, &["a", "c"])
 }
 
-async fn future(probe: Probe) -> Judgement {
+async fn future(probe: Probe) -> CaseResult {
     let all = Kind::named("leases")
         .ok_or("no leases")?
         .path(probe.namespace(), "");
@@ -158,7 +158,7 @@ async fn future(probe: Probe) -> Judgement {
     )
 }
 
-async fn bad_numbers(probe: Probe) -> Judgement {
+async fn bad_numbers(probe: Probe) -> CaseResult {
     let all = Kind::named("leases")
         .ok_or("no leases")?
         .path(probe.namespace(), "");
@@ -181,7 +181,7 @@ async fn bad_numbers(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn selectors(probe: Probe) -> Judgement {
+async fn selectors(probe: Probe) -> CaseResult {
     let (all, _) = three(&probe).await?;
     for (query, expected) in [
         ("labelSelector=name%3Da", &["a"][..]),

@@ -20,13 +20,13 @@ use futures::{
 };
 use probe::Probe;
 
-/// A case's judgement: what was expected and what came instead.
-pub(crate) type Judgement = Result<(), String>;
+/// How a case ended: what was expected and what came instead.
+pub(crate) type CaseResult = Result<(), String>;
 
 /// The server under test.
 pub struct Target {
     /// A client that may do everything. None of the clients may retry by
-    /// itself (`kube::Config::default_retry`): a 504 is an answer to judge.
+    /// itself (`kube::Config::default_retry`): a 504 is an answer to check.
     pub admin: kube::Client,
     /// A client of a known user without any right.
     pub stranger: kube::Client,
@@ -51,13 +51,13 @@ const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
 /// One thing to rely on.
 pub(crate) struct Case {
     pub(crate) name: String,
-    pub(crate) run: Box<dyn FnOnce(Probe) -> BoxFuture<'static, Judgement> + Send>,
+    pub(crate) run: Box<dyn FnOnce(Probe) -> BoxFuture<'static, CaseResult> + Send>,
 }
 
 impl Case {
     pub(crate) fn new<F>(name: impl Into<String>, run: impl FnOnce(Probe) -> F + Send + 'static) -> Self
     where
-        F: Future<Output = Judgement> + Send + 'static,
+        F: Future<Output = CaseResult> + Send + 'static,
     {
         Self {
             name: name.into(),
@@ -78,23 +78,23 @@ pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
     cases.extend(refusals::cases());
     let mut ran = cases.len();
     let mut failed = Vec::new();
-    let mut running: FuturesUnordered<_> = cases.into_iter().map(|case| judge(case, &probe)).collect();
-    while let Some(judged) = running.next().await {
-        failed.extend(judged);
+    let mut running: FuturesUnordered<_> = cases.into_iter().map(|case| check(case, &probe)).collect();
+    while let Some(ended) = running.next().await {
+        failed.extend(ended);
     }
     // Alone and last: nothing else survives a server that forgets.
     if expire {
         let case = history::case();
         ran += 1;
-        failed.extend(judge(case, &probe).await);
+        failed.extend(check(case, &probe).await);
     }
     probe.clean().await;
     (ran, failed)
 }
 
-async fn judge(case: Case, probe: &Probe) -> Option<(String, String)> {
-    let judging = (case.run)(probe.clone());
-    let judged = tokio::time::timeout(LIMIT, judging).await;
-    let judged = judged.unwrap_or_else(|_| Err("does not come to an end".into()));
-    judged.err().map(|why| (case.name, why))
+async fn check(case: Case, probe: &Probe) -> Option<(String, String)> {
+    let running = (case.run)(probe.clone());
+    let ended = tokio::time::timeout(LIMIT, running).await;
+    let ended = ended.unwrap_or_else(|_| Err("does not come to an end".into()));
+    ended.err().map(|why| (case.name, why))
 }

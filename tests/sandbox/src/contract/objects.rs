@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Case, Judgement,
+    Case, CaseResult,
     probe::{Probe, claim, holds, lease, same, volume},
 };
 use crate::{Kind, PatchKind};
@@ -30,7 +30,7 @@ fn kind(plural: &str) -> Result<&'static Kind, String> {
     Kind::named(plural).ok_or_else(|| format!("no kind {plural}"))
 }
 
-async fn bad_names(probe: Probe) -> Judgement {
+async fn bad_names(probe: Probe) -> CaseResult {
     let volumes = kind("persistentvolumes")?.path("", "");
     for name in ["Upper", "under_score", "-dash", "dot.", &"a".repeat(254)] {
         let refused = probe.post(&volumes, volume(name)).await;
@@ -55,7 +55,7 @@ async fn bad_names(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn generated(probe: Probe) -> Judgement {
+async fn generated(probe: Probe) -> CaseResult {
     let mut object = volume("");
     let prefix = format!("{}-", probe.name());
     object["metadata"]["generateName"] = prefix.clone().into();
@@ -67,7 +67,7 @@ async fn generated(probe: Probe) -> Judgement {
     )
 }
 
-async fn versioned(probe: Probe) -> Judgement {
+async fn versioned(probe: Probe) -> CaseResult {
     let mut object = lease(&probe.name());
     object["metadata"]["resourceVersion"] = "1".into();
     let leases = kind("leases")?.path(probe.namespace(), "");
@@ -80,7 +80,7 @@ async fn versioned(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn bad_bodies(probe: Probe) -> Judgement {
+async fn bad_bodies(probe: Probe) -> CaseResult {
     let (admin, volumes) = (
         probe.target().admin.clone(),
         kind("persistentvolumes")?.path("", ""),
@@ -116,7 +116,7 @@ async fn bad_bodies(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn unknown_fields(probe: Probe) -> Judgement {
+async fn unknown_fields(probe: Probe) -> CaseResult {
     let mut object = lease(&probe.name());
     object["spec"]["unheardOf"] = "x".into();
     let (made, _) = probe.make(kind("leases")?, object).await?;
@@ -128,7 +128,7 @@ async fn unknown_fields(probe: Probe) -> Judgement {
     )
 }
 
-async fn absent_namespace(probe: Probe) -> Judgement {
+async fn absent_namespace(probe: Probe) -> CaseResult {
     let absent = probe.name();
     let claims = kind("persistentvolumeclaims")?.path(&absent, "");
     let refused = probe.post(&claims, claim("a")).await;
@@ -147,7 +147,7 @@ async fn absent_namespace(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn annotations(probe: Probe) -> Judgement {
+async fn annotations(probe: Probe) -> CaseResult {
     let leases = kind("leases")?;
     let all = leases.path(probe.namespace(), "");
     let mut object = lease(&probe.name());
@@ -186,7 +186,7 @@ async fn annotations(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn no_change(probe: Probe) -> Judgement {
+async fn no_change(probe: Probe) -> CaseResult {
     let (_, path) = probe
         .make(kind("persistentvolumes")?, volume(&probe.name()))
         .await?;
@@ -213,7 +213,7 @@ async fn no_change(probe: Probe) -> Judgement {
     )
 }
 
-async fn puts(probe: Probe) -> Judgement {
+async fn puts(probe: Probe) -> CaseResult {
     let (_, path) = probe
         .make(kind("persistentvolumes")?, volume(&probe.name()))
         .await?;
@@ -249,7 +249,7 @@ async fn puts(probe: Probe) -> Judgement {
     )
 }
 
-async fn stale_patch(probe: Probe) -> Judgement {
+async fn stale_patch(probe: Probe) -> CaseResult {
     let (made, path) = probe.make(kind("leases")?, lease(&probe.name())).await?;
     let old = made["metadata"]["resourceVersion"].clone();
     let guarded = |value: &str| json!({"metadata": {"resourceVersion": old, "labels": {"a": value}}});
@@ -275,7 +275,7 @@ async fn stale_patch(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn strategic(probe: Probe) -> Judgement {
+async fn strategic(probe: Probe) -> CaseResult {
     let (_, path) = probe
         .make(kind("persistentvolumes")?, volume(&probe.name()))
         .await?;
@@ -311,7 +311,7 @@ async fn strategic(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn finalizers(probe: Probe) -> Judgement {
+async fn finalizers(probe: Probe) -> CaseResult {
     let (made, path) = probe
         .make(kind("persistentvolumeclaims")?, claim(&probe.name()))
         .await?;

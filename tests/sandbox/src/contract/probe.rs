@@ -1,4 +1,4 @@
-//! Sends plain HTTP requests through a kube client and judges the answers.
+//! Sends plain HTTP requests through a kube client and checks the answers.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Judgement, Target};
+use super::{CaseResult, Target};
 use crate::{Kind, PatchKind};
 
 /// How long an expected event may take. Real time on a real server.
@@ -200,7 +200,7 @@ impl Probe {
     }
 
     /// Waits until an object is gone.
-    pub(crate) async fn gone(&self, path: &str) -> Judgement {
+    pub(crate) async fn gone(&self, path: &str) -> CaseResult {
         let wait = async {
             while self.get(path).await.code != 404 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -244,7 +244,7 @@ impl Probe {
         path: &str,
         last: &mut impl FnMut(&Value) -> bool,
         seen: &mut Vec<Value>,
-    ) -> Judgement {
+    ) -> CaseResult {
         let request = Request::get(path)
             .body(Vec::new())
             .map_err(|error| error.to_string())?;
@@ -328,8 +328,8 @@ impl Reply {
     }
 }
 
-/// Judges one value.
-pub(crate) fn same(what: &str, found: &Value, expected: impl Into<Value>) -> Judgement {
+/// Checks one value.
+pub(crate) fn same(what: &str, found: &Value, expected: impl Into<Value>) -> CaseResult {
     let expected = expected.into();
     if *found == expected {
         Ok(())
@@ -338,8 +338,8 @@ pub(crate) fn same(what: &str, found: &Value, expected: impl Into<Value>) -> Jud
     }
 }
 
-/// Judges one condition.
-pub(crate) fn holds(what: &str, condition: bool) -> Judgement {
+/// Checks one condition.
+pub(crate) fn holds(what: &str, condition: bool) -> CaseResult {
     if condition { Ok(()) } else { Err(what.to_owned()) }
 }
 

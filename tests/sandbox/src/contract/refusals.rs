@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Case, Judgement,
+    Case, CaseResult,
     probe::{Probe, holds, same, volume},
 };
 use crate::PatchKind;
@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-async fn unauthorized(probe: Probe) -> Judgement {
+async fn unauthorized(probe: Probe) -> CaseResult {
     for path in [
         "/api/v1/persistentvolumes",
         "/api/v1/persistentvolumes/x",
@@ -34,7 +34,7 @@ async fn unauthorized(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn forbidden(probe: Probe) -> Judgement {
+async fn forbidden(probe: Probe) -> CaseResult {
     let user = &probe.target().stranger_name;
     let body = volume("x").to_string();
     for (method, path, details, text) in [
@@ -114,7 +114,7 @@ async fn forbidden(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn unknown(probe: Probe) -> Judgement {
+async fn unknown(probe: Probe) -> CaseResult {
     let reply = probe.get("/api/v1/unheardofs").await;
     reply.refused(
         404,
@@ -131,7 +131,7 @@ async fn unknown(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn misfits(probe: Probe) -> Judgement {
+async fn misfits(probe: Probe) -> CaseResult {
     let admin = &probe.target().admin;
     let text = "the server does not allow this method on the requested resource";
     let post = probe.post("/api/v1/persistentvolumes/x", volume("x")).await;
@@ -153,7 +153,7 @@ async fn misfits(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn discovery(probe: Probe) -> Judgement {
+async fn discovery(probe: Probe) -> CaseResult {
     let list = probe.get("/apis/storage.k8s.io/v1").await.is(200)?;
     same("kind", &list["kind"], "APIResourceList")?;
     same("groupVersion", &list["groupVersion"], "storage.k8s.io/v1")?;
@@ -181,7 +181,7 @@ async fn discovery(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn version(probe: Probe) -> Judgement {
+async fn version(probe: Probe) -> CaseResult {
     let version = probe.get("/version").await.is(200)?;
     same("major", &version["major"], "1")?;
     holds(
@@ -192,7 +192,7 @@ async fn version(probe: Probe) -> Judgement {
     )
 }
 
-async fn reviews(probe: Probe) -> Judgement {
+async fn reviews(probe: Probe) -> CaseResult {
     let review = json!({
         "kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
         "spec": {"resourceAttributes": {"verb": "list", "resource": "persistentvolumes"}},

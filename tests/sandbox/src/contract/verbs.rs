@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Case, Judgement,
+    Case, CaseResult,
     probe::{Probe, claim, holds, lease, same, volume},
 };
 use crate::{KINDS, Kind, PatchKind};
@@ -49,7 +49,7 @@ fn sample(kind: &Kind, name: &str, namespace: &str) -> Value {
     }
 }
 
-async fn life(probe: Probe, kind: &'static Kind) -> Judgement {
+async fn life(probe: Probe, kind: &'static Kind) -> CaseResult {
     let (namespace, name, absent) = (probe.namespace(), probe.name(), probe.name());
     let all = kind.path(namespace, "");
     let object = sample(kind, &name, namespace);
@@ -213,7 +213,7 @@ async fn life(probe: Probe, kind: &'static Kind) -> Judgement {
 }
 
 /// The main resource ignores status, `/status` ignores the spec; metadata goes both ways.
-async fn status_apart(probe: Probe, kind: &'static Kind) -> Judgement {
+async fn status_apart(probe: Probe, kind: &'static Kind) -> CaseResult {
     let name = probe.name();
     let mut object = sample(kind, &name, probe.namespace());
     object["status"] = json!({"phase": "Failed"});

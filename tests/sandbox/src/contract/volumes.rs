@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Case, Judgement,
+    Case, CaseResult,
     probe::{Probe, claim, lease, same, volume},
 };
 use crate::{Kind, PatchKind};
@@ -28,7 +28,7 @@ fn kind(plural: &str) -> Result<&'static Kind, String> {
     Kind::named(plural).ok_or_else(|| format!("no kind {plural}"))
 }
 
-async fn bad_volumes(probe: Probe) -> Judgement {
+async fn bad_volumes(probe: Probe) -> CaseResult {
     let volumes = kind("persistentvolumes")?.path("", "");
     let name = probe.name();
     for (path, value, text) in [
@@ -119,7 +119,7 @@ async fn bad_volumes(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn volume_source(probe: Probe) -> Judgement {
+async fn volume_source(probe: Probe) -> CaseResult {
     let (_, path) = probe
         .make(kind("persistentvolumes")?, volume(&probe.name()))
         .await?;
@@ -147,7 +147,7 @@ async fn volume_source(probe: Probe) -> Judgement {
     )
 }
 
-async fn bad_claims(probe: Probe) -> Judgement {
+async fn bad_claims(probe: Probe) -> CaseResult {
     let claims = kind("persistentvolumeclaims")?.path(probe.namespace(), "");
     let empty = json!({"metadata": {"name": probe.name()}, "spec": {}});
     let refused = probe.post(&claims, empty).await;
@@ -155,7 +155,7 @@ async fn bad_claims(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn claim_spec(probe: Probe) -> Judgement {
+async fn claim_spec(probe: Probe) -> CaseResult {
     let (_, path) = probe
         .make(kind("persistentvolumeclaims")?, claim(&probe.name()))
         .await?;
@@ -176,7 +176,7 @@ async fn claim_spec(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn defaults(probe: Probe) -> Judgement {
+async fn defaults(probe: Probe) -> CaseResult {
     let (made, _) = probe
         .make(kind("persistentvolumes")?, volume(&probe.name()))
         .await?;
@@ -206,7 +206,7 @@ async fn defaults(probe: Probe) -> Judgement {
     same("attached", &made["status"]["attached"], false)
 }
 
-async fn bad_lease(probe: Probe) -> Judgement {
+async fn bad_lease(probe: Probe) -> CaseResult {
     let mut object = lease(&probe.name());
     object["spec"]["leaseDurationSeconds"] = 0.into();
     let refused = probe
@@ -220,7 +220,7 @@ async fn bad_lease(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn events(probe: Probe) -> Judgement {
+async fn events(probe: Probe) -> CaseResult {
     let event = |name: &str, about: Value| json!({"metadata": {"name": name}, "involvedObject": about, "reason": "Test"});
     let here = kind("events")?.path(probe.namespace(), "");
     let elsewhere = event(
@@ -246,7 +246,7 @@ async fn events(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn class(probe: Probe) -> Judgement {
+async fn class(probe: Probe) -> CaseResult {
     let class = json!({"metadata": {"name": probe.name()}, "provisioner": "contract.example.com"});
     let (_, path) = probe.make(kind("storageclasses")?, class).await?;
     for (field, value) in [

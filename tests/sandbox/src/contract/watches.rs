@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Case, Judgement,
+    Case, CaseResult,
     probe::{Probe, holds, lease, same},
 };
 use crate::{Kind, PatchKind};
@@ -44,7 +44,7 @@ fn types(events: &[Value]) -> Value {
     events.iter().map(|event| event["type"].clone()).collect()
 }
 
-async fn after(probe: Probe) -> Judgement {
+async fn after(probe: Probe) -> CaseResult {
     let (path, name, revision) = made(&probe).await?;
     probe
         .patch(
@@ -86,7 +86,7 @@ async fn after(probe: Probe) -> Judgement {
     same("objects in events name their kind", &last["kind"], "Lease")
 }
 
-async fn from_now(probe: Probe) -> Judgement {
+async fn from_now(probe: Probe) -> CaseResult {
     let (_, name, _) = made(&probe).await?;
     for query in ["watch=true", "watch=1&resourceVersion=0", "watch=1&limit=1"] {
         let path = format!("{}?{query}&fieldSelector=metadata.name%3D{name}", leases(&probe)?);
@@ -98,7 +98,7 @@ async fn from_now(probe: Probe) -> Judgement {
 
 const STREAM: &str = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
 
-async fn streaming(probe: Probe) -> Judgement {
+async fn streaming(probe: Probe) -> CaseResult {
     let (path, name, revision) = made(&probe).await?;
     let is_end =
         |event: &Value| event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true";
@@ -137,7 +137,7 @@ async fn streaming(probe: Probe) -> Judgement {
     same("no bookmark", &types(&seen), json!(["ADDED"]))
 }
 
-async fn bad_options(probe: Probe) -> Judgement {
+async fn bad_options(probe: Probe) -> CaseResult {
     let all = leases(&probe)?;
     let refused = probe.get(&format!("{all}?watch=1&sendInitialEvents=true")).await;
     refused.refused(422, "Invalid", "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")?;
@@ -156,7 +156,7 @@ async fn bad_options(probe: Probe) -> Judgement {
     Ok(())
 }
 
-async fn labels(probe: Probe) -> Judgement {
+async fn labels(probe: Probe) -> CaseResult {
     let (path, name, revision) = made(&probe).await?;
     for value in ["1", "2", "1"] {
         let label = json!({"metadata": {"labels": {"contract": format!("{name}-{value}")}}});
@@ -184,7 +184,7 @@ async fn labels(probe: Probe) -> Judgement {
     )
 }
 
-async fn ends(probe: Probe) -> Judgement {
+async fn ends(probe: Probe) -> CaseResult {
     let (_, _, revision) = made(&probe).await?;
     let path = format!(
         "{}?watch=1&resourceVersion={revision}&timeoutSeconds=1&fieldSelector=metadata.name%3Dnone",
@@ -200,7 +200,7 @@ async fn ends(probe: Probe) -> Judgement {
     )
 }
 
-async fn future(probe: Probe) -> Judgement {
+async fn future(probe: Probe) -> CaseResult {
     let path = format!(
         "{}?watch=1&resourceVersion=999999999999&timeoutSeconds=2",
         leases(&probe)?
@@ -210,7 +210,7 @@ async fn future(probe: Probe) -> Judgement {
 }
 
 /// The real server sends one about every minute.
-async fn bookmarks(probe: Probe) -> Judgement {
+async fn bookmarks(probe: Probe) -> CaseResult {
     let (_, _, revision) = made(&probe).await?;
     let path = format!(
         "{}?watch=1&resourceVersion={revision}&allowWatchBookmarks=true&timeoutSeconds=100&fieldSelector=metadata.name%3Dnone",
