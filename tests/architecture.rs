@@ -34,9 +34,9 @@ const OWNERS: [(&[&str], &[&str]); 7] = [
 
 /// Files that have no reason to be anything but pure.
 #[rustfmt::skip]
-const MUST_BE_PURE: [&str; 12] = [
+const MUST_BE_PURE: [&str; 14] = [
     "decide", "source", "topology", "secrets", "request", "outcome", "volume", "settle", "segments",
-    "diff", "objects", "elect",
+    "diff", "objects", "elect", "argv", "literal",
 ];
 
 #[rustfmt::skip]
@@ -204,7 +204,8 @@ fn inspect(house: &House, file: &str) -> Vec<Breach> {
         .file_stem()
         .map(|it| it.to_string_lossy())
         .unwrap_or_default();
-    let counted = matches!(here, Place::Room(_)) || ["cluster/objects.rs", "lease/elect.rs"].contains(&inner);
+    let counted = matches!(here, Place::Room(_) | Place::App)
+        || ["cluster/objects.rs", "lease/elect.rs"].contains(&inner);
     if counted && MUST_BE_PURE.contains(&&*stem) && !pure {
         breach(Rule::PureByName, 1, format!("`{stem}.rs`"));
     }
@@ -447,6 +448,8 @@ const CAUGHT: &[(Rule, usize, &str, &str)] = &[
     (Rule::PureNeighbours, 2, "src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::Call;\n"),
     (Rule::PureByName, 1, "src/reclaim/decide.rs", "//! Decides.\n"),
     (Rule::PureByName, 1, "src/lease/elect.rs", "//! Elects.\n"),
+    (Rule::PureByName, 1, "src/app/sidecar/argv.rs", "//! Command lines.\n"),
+    (Rule::PureByName, 1, "src/app/sidecar/literal.rs", "//! Values.\n"),
 ];
 
 #[test]
@@ -472,7 +475,7 @@ fn what_keeps_the_rules_passes() {
     #[rustfmt::skip]
     let rows = [
         ("src/app/mod.rs", "//! A.\nuse crate::{provision, reclaim, csi, cluster};\nfn f() { tokio::spawn(g()); }\n"),
-        ("src/app/flags.rs", "//! F.\nuse clap::Command;\n"),
+        ("src/app/sidecar/flags.rs", "//! F.\nuse clap::Command;\n"),
         ("src/bin/csi-provisioner.rs", "//! D.\nfn main() { volwright::app::provisioner::main() }\n"),
         ("src/provision/outcome.rs", "//! Pure. A.\nuse super::decide::Decision;\nuse crate::base::names::Name;\n"),
         ("src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::{Code, RpcError};\n"),

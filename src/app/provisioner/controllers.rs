@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{config::Config, identity::Identity};
+use super::{Identity, config::Config};
 use crate::{
     cluster::{
         api::ApiClient,
