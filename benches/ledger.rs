@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use divan::{Bencher, black_box};
-use volwright::{cluster::hot::HotSet, ledger::Ledger, telemetry::metrics::Metrics};
+use volwright::{app::provisioner::metrics::Metrics, cluster::hot::HotSet, ledger::Ledger};
 
 const OTHERS: usize = 1000;
 
@@ -36,14 +36,14 @@ fn page_of_metrics(bencher: Bencher) {
     let Ok(metrics) = Metrics::new() else { return };
     let took = Duration::from_millis(40);
     for class in ["fast", "slow", "bulk"] {
-        metrics.provision_succeeded(class, "", took);
-        metrics.delete_succeeded(class, took);
+        metrics.provision.provision_succeeded(class, "", took);
+        metrics.reclaim.delete_succeeded(class, took);
     }
     for method in [
         "/csi.v1.Controller/CreateVolume",
         "/csi.v1.Controller/DeleteVolume",
     ] {
-        metrics.call("bench.csi.example.com", method, "OK", took);
+        metrics.sidecar.call("bench.csi.example.com", method, "OK", took);
     }
-    bencher.bench(|| metrics.page(&[]));
+    bencher.bench(|| metrics.registry.page(&[]));
 }

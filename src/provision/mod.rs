@@ -5,6 +5,7 @@
 
 pub mod decide;
 pub mod memory;
+pub mod metrics;
 pub mod outcome;
 pub mod policy;
 pub mod reconcile;

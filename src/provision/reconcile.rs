@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     decide::{Decision, Facts, Plan, Refusal, decide},
     memory::{INFEASIBLE, InfeasibleClaims, RecentlySaved, Record, SecretData, SecretTrouble},
+    metrics::ProvisionMetrics,
     outcome::{CreateOutcome, SizeMismatch, outcome_of},
     policy::Policy,
 };
@@ -21,7 +22,6 @@ use crate::{
     },
     csi::{Driver, DriverInfo, proto},
     ledger::Ledger,
-    telemetry::metrics::Metrics,
 };
 
 /// So often is an unusable volume asked to be deleted before the next try, within one `--timeout`.
@@ -45,7 +45,7 @@ pub struct Provision {
     /// Who is told.
     pub events: EventRecorder,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: ProvisionMetrics,
     /// How the operator wants it.
     pub policy: Policy,
     /// Claims whose request the driver called infeasible.

@@ -3,6 +3,7 @@
 //! [`decide`] says whether; [`act`] asks the driver once and then removes the object.
 
 pub mod decide;
+pub mod metrics;
 pub mod reconcile;
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::decide::{Decision, Facts, decide};
+use super::{
+    decide::{Decision, Facts, decide},
+    metrics::ReclaimMetrics,
+};
 use crate::{
     base::secrets::SecretRef,
     cluster::{
@@ -20,7 +23,6 @@ use crate::{
         work::{Active, Requeue},
     },
     csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
-    telemetry::metrics::Metrics,
 };
 
 const FAILED: &str = "VolumeFailedDelete";
@@ -38,7 +40,7 @@ pub struct Reclaim {
     /// Who is told.
     pub events: EventRecorder,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: ReclaimMetrics,
     /// Volumes that the driver has deleted and whose object stands still.
     pub deleted: Deleted,
     /// Whether the driver may be called.

@@ -1,8 +1,8 @@
 //! Pure. One log line as bytes: klog's structured text or component-base's JSON.
 //!
-//! Log pipelines in clusters already parse both, so an operator who swaps the image keeps the
-//! parser. Whatever a driver or an object name contains, the text form stays one line: control
-//! characters are escaped the way Go's `strconv.Quote` does it.
+//! Log pipelines in clusters parse both already, so an operator who swaps the image keeps the parser. Whatever a driver
+//! or the name of an object contains, the text form stays one line: control characters are escaped as Go's
+//! `strconv.Quote` escapes them.
 
 use std::fmt::Write as _;
 
@@ -19,54 +19,46 @@ pub enum Format {
     Json,
 }
 
-impl std::str::FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(UnknownFormat(text.to_owned())),
-        }
-    }
-}
-
-/// `--logging-format` names a format that does not exist.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--logging-format={0:?} is no known log format: use text or json")]
-pub struct UnknownFormat(String);
-
-/// How serious a line is, in the three grades that klog tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// klog's severities, the gravest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
     /// Something failed.
     Error,
-    /// Something is odd but goes on.
+    /// Something is odd, but the work goes on.
     Warning,
-    /// News, shown from this verbosity (`-v`) on.
-    Info(u8),
+    /// Shown from this verbosity (`-v`) on.
+    Info(u32),
 }
 
-/// Everything a line says.
+impl Severity {
+    /// News.
+    pub(super) const INFO: Self = Self::Info(0);
+    /// Single steps.
+    pub(super) const DEBUG: Self = Self::Info(3);
+    /// Every call with its request.
+    pub(super) const TRACE: Self = Self::Info(5);
+}
+
+/// What a line says.
 #[derive(Clone, Debug)]
 pub(super) struct LogEntry<'a> {
-    /// When it was said; its time zone is the one of the text form.
+    /// When the line was logged, in the time zone in which the text form shows it.
     pub at: &'a Zoned,
-    /// How serious it is.
+    /// How grave it is.
     pub severity: Severity,
-    /// This process, as in klog's header.
+    /// The ID of this process.
     pub pid: u32,
-    /// Source file, as the compiler names it.
+    /// The source file, as the compiler names it.
     pub file: &'a str,
-    /// Line in that file; 0 when unknown.
+    /// The line in that file; 0 when unknown.
     pub line: u32,
     /// The message without its values.
     pub message: &'a str,
-    /// The values, in the order in which they were given.
+    /// The values in the order in which they were given.
     pub fields: &'a [(&'static str, Value)],
 }
 
-/// The line in the wanted form, with its newline.
+/// The line in that format, with its newline.
 pub(super) fn render(format: Format, line: &LogEntry<'_>) -> String {
     let mut out = match format {
         Format::Text => text(line),
@@ -122,14 +114,14 @@ fn object(line: &LogEntry<'_>) -> String {
         json!(format!("{}:{}", &line.file[start..], line.line)),
     );
     map.insert("msg".into(), json!(line.message));
-    // Errors carry no verbosity in component-base's JSON; that is how readers there tell them apart.
+    // In component-base's JSON errors have no verbosity; that is how readers tell them apart.
     match line.severity {
         Severity::Error => {}
         Severity::Warning => drop(map.insert("v".into(), json!(0))),
         Severity::Info(v) => drop(map.insert("v".into(), json!(v))),
     }
-    // Written by hand because a sorted map would move `ts` from the front, and a field of the
-    // same name as one of the four above must not replace it.
+    // The object is put together here because a sorted map would move `ts` from the front, and because a field with
+    // the name of one of the four above must not replace it.
     let mut out = String::from("{");
     let own = ["ts", "caller", "msg", "v"]
         .into_iter()
@@ -151,7 +143,7 @@ fn object(line: &LogEntry<'_>) -> String {
     out
 }
 
-/// Quotes as Go does, so that no value can start a line of its own or drive a terminal.
+/// Quotes as Go does, so that no value can start a new line or control a terminal.
 fn quote(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
@@ -162,7 +154,7 @@ fn quote(out: &mut String, text: &str) {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             '\0'..='\x1f' | '\x7f' => drop(write!(out, "\\x{:02x}", c as u32)),
-            // The rest of the control characters, line separators, and marks that turn the reading direction.
+            // The other control characters, line separators, and marks that change the reading direction.
             '\u{80}'..='\u{9f}'
             | '\u{200e}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}'

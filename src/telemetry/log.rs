@@ -1,71 +1,65 @@
 //! Where log lines go: tracing events to stderr, as klog text or JSON.
 //!
-//! A layer of our own instead of tracing-subscriber's `fmt`: the two formats are prescribed in
-//! full, which leaves nothing of `fmt` to use, and every callsite is judged once by [`shown`].
+//! The two formats are prescribed in full, which leaves nothing of tracing-subscriber's `fmt` to use; hence a layer of
+//! our own. Whether a callsite is shown is decided once.
 
-use std::fmt;
-use std::io::Write as _;
-use std::panic::PanicHookInfo;
+use std::{fmt, io::Write as _, panic::PanicHookInfo};
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber, subscriber::Interest};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
+};
+use tracing_subscriber::{
+    layer::{Context, Layer, SubscriberExt as _},
+    registry::LookupSpan,
+};
 
-pub use super::klog::{Format, UnknownFormat};
 use super::klog::{LogEntry, Severity, render};
-pub use super::verbosity::{BadVmodule, Vmodule};
-use super::verbosity::{Level, shown};
+pub use super::{
+    klog::Format,
+    verbosity::{LogSettings, Vmodule},
+};
 
-/// What the logging flags say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// `--logging-format`.
-    pub format: Format,
-    /// `-v`: 0–2 news, 3–4 steps, 5 and up every call.
-    pub verbosity: u8,
-    /// `--vmodule`.
-    pub vmodule: Vmodule,
-}
-
-/// Starts logging to stderr and reports panics there, too. Later calls change nothing.
-pub fn init(settings: Settings) {
+/// Starts logging to stderr, panics included. Later calls change nothing.
+pub fn init(settings: LogSettings) {
     let format = settings.format;
-    let lines = KlogLayer {
+    let layer = KlogLayer {
         settings,
         zone: TimeZone::system(),
         out: to_stderr,
     };
-    if tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines)).is_ok() {
+    if tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).is_ok() {
         let zone = TimeZone::system();
         std::panic::set_hook(Box::new(move |info| to_stderr(&panicked(format, &zone, info))));
     }
 }
 
-/// A log that cannot be written must not stop the work.
+/// Ignores a failure: a log that cannot be written must not stop the work.
 fn to_stderr(line: &str) {
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// Not through tracing: the panic may have come from the middle of it, and the place is the panic's, not ours.
+/// The line for a panic. It does not go through tracing: the panic may have happened there, and the line shows the place
+/// of the panic.
 fn panicked(format: Format, zone: &TimeZone, info: &PanicHookInfo<'_>) -> String {
-    let said = info.payload();
-    let said = said
+    let payload = info.payload();
+    let message = payload
         .downcast_ref::<&str>()
         .copied()
-        .or_else(|| said.downcast_ref::<String>().map(String::as_str));
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let thread = std::thread::current();
     let fields = [
-        ("panic", Value::from(said.unwrap_or("(no text)"))),
+        ("panic", Value::from(message.unwrap_or("(no text)"))),
         ("thread", Value::from(thread.name().unwrap_or("(unnamed)"))),
     ];
     let (file, line) = info
         .location()
-        .map_or(("(unknown)", 0), |place| (place.file(), place.line()));
-    let line = LogEntry {
+        .map_or(("(unknown)", 0), |location| (location.file(), location.line()));
+    let entry = LogEntry {
         at: &Timestamp::now().to_zoned(zone.clone()),
         severity: Severity::Error,
         pid: std::process::id(),
@@ -74,39 +68,30 @@ fn panicked(format: Format, zone: &TimeZone, info: &PanicHookInfo<'_>) -> String
         message: "Panic: a defect in this program, please report it",
         fields: &fields,
     };
-    render(format, &line)
+    render(format, &entry)
 }
 
 struct KlogLayer<W> {
-    settings: Settings,
+    settings: LogSettings,
     zone: TimeZone,
     out: W,
 }
 
 impl<W> KlogLayer<W> {
-    fn shows(&self, about: &Metadata<'_>) -> bool {
-        let module = about.module_path().unwrap_or(about.target());
-        let Settings {
-            format: _,
-            verbosity,
-            vmodule,
-        } = &self.settings;
-        shown(
-            *verbosity,
-            vmodule,
-            module,
-            about.file().unwrap_or(""),
-            level(about.level()),
-        )
+    fn is_shown(&self, metadata: &Metadata<'_>) -> bool {
+        let module = metadata.module_path().unwrap_or(metadata.target());
+        let file = metadata.file().unwrap_or("");
+        self.settings.is_shown(module, file, severity(*metadata.level()))
     }
 }
 
-fn level(level: &tracing::Level) -> Level {
-    match *level {
-        tracing::Level::ERROR | tracing::Level::WARN => Level::Always,
-        tracing::Level::INFO => Level::Info,
-        tracing::Level::DEBUG => Level::Debug,
-        tracing::Level::TRACE => Level::Trace,
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::ERROR => Severity::Error,
+        Level::WARN => Severity::Warning,
+        Level::INFO => Severity::INFO,
+        Level::DEBUG => Severity::DEBUG,
+        Level::TRACE => Severity::TRACE,
     }
 }
 
@@ -115,16 +100,16 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: Fn(&str) + 'static,
 {
-    fn register_callsite(&self, about: &'static Metadata<'static>) -> Interest {
-        if self.shows(about) {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.is_shown(metadata) {
             Interest::always()
         } else {
             Interest::never()
         }
     }
 
-    fn enabled(&self, about: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.shows(about)
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.is_shown(metadata)
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -144,7 +129,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        // What the surrounding spans know stands before what the event adds.
+        // The values of the surrounding spans come before those of the event.
         let mut values = Values::default();
         for span in context
             .event_scope(event)
@@ -156,22 +141,17 @@ where
             }
         }
         event.record(&mut values);
-        let about = event.metadata();
-        let severity = match *about.level() {
-            tracing::Level::ERROR => Severity::Error,
-            tracing::Level::WARN => Severity::Warning,
-            _ => Severity::Info(level(about.level()).verbosity()),
-        };
-        let line = LogEntry {
+        let metadata = event.metadata();
+        let entry = LogEntry {
             at: &Timestamp::now().to_zoned(self.zone.clone()),
-            severity,
+            severity: severity(*metadata.level()),
             pid: std::process::id(),
-            file: about.file().unwrap_or(about.target()),
-            line: about.line().unwrap_or(0),
+            file: metadata.file().unwrap_or(metadata.target()),
+            line: metadata.line().unwrap_or(0),
             message: &values.message,
             fields: &values.fields,
         };
-        (self.out)(&render(self.settings.format, &line));
+        (self.out)(&render(self.settings.format, &entry));
     }
 }
 
@@ -223,77 +203,79 @@ impl Visit for Values {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
-    fn lines_of(settings: Settings, work: impl FnOnce()) -> Vec<String> {
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&said);
-        let out = move |line: &str| sink.lock().unwrap().push(line.to_owned());
-        let lines = KlogLayer {
+    fn lines_of(settings: LogSettings, work: impl FnOnce()) -> Vec<String> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let out = move |line: &str| sink.lock().push(line.to_owned());
+        let layer = KlogLayer {
             settings,
             zone: TimeZone::UTC,
             out,
         };
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), work);
-        let said = said.lock().unwrap();
-        said.clone()
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+        let lines = lines.lock();
+        lines.clone()
     }
 
     #[test]
     fn events_carry_their_values_and_those_of_their_spans() {
-        let said = lines_of(Settings::default(), || {
+        let lines = lines_of(LogSettings::default(), || {
             let span = tracing::info_span!("claim", claim = "default/data", tries = tracing::field::Empty);
             let _inside = span.enter();
             span.record("tries", 2);
             tracing::warn!(err = %"no\nspace", left = 1.5, "Driver refused {}", "it");
             tracing::debug!("not at -v=0");
         });
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with('W'), "{said:?}");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with('W'), "{lines:?}");
         assert!(
-            said[0].ends_with(
+            lines[0].ends_with(
                 "] \"Driver refused it\" claim=\"default/data\" tries=2 err=\"no\\nspace\" left=1.5\n"
             ),
-            "{said:?}"
+            "{lines:?}"
         );
-        assert!(said[0].contains(" log.rs:"), "{said:?}");
+        assert!(lines[0].contains(" log.rs:"), "{lines:?}");
     }
 
     #[test]
-    fn verbosity_and_vmodule_open_more_lines() {
+    fn verbosity_and_vmodule_show_more_lines() {
         let work = || {
             tracing::debug!("steps");
             tracing::trace!("calls");
         };
-        let count = |verbosity, vmodule: &str| {
-            let vmodule = vmodule.parse().unwrap();
-            lines_of(
-                Settings {
-                    format: Format::Json,
-                    verbosity,
-                    vmodule,
-                },
-                work,
-            )
-            .len()
+        let count = |verbosity, vmodule: &[(&str, u32)]| {
+            let vmodule = vmodule.iter().map(|(pattern, v)| ((*pattern).to_owned(), *v));
+            let settings = LogSettings {
+                format: Format::Json,
+                verbosity,
+                vmodule: vmodule.collect(),
+            };
+            lines_of(settings, work).len()
         };
         assert_eq!(
-            [count(0, ""), count(3, ""), count(5, ""), count(0, "log=5")],
+            [
+                count(0, &[]),
+                count(3, &[]),
+                count(5, &[]),
+                count(0, &[("log", 5)])
+            ],
             [0, 1, 2, 2]
         );
     }
 
     #[test]
-    fn a_panic_is_one_error_line_with_its_own_place() {
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&said);
+    fn a_panic_is_one_error_line_with_the_place_of_the_panic() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            sink.lock()
-                .unwrap()
-                .push(panicked(Format::Text, &TimeZone::UTC, info));
+            sink.lock().push(panicked(Format::Text, &TimeZone::UTC, info));
         }));
         let _ = std::thread::Builder::new()
             .name("worker".into())
@@ -301,8 +283,8 @@ mod tests {
             .unwrap()
             .join();
         std::panic::set_hook(before);
-        let said = said.lock().unwrap();
-        let mine = said.iter().find(|line| line.contains("odd")).unwrap();
+        let lines = lines.lock();
+        let mine = lines.iter().find(|line| line.contains("odd")).unwrap();
         assert!(mine.starts_with('E') && mine.contains(" log.rs:"), "{mine}");
         assert!(mine.contains("panic=\"odd\\nclaim\" thread=\"worker\""), "{mine}");
         assert_eq!(mine.lines().count(), 1);

@@ -1,14 +1,21 @@
-//! The `workqueue_*` families: who waits, who is worked on, for how long.
+//! The `workqueue_*` families: how many keys wait, how long they wait, how long the work on them takes.
 //!
-//! Keyed, so that calls that repeat or do not pair up cannot make the figures drift.
+//! The queue keeps the times and reports them, so nothing is kept twice.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+/// Tells for how long each piece of unfinished work has been running.
+type Unfinished = Box<dyn Fn() -> Vec<Duration> + Send + Sync>;
 
 /// The families of all queues, told apart by the label `name`.
+#[derive(Clone)]
 pub(super) struct QueueFamilies {
     depth: IntGaugeVec,
     adds: IntCounterVec,
@@ -17,6 +24,7 @@ pub(super) struct QueueFamilies {
     worked: HistogramVec,
     unfinished: GaugeVec,
     longest: GaugeVec,
+    sources: Arc<Mutex<BTreeMap<String, Unfinished>>>,
 }
 
 /// Ten bounds from 10 ns, each ten times the one before, multiplied out as Go does it: the
@@ -42,21 +50,20 @@ pub(super) fn bounds_as_go_writes_them(mut page: String) -> String {
 }
 
 impl QueueFamilies {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
         let name = ["name"];
         let histogram = |family: &str, help: &str| {
             HistogramVec::new(HistogramOpts::new(family, help).buckets(bounds()), &name)
         };
-        let families = Self {
+        let gauge = |family: &str, help: &str| GaugeVec::new(Opts::new(family, help), &name);
+        let counter = |family: &str, help: &str| IntCounterVec::new(Opts::new(family, help), &name);
+        Ok(Self {
             depth: IntGaugeVec::new(
                 Opts::new("workqueue_depth", "Keys that wait for a worker."),
                 &name,
             )?,
-            adds: IntCounterVec::new(Opts::new("workqueue_adds_total", "Keys that were added."), &name)?,
-            retries: IntCounterVec::new(
-                Opts::new("workqueue_retries_total", "Keys that were added again."),
-                &name,
-            )?,
+            adds: counter("workqueue_adds_total", "Keys that were added.")?,
+            retries: counter("workqueue_retries_total", "Keys that were added again.")?,
             waited: histogram(
                 "workqueue_queue_duration_seconds",
                 "Time that keys waited for a worker.",
@@ -65,21 +72,36 @@ impl QueueFamilies {
                 "workqueue_work_duration_seconds",
                 "Time that the work on keys took.",
             )?,
-            unfinished: GaugeVec::new(
-                Opts::new(
-                    "workqueue_unfinished_work_seconds",
-                    "Time spent on the work that still runs, summed up.",
-                ),
-                &name,
+            unfinished: gauge(
+                "workqueue_unfinished_work_seconds",
+                "Time spent on the work that still runs, summed up.",
             )?,
-            longest: GaugeVec::new(
-                Opts::new(
-                    "workqueue_longest_running_processor_seconds",
-                    "Age of the oldest work that still runs.",
-                ),
-                &name,
+            longest: gauge(
+                "workqueue_longest_running_processor_seconds",
+                "Age of the oldest work that still runs.",
             )?,
-        };
+            sources: Arc::default(),
+        })
+    }
+
+    /// The metrics of the queue of that name.
+    pub(super) fn queue(&self, name: &str) -> QueueMetrics {
+        let label = [name];
+        // Without a source the page shows zero for these two.
+        self.unfinished.with_label_values(&label);
+        self.longest.with_label_values(&label);
+        QueueMetrics {
+            name: name.to_owned(),
+            depth: self.depth.with_label_values(&label),
+            adds: self.adds.with_label_values(&label),
+            retries: self.retries.with_label_values(&label),
+            waited: self.waited.with_label_values(&label),
+            worked: self.worked.with_label_values(&label),
+            sources: Arc::clone(&self.sources),
+        }
+    }
+
+    fn collectors(&self) -> [&dyn Collector; 7] {
         let Self {
             depth,
             adds,
@@ -88,111 +110,80 @@ impl QueueFamilies {
             worked,
             unfinished,
             longest,
-        } = &families;
-        registry.register(Box::new(depth.clone()))?;
-        registry.register(Box::new(adds.clone()))?;
-        registry.register(Box::new(retries.clone()))?;
-        registry.register(Box::new(waited.clone()))?;
-        registry.register(Box::new(worked.clone()))?;
-        registry.register(Box::new(unfinished.clone()))?;
-        registry.register(Box::new(longest.clone()))?;
-        Ok(families)
+            sources: _,
+        } = self;
+        [depth, adds, retries, waited, worked, unfinished, longest]
     }
 }
 
-/// One queue's figures. Clones are the same queue.
-#[derive(Clone)]
-pub struct QueueMetrics(Arc<Inner>);
+/// Upstream refreshes the two gauges that grow by themselves twice a second; here each reading of the page does.
+impl Collector for QueueFamilies {
+    fn desc(&self) -> Vec<&Desc> {
+        self.collectors()
+            .into_iter()
+            .flat_map(|family| family.desc())
+            .collect()
+    }
 
-struct Inner {
-    keys: Mutex<Keys>,
-    depth: prometheus::IntGauge,
-    adds: prometheus::IntCounter,
-    retries: prometheus::IntCounter,
-    waited: prometheus::Histogram,
-    worked: prometheus::Histogram,
-    unfinished: prometheus::Gauge,
-    longest: prometheus::Gauge,
+    fn collect(&self) -> Vec<MetricFamily> {
+        for (name, source) in &*self.sources.lock() {
+            let ages = source().into_iter().map(|age| age.as_secs_f64());
+            let (sum, longest) = ages.fold((0.0, 0.0_f64), |(sum, max), age| (sum + age, max.max(age)));
+            self.unfinished.with_label_values(&[name]).set(sum);
+            self.longest.with_label_values(&[name]).set(longest);
+        }
+        self.collectors()
+            .into_iter()
+            .flat_map(|family| family.collect())
+            .collect()
+    }
 }
 
-#[derive(Default)]
-struct Keys {
-    waiting: HashMap<Box<str>, Instant>,
-    running: HashMap<Box<str>, Instant>,
+/// The metrics of one queue. The caller pairs [`QueueMetrics::add`] with `get` or `forget`, and `get` with `done`.
+#[derive(Clone)]
+pub struct QueueMetrics {
+    name: String,
+    depth: IntGauge,
+    adds: IntCounter,
+    retries: IntCounter,
+    waited: Histogram,
+    worked: Histogram,
+    sources: Arc<Mutex<BTreeMap<String, Unfinished>>>,
 }
 
 impl QueueMetrics {
-    pub(super) fn new(families: &QueueFamilies, name: &str) -> Self {
-        let name = [name];
-        Self(Arc::new(Inner {
-            keys: Mutex::default(),
-            depth: families.depth.with_label_values(&name),
-            adds: families.adds.with_label_values(&name),
-            retries: families.retries.with_label_values(&name),
-            waited: families.waited.with_label_values(&name),
-            worked: families.worked.with_label_values(&name),
-            unfinished: families.unfinished.with_label_values(&name),
-            longest: families.longest.with_label_values(&name),
-        }))
+    /// A key waits for a worker that did not wait before.
+    pub fn add(&self) {
+        self.depth.inc();
+        self.adds.inc();
     }
 
-    fn change(&self, change: impl FnOnce(&mut Keys)) {
-        let mut keys = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut keys);
-        self.0
-            .depth
-            .set(i64::try_from(keys.waiting.len()).unwrap_or(i64::MAX));
+    /// Work begins on a key that waited for that long.
+    pub fn get(&self, waited: Duration) {
+        self.depth.dec();
+        self.waited.observe(waited.as_secs_f64());
     }
 
-    /// That key waits for a worker. No news when it did already.
-    pub fn add(&self, key: &str) {
-        self.change(|keys| {
-            if !keys.waiting.contains_key(key) {
-                keys.waiting.insert(key.into(), Instant::now());
-                self.0.adds.inc();
-            }
-        });
+    /// Work on a key ended, well or not, after that long.
+    pub fn done(&self, worked: Duration) {
+        self.worked.observe(worked.as_secs_f64());
     }
 
-    /// Work on that key begins.
-    pub fn get(&self, key: &str) {
-        self.change(|keys| {
-            if let Some(since) = keys.waiting.remove(key) {
-                self.0.waited.observe(since.elapsed().as_secs_f64());
-            }
-            keys.running.insert(key.into(), Instant::now());
-        });
+    /// A key that waited is not worked on any more: its object is gone.
+    pub fn forget(&self) {
+        self.depth.dec();
     }
 
-    /// Work on that key ended, well or not.
-    pub fn done(&self, key: &str) {
-        self.change(|keys| {
-            if let Some(since) = keys.running.remove(key) {
-                self.0.worked.observe(since.elapsed().as_secs_f64());
-            }
-        });
-    }
-
-    /// A key will be worked on again later because of a failure.
+    /// A key will be added again after a failure.
     pub fn retry(&self) {
-        self.0.retries.inc();
+        self.retries.inc();
     }
 
-    /// That key need not be worked on any more: its object is gone.
-    pub fn forget(&self, key: &str) {
-        self.change(|keys| {
-            keys.waiting.remove(key);
-        });
-    }
-
-    /// The two gauges that grow by themselves. Upstream refreshes them twice a second, we when the page is read.
-    pub(super) fn refresh(&self) {
-        self.change(|keys| {
-            let ages = keys.running.values().map(|since| since.elapsed().as_secs_f64());
-            let (sum, longest) = ages.fold((0.0, 0.0_f64), |(sum, max), age| (sum + age, max.max(age)));
-            self.0.unfinished.set(sum);
-            self.0.longest.set(longest);
-        });
+    /// Whenever the page is read, `source` tells for how long each piece of unfinished work has been running. A later
+    /// source for a queue of the same name replaces the earlier one. `source` should not own the queue: it is kept as
+    /// long as the registry.
+    pub fn unfinished_from(&self, source: impl Fn() -> Vec<Duration> + Send + Sync + 'static) {
+        self.sources.lock().insert(self.name.clone(), Box::new(source));
     }
 }
 
@@ -200,12 +191,10 @@ impl QueueMetrics {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::time::Duration;
+    use super::{super::metrics::Registry, *};
 
-    use super::super::metrics::Metrics;
-
-    fn value(metrics: &Metrics, series: &str) -> f64 {
-        let page = metrics.page(&[]).unwrap();
+    fn value(registry: &Registry, series: &str) -> f64 {
+        let page = registry.page(&[]).unwrap();
         let line = page
             .lines()
             .find(|line| line.starts_with(&format!("{series}{{name=\"claims\"}} ")))
@@ -213,38 +202,58 @@ mod tests {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn depth_waiting_and_working_time_follow_the_keys() {
-        let metrics = Metrics::new().unwrap();
-        let queue = metrics.queue("claims");
-        for key in ["a", "b", "c", "a"] {
-            queue.add(key);
+    #[test]
+    fn depth_and_times_are_those_that_the_queue_reports() {
+        let seconds = Duration::from_secs;
+        let registry = Registry::new().unwrap();
+        let value = |series| value(&registry, series);
+        let queue = registry.queue("claims");
+        for _ in ["a", "b", "c"] {
+            queue.add();
         }
         assert_eq!(
-            (
-                value(&metrics, "workqueue_depth"),
-                value(&metrics, "workqueue_adds_total")
-            ),
+            (value("workqueue_depth"), value("workqueue_adds_total")),
             (3.0, 3.0)
         );
-        tokio::time::advance(Duration::from_secs(2)).await;
-        metrics.queue("claims").get("a");
-        queue.forget("c");
-        assert_eq!(value(&metrics, "workqueue_depth"), 1.0);
-        assert_eq!(value(&metrics, "workqueue_queue_duration_seconds_sum"), 2.0);
-        tokio::time::advance(Duration::from_secs(3)).await;
-        queue.get("b");
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(value(&metrics, "workqueue_unfinished_work_seconds"), 5.0);
-        assert_eq!(
-            value(&metrics, "workqueue_longest_running_processor_seconds"),
-            4.0
-        );
-        queue.done("a");
-        queue.done("a");
-        queue.done("never began");
-        assert_eq!(value(&metrics, "workqueue_work_duration_seconds_sum"), 4.0);
-        assert_eq!(value(&metrics, "workqueue_work_duration_seconds_count"), 1.0);
-        assert_eq!(value(&metrics, "workqueue_unfinished_work_seconds"), 1.0);
+        registry.queue("claims").get(seconds(2));
+        queue.forget();
+        assert_eq!(value("workqueue_depth"), 1.0);
+        assert_eq!(value("workqueue_adds_total"), 3.0);
+        assert_eq!(value("workqueue_queue_duration_seconds_sum"), 2.0);
+        assert_eq!(value("workqueue_queue_duration_seconds_count"), 1.0);
+        queue.get(seconds(5));
+        assert_eq!(value("workqueue_depth"), 0.0);
+        assert_eq!(value("workqueue_queue_duration_seconds_sum"), 7.0);
+        queue.done(seconds(4));
+        assert_eq!(value("workqueue_work_duration_seconds_sum"), 4.0);
+        assert_eq!(value("workqueue_work_duration_seconds_count"), 1.0);
+        queue.retry();
+        assert_eq!(value("workqueue_retries_total"), 1.0);
+        assert_eq!(value("workqueue_depth"), 0.0);
+    }
+
+    #[test]
+    fn unfinished_work_is_asked_for_when_the_page_is_read() {
+        let registry = Registry::new().unwrap();
+        let value = |series| value(&registry, series);
+        let queue = registry.queue("claims");
+        let gauges = || {
+            (
+                value("workqueue_unfinished_work_seconds"),
+                value("workqueue_longest_running_processor_seconds"),
+            )
+        };
+        assert_eq!(gauges(), (0.0, 0.0));
+        let running = Arc::new(Mutex::new(vec![Duration::from_secs(4), Duration::from_secs(1)]));
+        let source = Arc::clone(&running);
+        queue.unfinished_from(move || source.lock().clone());
+        registry
+            .queue("volumes")
+            .unfinished_from(|| vec![Duration::from_secs(9)]);
+        assert_eq!(gauges(), (5.0, 4.0));
+        running.lock().remove(0);
+        assert_eq!(gauges(), (1.0, 1.0));
+        running.lock().clear();
+        assert_eq!(gauges(), (0.0, 0.0));
     }
 }

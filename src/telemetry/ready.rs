@@ -1,49 +1,44 @@
-//! Readiness as ownership: ready is who holds nothing up.
+//! Whether the process is ready: it is while nobody holds a [`Pending`] handle.
 //!
-//! Whoever has something to do first takes a [`Pending`] handle and drops it when done. A handle
-//! that is lost with its task was dropped, too, so nothing need be remembered on any way out.
+//! Code that has to do something first takes a handle and drops it when it is done. A task that ends in any other way
+//! drops its handle, too, so no way out has to be remembered.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// What is still missing. Clones look at the same list.
+use parking_lot::Mutex;
+
+/// What is still missing, with the number of handles for it. Clones share the list.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<String, usize>>>);
 
-/// While this exists we are not ready.
+/// While this exists, the process is not ready.
 #[derive(Debug)]
-#[must_use = "dropping the handle says that it is there"]
+#[must_use = "dropping the handle ends the wait"]
 pub struct Pending {
     name: String,
-    list: Readiness,
+    readiness: Readiness,
 }
 
 impl Readiness {
-    /// Not ready until the handle is dropped. Also later: a driver that went away takes a new one.
+    /// Not ready until the handle is dropped. May be called at any time: a lost driver is waited for again.
     pub fn until(&self, name: impl Into<String>) -> Pending {
         let name = name.into();
-        let mut missing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *missing.entry(name.clone()).or_default() += 1;
+        *self.0.lock().entry(name.clone()).or_default() += 1;
         Pending {
             name,
-            list: self.clone(),
+            readiness: self.clone(),
         }
     }
 
     /// The names of what is missing, sorted; empty when ready.
     pub fn missing(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .cloned()
-            .collect()
+        self.0.lock().keys().cloned().collect()
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let mut missing = self.list.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = self.readiness.0.lock();
         if let Some(count) = missing.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {

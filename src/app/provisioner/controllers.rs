@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{Identity, config::Config};
+use super::{Identity, config::Config, metrics::Metrics};
 use crate::{
     cluster::{
         api::ApiClient,
@@ -26,7 +26,6 @@ use crate::{
         self,
         reconcile::{Deleted, Reclaim},
     },
-    telemetry::metrics::Metrics,
 };
 
 /// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
@@ -73,7 +72,7 @@ impl Controllers {
             identity: identity.provisioner_identity(&driver_info.name),
         };
 
-        let counted = metrics.clone();
+        let counted = metrics.provision.clone();
         let count = Box::new(move |open| counted.records("open", open));
         let ledger = Arc::new(Ledger::<Record>::new(queue(&metrics, "records"), count));
         let (orphans, unfinished) = (ledger.clone(), ledger.clone());
@@ -92,7 +91,7 @@ impl Controllers {
         ));
 
         let (tasks, active) = (TaskTracker::new(), Active::default());
-        let panics = metrics.clone();
+        let panics = metrics.sidecar.clone();
         let crew = || {
             let panics = panics.clone();
             Crew {
@@ -114,7 +113,7 @@ impl Controllers {
                 cache: cache.clone(),
                 ledger,
                 events: events.clone(),
-                metrics: metrics.clone(),
+                metrics: metrics.provision.clone(),
                 policy,
                 held: InfeasibleClaims::default(),
                 saved: RecentlySaved::default(),
@@ -126,7 +125,7 @@ impl Controllers {
                 api,
                 cache,
                 events: events.clone(),
-                metrics: metrics.clone(),
+                metrics: metrics.reclaim.clone(),
                 deleted: Deleted::default(),
                 unfinished: Box::new(move |claim| unfinished.get(claim).is_some()),
                 active: active.clone(),
@@ -212,12 +211,13 @@ async fn serves_attributes_classes(api: &ApiClient) -> bool {
 
 /// The figures of a line under the name of upstream's work queue.
 fn queue(metrics: &Metrics, name: &str) -> OnLine {
-    let queue = metrics.queue(name);
+    let queue = metrics.registry.queue(name);
+    // The line does not report its times yet.
     Box::new(move |event| match event {
-        LineEvent::Added(uid) => queue.add(uid),
-        LineEvent::Started(uid) => queue.get(uid),
-        LineEvent::Finished(uid) => queue.done(uid),
-        LineEvent::Dropped(uid) => queue.forget(uid),
+        LineEvent::Added(_) => queue.add(),
+        LineEvent::Started(_) => queue.get(Duration::ZERO),
+        LineEvent::Finished(_) => queue.done(Duration::ZERO),
+        LineEvent::Dropped(_) => queue.forget(),
         LineEvent::Retried => queue.retry(),
     })
 }

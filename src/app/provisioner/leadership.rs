@@ -2,9 +2,8 @@
 
 use super::controllers::Controllers;
 use crate::{
-    app::sidecar::leadership::Runnable,
+    app::sidecar::{leadership::Runnable, metrics::SidecarMetrics},
     cluster::events::{Event, ObjectReference},
-    telemetry::metrics::Metrics,
 };
 
 impl Runnable for Controllers {
@@ -28,7 +27,7 @@ impl Runnable for Controllers {
         self.say(about, event);
     }
 
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
+    fn metrics(&self) -> &SidecarMetrics {
+        &self.metrics.sidecar
     }
 }

@@ -10,6 +10,7 @@ pub mod flags;
 pub mod gates;
 mod identity;
 mod leadership;
+pub mod metrics;
 pub mod requirements;
 mod startup;
 
@@ -22,7 +23,7 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::{config::Config, controllers::Controllers, requirements::MissingCapability};
+use self::{config::Config, controllers::Controllers, metrics::Metrics, requirements::MissingCapability};
 pub use crate::app::sidecar::identity::Identity;
 use crate::{
     app::sidecar::{
@@ -41,7 +42,7 @@ use crate::{
         Readiness,
         http::{HttpError, HttpServer},
         log,
-        metrics::{Metrics, MetricsError},
+        metrics::MetricsError,
     },
 };
 
@@ -194,8 +195,8 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
 
     // The HTTP server comes first: it tells those who ask while we wait for the driver.
     if let Some(http) = &config.http {
-        let endpoints = http.endpoints(config.election.is_some(), &metrics, &ready, &health);
-        let server = HttpServer::open(&http.address).await?;
+        let endpoints = http.endpoints(config.election.is_some(), &metrics.registry, &ready, &health);
+        let server = HttpServer::bind(&http.address).await?;
         tracing::info!(address = %server.address()?, "serving metrics and health");
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -254,7 +255,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         Some(settings) => {
             let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
             let candidate = identity.candidate(settings, timing, lease_name(&driver_info.name));
-            let (name, metrics) = (candidate.name.clone(), metrics.clone());
+            let (name, metrics) = (candidate.name.clone(), metrics.sidecar.clone());
             let election = Election::new(lease, candidate, move || metrics.renewed_slowly(&name));
             // Set once, here; until then the endpoint shows a standby, which is healthy.
             let _ = health.set(election.health());

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Fatal, config::Config, requirements};
+use super::{Fatal, config::Config, metrics::Metrics, requirements};
 use crate::{
     app::sidecar::{leadership::LastResponse, startup},
     csi::{Dialer, Driver, DriverInfo},
-    telemetry::{Readiness, metrics::Metrics},
+    telemetry::Readiness,
 };
 
 /// Waits for the driver and asks it for its name and capabilities.
@@ -21,7 +21,7 @@ pub(super) async fn find_driver(
     last_response: &LastResponse,
 ) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
-    let (metrics, last_response) = (metrics.clone(), last_response.clone());
+    let (metrics, last_response) = (metrics.sidecar.clone(), last_response.clone());
     let driver = Driver::new(
         dialer,
         config.driver.timeout,

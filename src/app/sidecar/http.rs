@@ -9,7 +9,7 @@ use crate::{
         ParsedFlags,
     },
     lease::Health,
-    telemetry::{Readiness, http::Endpoints, metrics::Metrics},
+    telemetry::{Readiness, http::Endpoints, metrics::Registry},
 };
 
 /// The flags of [`HttpSettings`].
@@ -70,7 +70,7 @@ impl HttpSettings {
     pub(crate) fn endpoints(
         &self,
         elected: bool,
-        metrics: &Metrics,
+        metrics: &Registry,
         ready: &Readiness,
         health: &Arc<OnceLock<Health>>,
     ) -> Endpoints {

@@ -11,10 +11,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    app::sidecar::metrics::SidecarMetrics,
     cluster::events::{Event, ObjectReference},
     csi::{Call, Code, Driver, DriverInfo, DriverState},
     lease::{Election, Leadership, LeaseRef},
-    telemetry::{Readiness, metrics::Metrics},
+    telemetry::Readiness,
 };
 
 /// The work of a sidecar, begun and ended by the terms of its leadership.
@@ -35,7 +36,7 @@ pub(crate) trait Runnable {
     fn publish(&self, about: ObjectReference, event: Event);
 
     /// Where leadership is counted.
-    fn metrics(&self) -> &Metrics;
+    fn metrics(&self) -> &SidecarMetrics;
 }
 
 /// Works from start to end, without an election.

@@ -1,0 +1,113 @@
+//! Everything that the provisioner counts, on one page.
+
+use crate::{
+    app::sidecar::metrics::SidecarMetrics,
+    provision::metrics::ProvisionMetrics,
+    reclaim::metrics::ReclaimMetrics,
+    telemetry::metrics::{MetricsError, Registry},
+};
+
+/// The families, each under whoever counts it. Clones count into the same ones.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Where they are registered.
+    pub registry: Registry,
+    /// Those of every sidecar.
+    pub sidecar: SidecarMetrics,
+    /// Those of provisioning.
+    pub provision: ProvisionMetrics,
+    /// Those of deletion.
+    pub reclaim: ReclaimMetrics,
+}
+
+impl Metrics {
+    /// All families, in a registry of their own.
+    ///
+    /// # Errors
+    /// Two families have the same name.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new()?;
+        Ok(Self {
+            sidecar: SidecarMetrics::new(&registry)?,
+            provision: ProvisionMetrics::new(&registry)?,
+            reclaim: ReclaimMetrics::new(&registry)?,
+            registry,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    fn full() -> Registry {
+        let Metrics {
+            registry,
+            sidecar,
+            provision,
+            reclaim,
+        } = Metrics::new().unwrap();
+        sidecar.call(
+            "lab.csi.example.com",
+            "/csi.v1.Controller/CreateVolume",
+            "OK",
+            Duration::from_millis(300),
+        );
+        provision.provision_succeeded("gold", "", Duration::from_secs(1));
+        provision.provision_failed("gold", "VolumeSnapshot");
+        reclaim.delete_succeeded("gold", Duration::from_secs(1));
+        reclaim.delete_failed("gold");
+        sidecar.leading("lab-csi-example-com", true);
+        sidecar.renewed_slowly("lab-csi-example-com");
+        sidecar.panicked();
+        provision.records("open", 2);
+        let queue = registry.queue("claims");
+        queue.add();
+        queue.get(Duration::ZERO);
+        queue.done(Duration::ZERO);
+        queue.retry();
+        registry
+    }
+
+    #[test]
+    fn every_family_has_upstreams_name_labels_and_buckets() {
+        let page = full().page(&[]).unwrap();
+        let rows = [
+            "csi_sidecar_operations_seconds_bucket{driver_name=\"lab.csi.example.com\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Controller/CreateVolume\",le=\"0.25\"} 0",
+            "csi_sidecar_operations_seconds_bucket{driver_name=\"lab.csi.example.com\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Controller/CreateVolume\",le=\"600\"} 1",
+            "controller_persistentvolumeclaim_provision_total{class=\"gold\",source=\"\"} 1",
+            "controller_persistentvolumeclaim_provision_failed_total{class=\"gold\",source=\"VolumeSnapshot\"} 1",
+            "controller_persistentvolumeclaim_provision_duration_seconds_bucket{class=\"gold\",source=\"\",le=\"0.005\"} 0",
+            "controller_persistentvolume_delete_total{class=\"gold\"} 1",
+            "controller_persistentvolume_delete_failed_total{class=\"gold\"} 1",
+            "controller_persistentvolume_delete_duration_seconds_bucket{class=\"gold\",le=\"10\"} 1",
+            "leader_election_master_status{name=\"lab-csi-example-com\"} 1",
+            "leader_election_slowpath_total{name=\"lab-csi-example-com\"} 1",
+            "workqueue_depth{name=\"claims\"} 0",
+            "workqueue_adds_total{name=\"claims\"} 1",
+            "workqueue_retries_total{name=\"claims\"} 1",
+            "workqueue_unfinished_work_seconds{name=\"claims\"} 0",
+            "workqueue_longest_running_processor_seconds{name=\"claims\"} 0",
+            "workqueue_queue_duration_seconds_bucket{name=\"claims\",le=\"1e-08\"} ",
+            "workqueue_queue_duration_seconds_bucket{name=\"claims\",le=\"9.999999999999999e-06\"} ",
+            "workqueue_work_duration_seconds_count{name=\"claims\"} 1",
+            "promhttp_metric_handler_requests_in_flight 1",
+            "promhttp_metric_handler_requests_total{code=\"503\"} 0",
+            "volwright_panics_total 1",
+            "volwright_records{state=\"open\"} 2",
+            "# TYPE process_resident_memory_bytes gauge",
+            "# TYPE process_cpu_seconds_total counter",
+            "# TYPE controller_persistentvolumeclaim_provision_total counter",
+        ];
+        for row in rows {
+            assert!(
+                page.lines().any(|line| line.starts_with(row)),
+                "{row}\nis not in\n{page}"
+            );
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is counted about provisioning: upstream's families and the open records.
+
+use std::time::Duration;
+
+use crate::telemetry::metrics::{Counter, DEFAULT_BUCKETS, Gauge, Histogram, MetricsError, Registry};
+
+/// The families of provisioning. Clones count into the same ones.
+#[derive(Clone)]
+pub struct ProvisionMetrics {
+    succeeded: Counter<2>,
+    failed: Counter<2>,
+    duration: Histogram<2>,
+    records: Gauge<1>,
+}
+
+impl ProvisionMetrics {
+    /// Registers the families.
+    ///
+    /// # Errors
+    /// They are registered already.
+    pub fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let labels = ["class", "source"];
+        Ok(Self {
+            succeeded: registry.counter(
+                "controller_persistentvolumeclaim_provision_total",
+                "Claims for which a volume was made.",
+                labels,
+            )?,
+            failed: registry.counter(
+                "controller_persistentvolumeclaim_provision_failed_total",
+                "Failed attempts to make a volume for a claim.",
+                labels,
+            )?,
+            duration: registry.histogram(
+                "controller_persistentvolumeclaim_provision_duration_seconds",
+                "Time that successful attempts to make a volume took.",
+                labels,
+                DEFAULT_BUCKETS,
+            )?,
+            records: registry.gauge(
+                "volwright_records",
+                "Records of volumes that may exist at the driver although no PersistentVolume says so, by state.",
+                ["state"],
+            )?,
+        })
+    }
+
+    /// A claim got its volume. `source` is the kind of its data source or empty.
+    pub fn provision_succeeded(&self, class: &str, source: &str, took: Duration) {
+        self.succeeded.inc([class, source]);
+        self.duration.observe([class, source], took);
+    }
+
+    /// An attempt to make a volume failed.
+    pub fn provision_failed(&self, class: &str, source: &str) {
+        self.failed.inc([class, source]);
+    }
+
+    /// So many ledger records are in that state now.
+    pub fn records(&self, state: &str, count: usize) {
+        self.records
+            .set([state], i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
