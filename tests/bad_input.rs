@@ -1,4 +1,4 @@
-//! Bad input to the real process: how it ends, and its last words.
+//! Bad input to the real process: how it ends, and what its log says.
 
 #![allow(
     clippy::expect_used,
@@ -8,119 +8,21 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::{
-    fs,
-    os::unix::net::UnixListener,
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{fs, os::unix::net::UnixListener, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{ADMIN, Api, Driver, driver::Identity, kubeconfig};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::TcpListener,
-    process::{Child, ChildStderr, Command},
+    process::Command,
     time::timeout,
 };
 
-/// A folder that goes away with the test.
-struct Folder(PathBuf);
+#[path = "bad_input/process.rs"]
+mod process;
 
-impl Folder {
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("volwright-bad-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn at(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The process, with nothing from our environment. It ends when dropped, and also when whoever started it is killed.
-fn command(folder: &Folder, flags: &[String]) -> Command {
-    // setpriv asks for that and becomes the process: the child's id is its id.
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_csi-provisioner")])
-        .args(flags)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", &folder.0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-fn process(folder: &Folder, flags: &[String]) -> Child {
-    command(folder, flags)
-        .spawn()
-        .expect("the process; setpriv is in util-linux")
-}
-
-/// Runs to the end: exit code and everything it said.
-async fn run(folder: &Folder, flags: &[String]) -> (i32, String) {
-    let mut child = process(folder, flags);
-    let mut stderr = child.stderr.take().expect("its stderr");
-    let mut said = String::new();
-    let ended = timeout(Duration::from_secs(60), async {
-        stderr.read_to_string(&mut said).await.expect("text");
-        child.wait().await.expect("an end")
-    });
-    let ended = ended.await.expect("the process ends by itself");
-    assert!(!said.contains("panicked"), "{said}");
-    (ended.code().expect("no signal"), said)
-}
-
-/// Runs until its log has these words, and ends it.
-async fn says(folder: &Folder, flags: &[String], words: &str) {
-    let mut child = process(folder, flags);
-    hear(&mut child, words).await;
-    child.kill().await.expect("its end");
-}
-
-/// Reads on until the log has these words; what comes after is in the result.
-async fn hear(child: &mut Child, words: &str) -> BufReader<ChildStderr> {
-    let mut log = BufReader::new(child.stderr.take().expect("its stderr"));
-    let mut said = String::new();
-    let heard = timeout(Duration::from_secs(60), async {
-        loop {
-            let start = said.len();
-            match log.read_line(&mut said).await.expect("text") {
-                0 => return false,
-                _ if said[start..].contains(words) => return true,
-                _ => {}
-            }
-        }
-    });
-    assert!(heard.await.unwrap_or(false), "{words:?} is not in\n{said}");
-    log
-}
-
-fn flag(name: &str, value: &str) -> String {
-    format!("--{name}={value}")
-}
-
-/// A kubeconfig for a server at this address.
-fn access(folder: &Folder, address: &str) -> String {
-    let path = folder.at("kubeconfig");
-    fs::write(&path, kubeconfig(address.parse().expect("an address"), ADMIN)).expect("a file");
-    flag("kubeconfig", &path)
-}
+use process::{Folder, access, command, flag, logs, read_until, run};
 
 #[tokio::test]
 async fn a_command_line_that_cannot_be_used_is_explained_at_once() {
@@ -285,7 +187,7 @@ async fn a_process_does_not_outlive_a_test_runner_that_is_killed() {
     out.read_line(&mut id).await.expect("an id");
     let id = Pid::from_raw(id.trim().parse().expect("an id")).expect("an id");
 
-    let mut log = hear(&mut runner, "waiting for the CSI driver").await;
+    let mut log = read_until(&mut runner, "waiting for the CSI driver").await;
     runner.kill().await.expect("its end");
     // Only the process still has the other end of the pipe.
     let gone = timeout(Duration::from_secs(20), log.read_to_end(&mut Vec::new())).await;
@@ -338,7 +240,7 @@ async fn a_socket_without_a_driver_is_waited_for_and_the_log_says_what_is_wrong(
         ("stale", "nobody listens on"),
     ];
     for (name, words) in rows {
-        says(&folder, &[kube.clone(), at(name)], words).await;
+        logs(&folder, &[kube.clone(), at(name)], words).await;
     }
 }
 
@@ -359,7 +261,7 @@ async fn a_server_that_does_not_speak_grpc_is_named() {
             guests.push(stream);
         }
     });
-    says(
+    logs(
         &folder,
         &[kube, flag("csi-address", &path)],
         "cannot be reached: the connection to the driver broke during the call: h2 protocol error",
@@ -440,13 +342,13 @@ async fn an_api_server_that_is_none_is_named_in_the_log() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let nobody = free.local_addr().expect("its address").to_string();
     drop(free);
-    says(&folder, &[access(&folder, &nobody), csi.clone()], "waiting: ").await;
+    logs(&folder, &[access(&folder, &nobody), csi.clone()], "waiting: ").await;
     // Somebody who is nobody there.
     let api = Api::new();
     let (address, serving) = api.serve_on_loopback().await.expect("a port");
     let text = kubeconfig(address, "stranger");
     fs::write(folder.at("stranger"), text).expect("a file");
-    says(
+    logs(
         &folder,
         &[flag("kubeconfig", &folder.at("stranger")), csi],
         "check the token or the kubeconfig",

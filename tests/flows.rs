@@ -14,6 +14,8 @@
 #[path = "flows/sidecar.rs"]
 mod sidecar;
 
+#[path = "flows/bad_driver.rs"]
+mod bad_driver;
 #[path = "flows/bad_input.rs"]
 mod bad_input;
 #[path = "flows/codes.rs"]

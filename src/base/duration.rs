@@ -2,9 +2,7 @@
 //!
 //! The crates for durations either know another grammar or cannot print; a port of the parser wraps on overflow.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
@@ -166,8 +164,9 @@ impl fmt::Display for GoDuration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const SECOND: i64 = 1_000_000_000;
 

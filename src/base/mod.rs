@@ -1,8 +1,9 @@
-//! Small pure values that every room may use: what Kubernetes and Go write as text, and the names we derive.
+//! Small pure values that every module may use: what Kubernetes and Go write as text, and the names we derive.
 
 pub mod backoff;
 pub mod causes;
 pub mod duration;
 pub mod names;
 pub mod quantity;
+pub mod reminder;
 pub mod secrets;

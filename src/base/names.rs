@@ -43,6 +43,9 @@ pub enum VolumeNameError {
 }
 
 /// Name of the volume at the driver and of the PersistentVolume, the same on every attempt for one claim.
+///
+/// # Errors
+/// [`VolumeNameError`] when the prefix or the UID is empty.
 pub fn volume_name(prefix: &str, uid: &str, length: UidLength) -> Result<String, VolumeNameError> {
     if prefix.is_empty() {
         return Err(VolumeNameError::NoPrefix);
@@ -89,12 +92,18 @@ pub enum NameError {
 }
 
 /// Checks an RFC 1123 label as Kubernetes does: what namespaces are called.
+///
+/// # Errors
+/// [`NameError`], the first rule that is broken.
 pub fn check_label(name: &str) -> Result<(), NameError> {
     check_length(name, 63)?;
     check_part(name, name)
 }
 
 /// Checks an RFC 1123 subdomain as Kubernetes does: what leases, secrets and volumes are called.
+///
+/// # Errors
+/// [`NameError`], the first rule that is broken.
 pub fn check_subdomain(name: &str) -> Result<(), NameError> {
     check_length(name, 253)?;
     name.split('.').try_for_each(|part| check_part(name, part))

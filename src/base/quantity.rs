@@ -32,6 +32,9 @@ enum Scale {
 /// Accepts what `resource.ParseQuantity` accepts: leading and trailing dots, signs, `n u m k M G T P E`, `Ki` to `Ei`
 /// and decimal exponents (`1e3`, `1E-3`); `E` alone is exa. Unlike upstream, which silently stops at the largest
 /// number, too much is an error.
+///
+/// # Errors
+/// [`QuantityError`] when the text is no quantity, or no size that CSI can carry.
 pub fn to_bytes(text: &str) -> Result<i64, QuantityError> {
     let malformed = || QuantityError::Malformed(text.to_owned());
     let too_large = || QuantityError::TooLarge(text.to_owned());
@@ -135,8 +138,9 @@ fn binary(mut digits: Vec<u8>, point: usize, power: u32) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn text_becomes_the_bytes_that_upstream_asks_the_driver_for() {

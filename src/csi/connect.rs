@@ -97,18 +97,18 @@ impl Dialer {
     }
 
     /// A channel that dials when the first call needs it and again whenever the connection is gone: a call fails,
-    /// the channel does not. `stir` is rung on each new connection.
-    pub(super) fn channel(&self, stir: Arc<Notify>) -> Channel {
+    /// the channel does not. `recheck` is notified of each new connection.
+    pub(super) fn channel(&self, recheck: Arc<Notify>) -> Channel {
         let dialer = self.clone();
         // grpc-go sends "localhost" as authority on unix sockets, and some drivers' servers check it.
         let endpoint = Endpoint::from_static("http://localhost")
             .origin(Uri::from_static("http://localhost"))
             .http2_max_header_list_size(LONGEST_ERROR);
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let (dialling, stir) = ((dialer.dial)(), stir.clone());
+            let (dialling, recheck) = ((dialer.dial)(), recheck.clone());
             async move {
                 let pipe = dialling.await?;
-                stir.notify_one();
+                recheck.notify_one();
                 Ok::<_, ConnectError>(TokioIo::new(pipe))
             }
         }))
@@ -139,7 +139,7 @@ async fn connect(path: PathBuf) -> Result<UnixStream, ConnectError> {
 }
 
 /// Between two attempts to reach a driver that is not there.
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_kind_of_broken_socket_has_its_own_trouble() {
+    async fn each_kind_of_broken_socket_has_its_own_error() {
         let folder = std::env::temp_dir().join(format!("volwright-connect-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let at = |name: &str| folder.join(name);

@@ -1,4 +1,4 @@
-//! The driver as the rest of the house holds it: typed calls, each through the one door.
+//! The driver as other modules use it: typed calls, all made in [`super::rpc`].
 
 use std::{
     sync::{Arc, OnceLock},
@@ -35,7 +35,7 @@ pub struct Driver {
     pub(super) driver_state: Arc<watch::Sender<DriverState>>,
 }
 
-/// Why the driver's introduction was not understood or not accepted.
+/// Why the driver could not be identified, or was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifyError {
     /// One of the three calls failed.
@@ -44,13 +44,13 @@ pub enum IdentifyError {
     /// It answered, and no sidecar can serve it.
     #[error(transparent)]
     UnsupportedDriver(#[from] UnsupportedDriver),
-    /// Another driver has taken the socket. It is shown and gets no calls.
+    /// Another driver has taken the socket. It is reported and gets no calls.
     #[error(
         "the socket now belongs to the CSI driver {found:?}, this sidecar serves {expected:?}: check what mounts \
          the directory, or restart the sidecar to serve the new one"
     )]
-    Stranger {
-        /// The first name heard on this socket.
+    OtherDriver {
+        /// The first name given on this socket.
         expected: String,
         /// The name now.
         found: String,
@@ -58,20 +58,20 @@ pub enum IdentifyError {
 }
 
 impl Driver {
-    /// Connects to nothing yet. `timeout` is the deadline of each call; `on_call` hears of every finished one.
+    /// Connects to nothing yet. `timeout` is the deadline of each call; `on_call` is told of every finished one.
     /// Must be called inside a tokio runtime.
     pub fn new(dialer: &Dialer, timeout: Duration, on_call: OnCall) -> Self {
-        let stir = Arc::new(Notify::new());
+        let recheck = Arc::new(Notify::new());
         let rpc = RpcClient {
-            channel: dialer.channel(stir.clone()),
+            channel: dialer.channel(recheck.clone()),
             timeout,
             on_call,
             driver_name: Arc::new(OnceLock::new()),
-            stir,
+            recheck,
         };
         Self {
             rpc,
-            driver_state: Arc::new(watch::Sender::new(DriverState::never())),
+            driver_state: Arc::new(watch::Sender::new(DriverState::not_checked())),
         }
     }
 
@@ -87,23 +87,29 @@ impl Driver {
         self.driver_state.subscribe()
     }
 
-    /// Whether the driver says that it is ready. CSI: no word about it means yes.
+    /// Whether the driver says that it is ready. CSI: an answer without `ready` means yes.
+    ///
+    /// # Errors
+    /// [`RpcError`] when the call fails.
     pub async fn probe(&self) -> Result<bool, RpcError> {
         let answer: ProbeResponse = self.rpc.call(PROBE, ProbeRequest {}).await?;
         Ok(answer.ready.unwrap_or(true))
     }
 
-    /// Asks for name and capabilities, in upstream's order; then [`Driver::driver_state`] says `Ready`, unless the name
-    /// is refused. The first name heard stays: calls are counted under it, and a driver with
-    /// another one is refused from then on.
+    /// Asks for name and capabilities, in upstream's order; then [`Driver::driver_state`] says `Ready`. The first name
+    /// stays: calls are counted under it, and a driver with another one is refused from then on. Whether the capabilities
+    /// suffice is for the caller to decide.
+    ///
+    /// # Errors
+    /// [`IdentifyError`] when a call fails or the driver's name is refused.
     pub async fn identify(&self) -> Result<DriverInfo, IdentifyError> {
-        // What has stirred so far is answered by this; a connection made from here on has to be asked again.
-        let _ = self.rpc.stir.notified().now_or_never();
+        // This answers all notifications so far; a connection made from here on has to be asked again.
+        let _ = self.rpc.recheck.notified().now_or_never();
         let info: GetPluginInfoResponse = self.rpc.call(GET_PLUGIN_INFO, GetPluginInfoRequest {}).await?;
         check_name(&info.name)?;
         let expected = self.rpc.driver_name.get_or_init(|| info.name.as_str().into());
         if **expected != *info.name {
-            return Err(IdentifyError::Stranger {
+            return Err(IdentifyError::OtherDriver {
                 expected: expected.to_string(),
                 found: info.name,
             });
@@ -122,38 +128,44 @@ impl Driver {
             answer => answer?,
         };
         let driver_info = DriverInfo::read(info, &plugin, &controller);
-        self.found(&driver_info);
+        self.set_ready(&driver_info);
         Ok(driver_info)
     }
 
-    /// CreateVolume. An answer may lack anything; judging it is the caller's.
+    /// CreateVolume. An answer may lack anything; checking it is the caller's task.
+    ///
+    /// # Errors
+    /// [`RpcError`] when the call fails, or another driver has taken the socket.
     pub async fn create_volume(
         &self,
         request: CreateVolumeRequest,
     ) -> Result<CreateVolumeResponse, RpcError> {
-        self.trusted(CREATE_VOLUME)?;
+        self.refuse_other_driver(CREATE_VOLUME)?;
         self.rpc.call(CREATE_VOLUME, request).await
     }
 
     /// DeleteVolume.
+    ///
+    /// # Errors
+    /// [`RpcError`] when the call fails, or another driver has taken the socket.
     pub async fn delete_volume(
         &self,
         request: DeleteVolumeRequest,
     ) -> Result<DeleteVolumeResponse, RpcError> {
-        self.trusted(DELETE_VOLUME)?;
+        self.refuse_other_driver(DELETE_VOLUME)?;
         self.rpc.call(DELETE_VOLUME, request).await
     }
 
-    /// A stranger on our socket must get no volume and no secret of ours.
-    fn trusted(&self, method: &'static str) -> Result<(), RpcError> {
+    /// Another driver on our socket must get no volume and no secret of ours.
+    fn refuse_other_driver(&self, method: &'static str) -> Result<(), RpcError> {
         match &*self.driver_state.borrow() {
             DriverState::Lost {
-                why: why @ NotReadyReason::UnsupportedDriver(IdentifyError::Stranger { .. }),
+                reason: reason @ NotReadyReason::NotIdentified(IdentifyError::OtherDriver { .. }),
                 ..
             } => Err(RpcError {
                 method,
                 code: Code::Unavailable,
-                message: why.to_string(),
+                message: reason.to_string(),
             }),
             _ => Ok(()),
         }

@@ -8,7 +8,7 @@ use super::proto::{
 /// The longest name that Kubernetes accepts in a PersistentVolume, and CSI for a driver; bytes.
 const NAME_LIMIT: usize = 63;
 
-/// The driver as it introduced itself. Capabilities that this specification does not know are left out.
+/// What the driver says of itself. Capabilities that this specification does not know are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverInfo {
     /// What classes and claims call the driver.

@@ -1,7 +1,7 @@
 //! The driver behind the socket: the only place that speaks gRPC.
 //!
-//! [`connect`] finds the socket and says what is wrong with it, [`call`] is the one door for calls, [`driver`] is
-//! what the rest of the house holds: typed calls, the driver's [`DriverInfo`], and whether it can be [`DriverState`]ed.
+//! [`connect`] connects to the socket and says what is wrong with it, [`rpc`] makes one call, [`driver`] is what other
+//! modules use: typed calls, the driver's [`DriverInfo`], and its [`DriverState`].
 
 pub mod connect;
 pub mod driver;

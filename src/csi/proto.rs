@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(text, r#"DeleteVolumeRequest { volume_id: "", secrets: {} }"#);
     }
 
-    /// A hand-made list on purpose: build.rs finds the fields by itself, this says that it does.
+    /// Written out on purpose: build.rs finds the fields by itself, this proves that it does.
     #[test]
     fn every_kind_of_message_with_secrets_hides_them() {
         macro_rules! check {

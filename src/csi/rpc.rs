@@ -1,6 +1,6 @@
-//! The one door for calls to the driver: deadline, code, log and observer, the same for every call.
+//! One call to the driver: deadline, code, log and observer, the same for every call.
 //!
-//! Whatever the driver did not say itself is `Unavailable` or `DeadlineExceeded`: a torn connection, a cut or
+//! Every error that the driver did not send itself is `Unavailable` or `DeadlineExceeded`: a torn connection, a cut or
 //! oversized answer, HTTP without gRPC. In all of them the driver may have done the work, so none may look like a
 //! final refusal. (tonic reports them as `Unknown`, `Internal`, `OutOfRange` or `Cancelled`, which a provisioner
 //! would take for "no volume was made".)
@@ -23,7 +23,7 @@ use super::{
     rpc_error::{Code, RpcError},
 };
 
-/// What is sent to the driver in `grpc-timeout` beyond our own deadline, so that it is always ours that strikes
+/// What is sent to the driver in `grpc-timeout` beyond our own deadline, so that ours always ends the call
 /// first and the driver is not told of a deadline that we do not keep.
 const HEADER_GRACE: Duration = Duration::from_secs(1);
 
@@ -44,11 +44,11 @@ fn code_of(code: tonic::Code) -> Code {
 /// One finished call, for the metric `csi_sidecar_operations_seconds`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// As the driver introduced itself; `unknown-driver` before that.
+    /// As the driver names itself; `unknown-driver` before it has.
     pub driver_name: Arc<str>,
     /// The full gRPC path, `/csi.v1.Controller/CreateVolume`.
     pub method: &'static str,
-    /// `Ok` or the fault's code.
+    /// `Ok` or the error's code.
     pub code: Code,
     /// From the request to the answer or the deadline.
     pub took: Duration,
@@ -64,8 +64,8 @@ pub(super) struct RpcClient {
     pub(super) timeout: Duration,
     pub(super) on_call: OnCall,
     pub(super) driver_name: Arc<OnceLock<Arc<str>>>,
-    /// Rung on each new connection, and when a call suggests that the driver may be gone.
-    pub(super) stir: Arc<Notify>,
+    /// Notified of each new connection, and when a call suggests that the driver may be gone.
+    pub(super) recheck: Arc<Notify>,
 }
 
 impl RpcClient {
@@ -80,8 +80,8 @@ impl RpcClient {
         let answer = match tokio::time::timeout(self.timeout, self.send(method, request)).await {
             Ok(answer) => answer,
             Err(_) => {
-                self.stir.notify_one();
-                // The words of Go's context package: whoever searches events for them finds ours too.
+                self.recheck.notify_one();
+                // The text of Go's context package: who searches events for it finds ours too.
                 let message = "context deadline exceeded".to_owned();
                 Err(RpcError {
                     method,
@@ -117,24 +117,26 @@ impl RpcClient {
         Q: prost::Message + fmt::Debug + 'static,
         A: prost::Message + Default + fmt::Debug + 'static,
     {
-        // Set once the driver itself has given a status: whether that was "OK".
-        let said = Arc::new(OnceLock::new());
-        let (early, late) = (said.clone(), said.clone());
-        let listening = self
+        // Set once the driver itself has sent a grpc-status: whether that is 0, "OK".
+        let status_ok = Arc::new(OnceLock::new());
+        let (in_headers, in_trailers) = (status_ok.clone(), status_ok.clone());
+        let channel = self
             .channel
             .clone()
             .map_response(move |response: http::Response<Body>| {
-                hear(&early, response.headers());
+                note_status(&in_headers, response.headers());
                 response.map(|body| {
                     Body::new(body.map_frame(move |frame| {
-                        frame.trailers_ref().inspect(|trailers| hear(&late, trailers));
+                        frame
+                            .trailers_ref()
+                            .inspect(|trailers| note_status(&in_trailers, trailers));
                         frame
                     }))
                 })
             });
         let mut request = tonic::Request::new(request);
         request.set_timeout(self.timeout.saturating_add(HEADER_GRACE).min(HEADER_LIMIT));
-        let mut grpc = tonic::client::Grpc::new(listening);
+        let mut grpc = tonic::client::Grpc::new(channel);
         let answer = match grpc.ready().await {
             Ok(()) => {
                 let codec = tonic_prost::ProstCodec::default();
@@ -144,33 +146,33 @@ impl RpcClient {
             Err(error) => Err(tonic::Status::from_error(error.into())),
         };
         answer.map(tonic::Response::into_inner).map_err(|status| {
-            if said.get() == Some(&false) {
+            if status_ok.get() == Some(&false) {
                 return RpcError {
                     method,
                     code: code_of(status.code()),
                     message: status.message().to_owned(),
                 };
             }
-            self.stir.notify_one();
+            self.recheck.notify_one();
             RpcError {
                 method,
                 code: Code::Unavailable,
-                message: unsaid(&status, said.get().is_some()),
+                message: missing_answer(&status, status_ok.get().is_some()),
             }
         })
     }
 }
 
-/// Notes the status in headers or trailers, if there is one.
-fn hear(said: &OnceLock<bool>, headers: &HeaderMap) {
+/// Notes the grpc-status in headers or trailers, if there is one.
+fn note_status(status_ok: &OnceLock<bool>, headers: &HeaderMap) {
     if let Some(status) = headers.get("grpc-status") {
         // Only the first counts: gRPC allows one.
-        let _ = said.set(status == "0");
+        let _ = status_ok.set(status == "0");
     }
 }
 
-/// What happened when the driver did not refuse and there is no answer all the same.
-fn unsaid(status: &tonic::Status, said_ok: bool) -> String {
+/// The text when the driver sent no error and there is no answer all the same.
+fn missing_answer(status: &tonic::Status, has_status: bool) -> String {
     let mut cause = status.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<ConnectError>() {
@@ -179,7 +181,7 @@ fn unsaid(status: &tonic::Status, said_ok: bool) -> String {
         cause = error.source();
     }
     let detail = status.message();
-    if said_ok || status.source().is_none() {
+    if has_status || status.source().is_none() {
         format!("the driver's answer cannot be read: {detail}")
     } else {
         format!("the connection to the driver broke during the call: {detail}")
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_prints_as_go_prints_a_status() {
+    fn an_rpc_error_prints_as_go_prints_a_status() {
         let message = "no space".to_owned();
         let rpc_error = RpcError {
             method: "/csi.v1.Controller/CreateVolume",

@@ -63,8 +63,8 @@ impl fmt::Display for Code {
 pub struct RpcError {
     /// The full gRPC path, `/csi.v1.Controller/CreateVolume`.
     pub method: &'static str,
-    /// The driver's own word, except that `Unavailable` and `DeadlineExceeded` may also be ours.
+    /// The driver's own code, except that `Unavailable` and `DeadlineExceeded` may also be ours.
     pub code: Code,
-    /// The driver's text, or ours where it said nothing.
+    /// The driver's text, or ours where it sent none.
     pub message: String,
 }

@@ -1,7 +1,7 @@
-//! The paths that a source file names, and the lints that it silences.
+//! The paths that a source file names, the types that it declares, and the lints that it silences.
 //!
-//! Tokens, not a syntax tree: so paths inside macros count as well, and
-//! comments, strings and `#[cfg(test)]` items do not.
+//! Tokens, not a syntax tree: so paths inside macros count as well, and comments, strings and `#[cfg(test)]` items do
+//! not.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
@@ -15,6 +15,8 @@ pub(crate) struct Name {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) names: Vec<Name>,
+    /// Each struct, enum and trait, and the line of its name.
+    pub(crate) types: Vec<(String, usize)>,
     /// Lines of attributes that silence a lint and give no reason.
     pub(crate) silenced: Vec<usize>,
 }
@@ -41,6 +43,12 @@ impl Found {
                 TokenTree::Ident(word) if word == "extern" && is_word(tokens.get(at + 1), "crate") => {
                     self.import(&tokens[at + 2..(at + 3).min(tokens.len())], &[]);
                     3
+                }
+                TokenTree::Ident(word) if word == "struct" || word == "enum" || word == "trait" => {
+                    if let Some(TokenTree::Ident(name)) = tokens.get(at + 1) {
+                        self.types.push((name.to_string(), name.span().start().line));
+                    }
+                    1
                 }
                 TokenTree::Ident(word) => {
                     let (path, length) = path_at(&tokens[at..]);

@@ -1,91 +1,16 @@
-//! Bad input, each kind with a clear error where the user looks, and nothing lost. What ends the process at start is
-//! judged here by how `run` ends; the codes and the last words of the real process are in `tests/bad_input.rs`.
+//! Bad input from claims, classes and the API server, each kind with a clear error where the user looks, and nothing
+//! lost. What ends the process at start is tested here by how `run` ends; the exit codes and the log of the real process
+//! are in `tests/bad_input.rs`.
 
 use std::collections::BTreeMap;
 
 use sandbox::{
     Fault, Harm,
-    driver::{Capability, Identity, Trouble},
+    driver::{Capability, Trouble},
 };
 use serde_json::{Value, json};
 
-use crate::sidecar::{CLAIMS, Look, Sidecar, VOLUMES, empty_world, secs, text, world};
-
-#[tokio::test(start_paused = true)]
-async fn a_driver_that_no_provisioner_can_serve_ends_the_process_with_the_reason() {
-    type Change = fn(&mut Identity);
-    let rows: [(&str, Change, &str); 6] = [
-        ("no name", |driver| driver.name.clear(), "has no name"),
-        (
-            "an odd name",
-            |driver| driver.name = "a/b c".into(),
-            "name \"a/b c\" cannot be used",
-        ),
-        (
-            "a long name",
-            |driver| driver.name = "x".repeat(64),
-            "at most 63 characters",
-        ),
-        (
-            "no controller",
-            |driver| driver.controller = false,
-            "CONTROLLER_SERVICE",
-        ),
-        (
-            "no CREATE_DELETE_VOLUME",
-            |driver| driver.capabilities.clear(),
-            "CREATE_DELETE_VOLUME is missing",
-        ),
-        (
-            "topology",
-            |driver| driver.topology = true,
-            "VOLUME_ACCESSIBILITY_CONSTRAINTS",
-        ),
-    ];
-    for (name, change, words) in rows {
-        let world = world();
-        world.driver.configure(change);
-        let ended = Sidecar::start(&world).ended().await;
-        let said = ended.expect_err(name).to_string();
-        assert!(said.contains(words), "{name}: {said}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_topology_capable_driver_is_served_when_the_operator_says_so() {
-    let world = world();
-    world.driver.configure(|driver| driver.topology = true);
-    let sidecar = Sidecar::with(&world, &["--feature-gates=Topology=false"]);
-    world.add_claim("default", "data", "1Gi", |_| {});
-    world.becomes_bound("data").await;
-    sidecar.end(&world).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_driver_that_is_not_there_yet_is_waited_for_and_the_log_says_so() {
-    let world = world();
-    world.driver.stop();
-    let sidecar = Sidecar::start(&world);
-    tokio::time::sleep(secs(35)).await;
-    let waits = sidecar.log();
-    let waits = waits
-        .iter()
-        .filter(|line| line.contains("waiting for the CSI driver"))
-        .count();
-    assert!((3..=5).contains(&waits), "{waits} lines in 35 s");
-    assert!(sidecar.page("/readyz").await.contains("CSI driver"));
-    world.driver.configure(|driver| driver.ready = Some(false));
-    world.driver.start();
-    world
-        .eventually("the log says what is wrong now", |_| {
-            sidecar.logged(&["not ready yet"])
-        })
-        .await;
-    world.driver.configure(|driver| driver.ready = Some(true));
-    world.add_claim("default", "data", "1Gi", |_| {});
-    world.becomes_bound("data").await;
-    sidecar.end(&world).await;
-}
+use crate::sidecar::{CLAIMS, Look, Sidecar, empty_world, secs, text, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_something_is_waited_for_ends_the_process() {
@@ -286,52 +211,6 @@ async fn sizes_are_rounded_up_by_the_driver_or_refused_and_never_guessed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_the_driver_that_makes_no_sense_is_told_and_loses_no_volume() {
-    let rows = [
-        (
-            "no volume",
-            Trouble::WithoutVolume,
-            "success but without a volume",
-        ),
-        ("an empty id", Trouble::EmptyId, "whose id is empty"),
-        (
-            "too small",
-            Trouble::WrongSize(5),
-            "created volume has 5 bytes, 1073741824 were asked for; it was deleted",
-        ),
-        (
-            "a negative size",
-            Trouble::WrongSize(-1),
-            "created volume has -1 bytes",
-        ),
-        ("more than 4 MiB", Trouble::Oversized, "answer cannot be read"),
-    ];
-    for (name, trouble, words) in rows {
-        let world = world();
-        world.driver.upset("CreateVolume", 1, trouble);
-        let sidecar = Sidecar::start(&world);
-        let uid = world.add_claim("default", "data", "1Gi", |_| {});
-        world.becomes_bound("data").await;
-        world.is_told("data", &["ProvisioningFailed", words]).await;
-        let pv = world.volume_of(&uid).expect("its volume");
-        assert_eq!(text(&pv, "/spec/capacity/storage"), "1Gi", "{name}");
-        sidecar.end(&world).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_volume_that_is_larger_than_asked_is_taken_with_its_size() {
-    let world = world();
-    world.driver.upset("CreateVolume", 1, Trouble::WrongSize(5 << 30));
-    let sidecar = Sidecar::start(&world);
-    let uid = world.add_claim("default", "data", "1Gi", |_| {});
-    world.becomes_bound("data").await;
-    let pv = world.volume_of(&uid).expect("its volume");
-    assert_eq!(text(&pv, "/spec/capacity/storage"), "5Gi");
-    sidecar.end(&world).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn odd_names_travel_unharmed_through_a_whole_life() {
     let odd = [
         ("unicode", "väldigt/日本語:🦀 \"quoted\" \\ \t"),
@@ -378,27 +257,5 @@ async fn the_longest_names_that_kubernetes_allows_work() {
         .eventually("bound", |world| world.claim_phase(&namespace, &claim) == "Bound")
         .await;
     world.is_told(&claim, &["ProvisioningSucceeded"]).await;
-    sidecar.end(&world).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_driver_with_endless_error_texts_gets_its_message_through_shortened() {
-    let world = world();
-    let endless: &'static str = Box::leak("é🦀".repeat(4000).into_boxed_str());
-    world
-        .driver
-        .upset("CreateVolume", 2, Trouble::Refuse(tonic::Code::Internal, endless));
-    let sidecar = Sidecar::start(&world);
-    world.add_claim("default", "data", "1Gi", |_| {});
-    world
-        .is_told("data", &["rpc error: code = Internal desc = é🦀"])
-        .await;
-    let said = world.events("data");
-    assert!(
-        said.iter().all(|event| event.len() < 1100),
-        "an event has at most 1024 bytes"
-    );
-    world.becomes_bound("data").await;
-    assert_eq!(world.api.len(VOLUMES), 1);
     sidecar.end(&world).await;
 }

@@ -65,7 +65,7 @@ async fn a_refusal_of_the_driver_is_told_and_the_deletion_tried_again() {
         .eventually("the object is gone", |world| world.api.len(VOLUMES) == 0)
         .await;
     assert!(world.driver.volumes().is_empty());
-    // Not judged by `end`: after a lost reply asking again is what CSI wants.
+    // Not checked by `end`: after a lost reply asking again is what CSI wants.
     assert_eq!(world.driver.count("DeleteVolume"), 4);
     let failed = sidecar.metric(
         "controller_persistentvolume_delete_failed_total",

@@ -133,7 +133,7 @@ async fn a_leader_whose_driver_is_away_for_long_lets_the_other_lead() {
     world.add_claim("default", "data", "1Gi", |_| {});
     world.becomes_bound("data").await;
     assert_eq!((storage.volumes().len(), away.volumes().len()), (0, 1));
-    // Back again it waits its turn, and has it when the other one goes.
+    // Back again it waits for the lease, and gets it when the other one goes.
     storage.start();
     tokio::time::sleep(secs(30)).await;
     assert!(holder(&world).starts_with("pod-b_"));

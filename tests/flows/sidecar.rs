@@ -1,4 +1,4 @@
-//! The sidecar under test: started with real flags in a world, watched by its log, events and metrics, and judged at
+//! The sidecar under test: started with real flags in a world, watched by its log, events and metrics, and checked at
 //! its end.
 
 use std::{
@@ -60,9 +60,9 @@ pub(crate) const fn secs(n: u64) -> Duration {
 pub(crate) struct Sidecar {
     task: JoinHandle<Result<(), Fatal>>,
     stop: CancellationToken,
-    /// What it says itself.
+    /// Its own log.
     own: Log,
-    /// What its tasks say, and those of the replicas beside it: the log of a spawned task is the thread's.
+    /// The log of its tasks, and of those of the replicas beside it: the log of a spawned task is the thread's.
     shared: Rc<(Log, DefaultGuard)>,
 }
 
@@ -86,9 +86,9 @@ impl Sidecar {
             true => LevelFilter::TRACE,
             false => LevelFilter::INFO,
         };
-        let hearing = tracing_subscriber::registry().with(log.layer(level));
-        let hearing = tracing::subscriber::set_default(hearing);
-        let shared = Rc::new((log, hearing));
+        let subscriber = tracing_subscriber::registry().with(log.layer(level));
+        let guard = tracing::subscriber::set_default(subscriber);
+        let shared = Rc::new((log, guard));
         Self::run("pod-a", flags, &world.driver, world.api.service(USER), shared)
     }
 
@@ -105,7 +105,7 @@ impl Sidecar {
         shared: Rc<(Log, DefaultGuard)>,
     ) -> Self {
         let driver = driver.clone();
-        let line = Dialer::over(move || {
+        let dialer = Dialer::over(move || {
             let pipe = driver.connect();
             let path = "/run/csi/socket".to_owned();
             async move { pipe.map_err(|_| ConnectError::NotListening { path }) }
@@ -129,24 +129,24 @@ impl Sidecar {
             provisioner::Environment {
                 cluster: over(service.clone(), "default"),
                 lease: over(service.clone(), "default"),
-                driver: line,
+                driver: dialer,
                 identity,
             },
             stop.clone(),
         );
         let own = Log::default();
-        let hearing = tracing_subscriber::registry()
+        let subscriber = tracing_subscriber::registry()
             .with(own.layer(LevelFilter::INFO))
             .with(shared.0.layer(LevelFilter::INFO));
         Self {
-            task: tokio::spawn(process.with_subscriber(hearing)),
+            task: tokio::spawn(process.with_subscriber(subscriber)),
             stop,
             own,
             shared,
         }
     }
 
-    /// What the log says, from level 0 up.
+    /// The lines of the log, from level 0 up.
     pub(crate) fn log(&self) -> Vec<String> {
         self.shared.0.lines()
     }
@@ -233,11 +233,11 @@ impl Sidecar {
 
     /// As [`Sidecar::end`], in a world where some requests are refused for want of rights.
     pub(crate) async fn end_without_rights(self, world: &World) {
-        self.judge(world).await;
+        self.check(world).await;
         self.finish().await;
     }
 
-    async fn judge(&self, world: &World) {
+    async fn check(&self, world: &World) {
         assert_eq!(
             self.metric("volwright_panics_total", &[]).await,
             0.0,

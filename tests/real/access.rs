@@ -1,16 +1,19 @@
 //! Ways to the API server: what the kubelet mounts, and `KUBECONFIG`.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{
+    Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Rights};
-use crate::driver::Driver;
-use crate::sidecar::{Access, Sidecar, under_test};
-use crate::world::{SOON, World};
+use crate::{
+    cluster::{Cluster, Rights},
+    driver::Driver,
+    sidecar::{Access, Sidecar, under_test},
+    world::{SOON, World},
+};
 
 /// The ServiceAccount's files where the kubelet mounts them, the variables that
 /// it sets, and no flag.

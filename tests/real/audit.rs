@@ -1,13 +1,17 @@
 //! What the API server wrote down about the sidecars: each request of a
 //! ServiceAccount is one line of its audit log.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
-use crate::cluster::{self, Cluster, Rights};
-use crate::world::{SOON, World, eventually};
+use crate::{
+    cluster::{self, Cluster, Rights},
+    world::{SOON, World, eventually},
+};
 
 /// One request that was answered.
 #[derive(Deserialize)]

@@ -1,17 +1,18 @@
 //! A claim becomes a volume, and the volume goes away or stays.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::audit;
-use crate::cluster::{self, Cluster, Rights};
-use crate::driver::Driver;
-use crate::sidecar::{Binary, Sidecar, under_test};
-use crate::world::{SOON, World, eventually, text};
+use crate::{
+    audit,
+    cluster::{self, Cluster, Rights},
+    driver::Driver,
+    sidecar::{Binary, Sidecar, under_test},
+    world::{SOON, World, eventually, text},
+};
 
 pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
     let world = World::new(cluster, "life-ours", Rights::Ours).await;

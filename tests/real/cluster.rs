@@ -1,15 +1,21 @@
 //! The one control plane of the run: started at first use, or the cluster that
 //! `TEST_KUBECONFIG` names.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, OnceLock},
+};
 
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::PostParams;
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, NamedAuthInfo};
-use kube::{Api, Client, Config};
+use k8s_openapi::{
+    api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    api::core::v1::{Pod, ServiceAccount},
+};
+use kube::{
+    Api, Client, Config,
+    api::PostParams,
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig, NamedAuthInfo},
+};
 use serde_json::{Value, json};
 
 use crate::supervisor::Supervisor;

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use sandbox::contract::{self, Target};
 
-use crate::cluster;
-use crate::supervisor::Supervisor;
+use crate::{cluster, supervisor::Supervisor};
 
 pub(crate) async fn holds() {
     let programs = cluster::programs().unwrap();
@@ -23,7 +24,7 @@ pub(crate) async fn holds() {
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .unwrap();
-        // A 504 is an answer to judge here, not a reason to ask again.
+        // A 504 is an answer to check here, not a reason to ask again.
         config.default_retry = false;
         config
     };

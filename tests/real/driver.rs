@@ -1,15 +1,14 @@
 //! The in-memory driver of Kubernetes' own end-to-end suite, as a process.
 
-use std::collections::BTreeSet;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{collections::BTreeSet, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::supervisor::{Process, SIGHUP};
-use crate::world::{SOON, World, eventually};
+use crate::{
+    supervisor::{Process, SIGHUP},
+    world::{SOON, World, eventually},
+};
 
 pub(crate) struct Driver {
     pub(crate) name: String,

@@ -1,20 +1,20 @@
 //! Ours beside upstream's on the same control plane in the same run. Printed
 //! for people; asserted only where an order of magnitude is promised.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::StreamExt;
 use kube::api::ListParams;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::FIGURES;
-use crate::audit;
-use crate::cluster::{Cluster, Rights};
-use crate::driver::Driver;
-use crate::sidecar::{self, Binary, Sidecar, under_test};
-use crate::world::{World, eventually, text};
+use crate::{
+    FIGURES, audit,
+    cluster::{Cluster, Rights},
+    driver::Driver,
+    sidecar::{self, Binary, Sidecar, under_test},
+    world::{World, eventually, text},
+};
 
 const BURST: usize = 200;
 /// Volumes whose whole life is counted: with upstream's limit of five requests a

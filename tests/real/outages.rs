@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Rights};
-use crate::driver::Driver;
-use crate::sidecar::{Binary, Sidecar, under_test};
-use crate::world::{SOON, World};
+use crate::{
+    cluster::{Cluster, Rights},
+    driver::Driver,
+    sidecar::{Binary, Sidecar, under_test},
+    world::{SOON, World},
+};
 
 pub(crate) async fn driver(cluster: &'static Cluster) {
     let world = World::new(cluster, "driver-away", Rights::Ours).await;

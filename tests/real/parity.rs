@@ -4,19 +4,27 @@
 //! library that 6.4.0 needs is not published as a module; the behaviour that the
 //! project aims at is that of 6.4.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, PersistentVolume};
-use kube::api::{ListParams, PostParams};
-use kube::{Api, ResourceExt};
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    api::core::v1::{Event, PersistentVolume},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Rights};
-use crate::driver::Driver;
-use crate::sidecar::{Binary, Sidecar, under_test};
-use crate::world::{SOON, World, eventually, text};
+use crate::{
+    cluster::{Cluster, Rights},
+    driver::Driver,
+    sidecar::{Binary, Sidecar, under_test},
+    world::{SOON, World, eventually, text},
+};
 
 /// How the lines begin that may differ, and why. COMPATIBILITY.md says it to
 /// users. That ours has such events at all is asserted on the way.

@@ -1,16 +1,17 @@
 //! Exactly one of several replicas works, and the next one goes on where it was.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
 
-use crate::audit;
-use crate::cluster::{Cluster, Rights};
-use crate::driver::Driver;
-use crate::sidecar::{Binary, Sidecar, under_test};
-use crate::supervisor::{SIGKILL, SIGTERM};
-use crate::world::{SOON, World};
+use crate::{
+    audit,
+    cluster::{Cluster, Rights},
+    driver::Driver,
+    sidecar::{Binary, Sidecar, under_test},
+    supervisor::{SIGKILL, SIGTERM},
+    world::{SOON, World},
+};
 
 /// A lease that is lost soon enough for a test.
 const SHORT: [&str; 4] = [
@@ -47,7 +48,7 @@ pub(crate) async fn killed(cluster: &'static Cluster) {
     world.claim("before", &class).await;
     world.bound("before", SOON).await;
 
-    // Killed while the driver works: CreateVolume has been called, nobody hears the answer.
+    // Killed while the driver works: CreateVolume has been called, nobody gets the answer.
     world.many_claims("data", &class, 10).await;
     driver.begins("CreateVolume", 3).await;
     first.process.signal(SIGKILL);
@@ -57,7 +58,7 @@ pub(crate) async fn killed(cluster: &'static Cluster) {
     assert_same(&world, &driver).await;
 }
 
-/// What the dead leader had asked for may be done or not; nobody heard.
+/// What the dead leader had asked for may be done or not; nobody got the answer.
 pub(crate) async fn killed_in_deletion(cluster: &'static Cluster) {
     let world = World::new(cluster, "deletion", Rights::Ours).await;
     let driver = Driver::start(&world, Duration::from_secs(1)).await;

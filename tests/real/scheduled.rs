@@ -3,16 +3,22 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::storage::v1::CSINode;
-use kube::api::{ListParams, PostParams};
-use kube::{Api, ResourceExt};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    api::storage::v1::CSINode,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Rights};
-use crate::driver::Driver;
-use crate::sidecar::{Sidecar, under_test};
-use crate::world::{SOON, World, eventually, text};
+use crate::{
+    cluster::{Cluster, Rights},
+    driver::Driver,
+    sidecar::{Sidecar, under_test},
+    world::{SOON, World, eventually, text},
+};
 
 const NODE: &str = "only-node";
 

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::PostParams;
+use kube::{Api, api::PostParams};
 use serde_json::json;
 
-use crate::access;
-use crate::driver::Driver;
-use crate::supervisor::Process;
-use crate::world::{World, eventually};
+use crate::{
+    access,
+    driver::Driver,
+    supervisor::Process,
+    world::{World, eventually},
+};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Binary {

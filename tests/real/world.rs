@@ -1,17 +1,20 @@
 //! What one scenario has for itself: a namespace, a ServiceAccount with rights,
 //! a driver name, classes and claims. And how it waits.
 
-use std::fmt::Display;
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    Event, Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Secret,
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    api::core::v1::{
+        Event, Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Secret,
+    },
+    api::storage::v1::StorageClass,
 };
-use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, Client, ResourceExt};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 

@@ -9,7 +9,7 @@ use crate::{
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
     },
     base::{backoff::Backoff, names::UidLength},
-    telemetry::log,
+    telemetry::log::LogSettings,
 };
 
 /// All settings that have an effect.
@@ -30,7 +30,7 @@ pub struct Config {
     /// None: no HTTP endpoint.
     pub http: Option<HttpSettings>,
     /// The log.
-    pub logging: log::Settings,
+    pub logging: LogSettings,
     /// Feature gates.
     pub gates: Gates,
     /// What the operator should know; to be logged once the log runs.

@@ -6,7 +6,7 @@ use crate::{
         Kind::{self, Bytes, Levels, Switch, Text},
         ParsedFlags,
     },
-    telemetry::log::{Format, Settings},
+    telemetry::log::{Format, LogSettings},
 };
 
 /// The flags of the log.
@@ -30,7 +30,7 @@ pub const FLAGS: Group = Group {
 ///
 /// # Errors
 /// The process ends here.
-pub(crate) fn read(flags: &ParsedFlags) -> Result<Settings, Exit> {
+pub(crate) fn read(flags: &ParsedFlags) -> Result<LogSettings, Exit> {
     let refuse = |reason: String| Err(Exit::error(1, reason));
     let format = match flags.get::<String>("logging-format").as_str() {
         "text" => Format::Text,
@@ -57,13 +57,9 @@ pub(crate) fn read(flags: &ParsedFlags) -> Result<Settings, Exit> {
             ));
         }
     }
-    let modules = modules
-        .iter()
-        .map(|(pattern, level)| format!("{pattern}={level}"));
-    Ok(Settings {
+    Ok(LogSettings {
         format,
-        verbosity: u8::try_from(flags.get::<u32>("v")).unwrap_or(u8::MAX),
-        // The flag table has checked the patterns; nothing would be gained by ending here for one.
-        vmodule: modules.collect::<Vec<_>>().join(",").parse().unwrap_or_default(),
+        verbosity: flags.get("v"),
+        vmodule: modules.into_iter().collect(),
     })
 }

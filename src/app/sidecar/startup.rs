@@ -9,19 +9,17 @@ use tokio::{
 };
 
 use crate::{
+    base::reminder::{LOG_INTERVAL, Reminder},
     cluster::cache::SyncStatus,
     csi::{Driver, DriverInfo, IdentifyError, NotADriver},
 };
-
-/// How often a wait says what it waits for.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Waits until the driver is ready.
 ///
 /// # Errors
 /// What listens on the socket is no CSI driver.
 pub(crate) async fn wait_until_ready(driver: &Driver) -> Result<(), NotADriver> {
-    log_while_pending("Probe", driver.wait_until_ready(None)).await
+    log_while_pending("Probe", driver.wait_until_ready()).await
 }
 
 /// Asks a driver that was ready for its name and capabilities.
@@ -29,14 +27,13 @@ pub(crate) async fn wait_until_ready(driver: &Driver) -> Result<(), NotADriver> 
 /// # Errors
 /// The driver is refused.
 pub(crate) async fn identify(driver: &Driver) -> Result<DriverInfo, IdentifyError> {
-    let mut logged = None::<Instant>;
+    let (mut reminder, origin) = (Reminder::default(), Instant::now());
     loop {
         match log_while_pending("who it is", driver.identify()).await {
             // It was there a moment ago: a driver that restarts just now comes back.
             Err(error @ IdentifyError::RpcError(_)) => {
-                if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+                if reminder.is_due(&error, origin.elapsed()) {
                     tracing::warn!("waiting: {error}");
-                    logged = Some(Instant::now());
                 }
                 sleep(Duration::from_secs(1)).await;
             }

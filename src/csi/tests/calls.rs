@@ -1,13 +1,13 @@
-//! One call: what the driver said, what it did not say, and the way back to it.
+//! One call: the driver's answer, a missing answer, and a driver that comes back.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_good_driver_introduces_itself_and_makes_a_volume() {
+async fn a_good_driver_is_identified_and_makes_a_volume() {
     let socket = Socket::default();
     socket.listen(good("d.io"));
     let driver = socket.driver();
-    driver.wait_until_ready(None).await.unwrap();
+    driver.wait_until_ready().await.unwrap();
     let driver_info = driver.identify().await.unwrap();
     assert_eq!(
         (
@@ -67,7 +67,7 @@ async fn the_drivers_own_code_and_text_come_through_for_every_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_driver_did_not_say_is_unavailable_and_never_final() {
+async fn what_the_driver_did_not_send_is_unavailable_and_never_final() {
     let mut truncated = frame(&[0; 100]).to_vec();
     truncated.truncate(50);
     let rows = [

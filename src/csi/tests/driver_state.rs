@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn first_contact_waits_for_a_driver_that_starts_late() {
+async fn a_driver_that_starts_late_is_waited_for() {
     let socket = Socket::default();
     let driver = socket.driver();
     let later = socket.clone();
@@ -17,7 +17,7 @@ async fn first_contact_waits_for_a_driver_that_starts_late() {
     });
     let started = Instant::now();
     let mut driver_state = driver.driver_state();
-    let (contact, states) = tokio::join!(driver.wait_until_ready(None), async {
+    let (ended, states) = tokio::join!(driver.wait_until_ready(), async {
         let mut states = Vec::new();
         for _ in 0..2 {
             driver_state.changed().await.unwrap();
@@ -25,27 +25,26 @@ async fn first_contact_waits_for_a_driver_that_starts_late() {
         }
         states
     });
-    assert_eq!(contact, Ok(()));
+    assert_eq!(ended, Ok(()));
     assert!(
         (3660..3665).contains(&started.elapsed().as_secs()),
         "{:?}",
         started.elapsed()
     );
     assert!(
-        matches!(&states[0], DriverState::Lost { why: NotReadyReason::Unreachable(text), .. } if text.contains("no socket"))
+        matches!(&states[0], DriverState::Lost { reason: NotReadyReason::Unreachable(text), .. } if text.contains("no socket"))
     );
     assert!(matches!(
         &states[1],
         DriverState::Lost {
-            why: NotReadyReason::NotReady,
+            reason: NotReadyReason::NotReady,
             ..
         }
     ));
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_contact_gives_up_only_at_its_limit_and_says_what_was_missing() {
-    let limit = Duration::from_secs(30);
+async fn a_driver_that_cannot_be_used_is_waited_for_and_the_state_says_what_is_missing() {
     let absent = Socket::default();
     let silent = Socket::default();
     silent.listen_raw(async |pipe| {
@@ -68,12 +67,13 @@ async fn first_contact_gives_up_only_at_its_limit_and_says_what_was_missing() {
         ("speaks HTTP/1", web, "cannot be reached"),
     ];
     for (row, socket, text) in rows {
-        let error = socket.driver().wait_until_ready(Some(limit)).await.unwrap_err();
-        assert!(
-            matches!(&error, NotADriver::TooLong { after, .. } if *after == limit),
-            "{row}: {error}"
-        );
-        assert!(error.to_string().contains(text), "{row}: {error}");
+        let driver = socket.driver();
+        let ended = timeout(Duration::from_secs(30), driver.wait_until_ready()).await;
+        assert!(ended.is_err(), "{row}: {ended:?}");
+        let DriverState::Lost { reason, .. } = driver.driver_state().borrow().clone() else {
+            panic!("{row}: ready")
+        };
+        assert!(reason.to_string().contains(text), "{row}: {reason}");
     }
 }
 
@@ -81,14 +81,14 @@ async fn first_contact_gives_up_only_at_its_limit_and_says_what_was_missing() {
 async fn a_grpc_server_that_is_no_csi_driver_is_refused_at_once() {
     let socket = Socket::default();
     socket.listen(Script::new());
-    let error = socket.driver().wait_until_ready(None).await.unwrap_err();
+    let error = socket.driver().wait_until_ready().await.unwrap_err();
     assert!(
-        matches!(&error, NotADriver::NoCsi(rpc_error) if rpc_error.code == Code::Unimplemented),
+        matches!(&error, NotADriver(rpc_error) if rpc_error.code == Code::Unimplemented),
         "{error}"
     );
 }
 
-/// Waits, at most a minute of paused time, until the reach is as wanted.
+/// Waits, at most a minute of paused time, until the state is as wanted.
 async fn until(driver: &Driver, wanted: impl Fn(&DriverState) -> bool) -> DriverState {
     let mut driver_state = driver.driver_state();
     let found = timeout(
@@ -162,7 +162,7 @@ async fn a_driver_that_comes_back_with_new_capabilities_is_known_by_them() {
     let mut script = good("d.io");
     script.insert("/csi.v1.Controller/ControllerGetCapabilities", message(&answer));
     socket.listen(script);
-    // The restart falls between two looks: no loss is seen, only the new connection.
+    // The restart falls between two checks: no loss is seen, only the new connection.
     until(
         &driver,
         |driver_state| matches!(driver_state, DriverState::Ready(driver_info) if driver_info.clone),
@@ -190,13 +190,13 @@ async fn a_driver_that_comes_back_without_its_capability_is_shown_and_another_on
 
     socket.kill();
     socket.listen(good("other.io"));
-    let stranger = IdentifyError::Stranger {
+    let other = IdentifyError::OtherDriver {
         expected: "d.io".into(),
         found: "other.io".into(),
     };
     until(
         &driver,
-        |driver_state| matches!(driver_state, DriverState::Lost { why: NotReadyReason::UnsupportedDriver(error), .. } if *error == stranger),
+        |driver_state| matches!(driver_state, DriverState::Lost { reason: NotReadyReason::NotIdentified(error), .. } if *error == other),
     )
     .await;
     let before = socket.seen().len();
@@ -210,7 +210,7 @@ async fn a_driver_that_comes_back_without_its_capability_is_shown_and_another_on
         (Code::Unavailable, Code::Unavailable)
     );
     assert!(rpc_error.message.contains("other.io"), "{rpc_error}");
-    assert_eq!(socket.seen().len(), before, "a stranger was called");
+    assert_eq!(socket.seen().len(), before, "another driver was called");
 
     socket.kill();
     socket.listen(good("d.io"));

@@ -1,12 +1,10 @@
 //! A whole world for one test: the API, the binder, a driver, some objects,
 //! and waiting until something becomes true, in virtual time.
 
-use std::fmt::Write;
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{ADMIN, Api, Driver, binder};
 

@@ -1,7 +1,9 @@
 //! The contract suite against the sandbox, and that it covers every route.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use sandbox::{ADMIN, Api, KINDS, Verb, contract};
 

@@ -2,16 +2,19 @@
 
 #![allow(missing_docs, reason = "the names of the tests say it")]
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::PersistentVolume;
-use kube::Api as KubeApi;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use sandbox::driver::proto::{self, controller_client::ControllerClient};
-use sandbox::driver::{Capability, Trouble};
-use sandbox::{ADMIN, Api, Driver, Fault, Harm, World};
+use kube::{
+    Api as KubeApi,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use sandbox::{
+    ADMIN, Api, Driver, Fault, Harm, World,
+    driver::proto::{self, controller_client::ControllerClient},
+    driver::{Capability, Trouble},
+};
 use serde_json::json;
 use tonic::{Code, transport::Channel};
 

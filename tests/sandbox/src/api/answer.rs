@@ -2,21 +2,26 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{
+    Method, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
+};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use super::failure::{self, Refusal};
-use super::faults::{self, Harm};
-use super::list::{self, Listed};
-use super::rbac::Rbac;
-use super::route::{self, Route, Verb};
-use super::serve::{ApiBody, BoxError, full};
-use super::store::{By, Part, Preconditions};
-use super::{Api, KINDS, Request, State, watch};
+use super::{
+    Api, KINDS, Request, State,
+    failure::{self, Refusal},
+    faults::{self, Harm},
+    list::{self, Listed},
+    rbac::Rbac,
+    route::{self, Route, Verb},
+    serve::{ApiBody, BoxError, full},
+    store::{By, Part, Preconditions},
+    watch,
+};
 
 /// How long the server waits for a revision of the future.
 const TOO_NEW_WAIT: std::time::Duration = std::time::Duration::from_secs(3);

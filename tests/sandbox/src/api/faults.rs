@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::failure::{self, Refusal};
-use super::route::{Route, Verb};
+use super::{
+    failure::{self, Refusal},
+    route::{Route, Verb},
+};
 
 /// What happens to a request.
 #[derive(Clone, Debug)]

@@ -1,17 +1,15 @@
 //! The table of resources. Everything that differs between resources is a
 //! column here; the verbs know no resource by name.
 
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Secret};
-use k8s_openapi::api::storage::v1::{
-    CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass,
+use k8s_openapi::{
+    api::coordination::v1::Lease,
+    api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Secret},
+    api::storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::failure::Cause;
-use super::route::Verb;
-use super::rules;
+use super::{failure::Cause, route::Verb, rules};
 
 /// One resource of the API, and how the real server treats it.
 #[derive(Clone, Copy)]

@@ -1,15 +1,16 @@
 //! Lists: whole, paged, at an exact revision, from the cache.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::{collections::BTreeMap, ops::Bound};
 
 use serde_json::{Value, json};
 
-use super::State;
-use super::failure::{self, Refusal};
-use super::route::{Route, read_token, token};
-use super::rules;
-use super::store::Place;
+use super::{
+    State,
+    failure::{self, Refusal},
+    route::{Route, read_token, token},
+    rules,
+    store::Place,
+};
 
 /// Either the list, or a revision that the server would have to wait for.
 pub(crate) enum Listed {

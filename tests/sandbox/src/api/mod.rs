@@ -6,6 +6,8 @@ mod failure;
 mod faults;
 mod kinds;
 mod list;
+mod object;
+mod options;
 mod patch;
 mod rbac;
 mod route;
@@ -14,9 +16,7 @@ mod serve;
 mod store;
 mod watch;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde_json::Value;

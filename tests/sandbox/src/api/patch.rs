@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::failure::{self, Refusal};
-use super::rules;
+use super::{
+    failure::{self, Refusal},
+    rules,
+};
 
 /// How a PATCH body is to be read, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,14 +2,19 @@
 //! change remembered, finalizers and preconditions honoured. Synchronous;
 //! nothing here waits or knows who asks.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 
-use super::failure::{self, Refusal};
-use super::kinds::Kind;
-use super::rules::{self, text};
+use super::{
+    failure::{self, Refusal},
+    kinds::Kind,
+    object::{copy, decode, finalizers, validate},
+    rules::{self, text},
+};
 
 /// Namespace (empty for cluster scope) and name: the order of lists.
 pub(crate) type Place = (String, String);
@@ -51,7 +56,7 @@ pub(crate) struct Store {
     pub(crate) horizon: u64,
     objects: HashMap<&'static str, BTreeMap<Place, Arc<Value>>>,
     changes: HashMap<&'static str, Vec<Change>>,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
     changed: tokio::sync::watch::Sender<u64>,
 }
 
@@ -65,7 +70,7 @@ impl Store {
             horizon: FIRST_REVISION,
             objects: HashMap::new(),
             changes: HashMap::new(),
-            dice: fastrand::Rng::with_seed(7),
+            rng: fastrand::Rng::with_seed(7),
             changed: tokio::sync::watch::Sender::new(FIRST_REVISION),
         }
     }
@@ -140,7 +145,7 @@ impl Store {
         }
         let prefix = text(&meta["generateName"]).to_owned();
         if text(&meta["name"]).is_empty() && !prefix.is_empty() {
-            let tail: String = (0..5).map(|_| self.dice.lowercase()).collect();
+            let tail: String = (0..5).map(|_| self.rng.lowercase()).collect();
             meta["name"] = format!("{prefix}{tail}").into();
         }
         meta["uid"] = self.uid().into();
@@ -371,7 +376,7 @@ impl Store {
     }
 
     fn uid(&mut self) -> String {
-        let (a, b) = (self.dice.u64(..), self.dice.u64(..));
+        let (a, b) = (self.rng.u64(..), self.rng.u64(..));
         let (a, b) = (format!("{a:016x}"), format!("{b:016x}"));
         format!(
             "{}-{}-4{}-8{}-{}",
@@ -382,51 +387,4 @@ impl Store {
             &b[4..]
         )
     }
-}
-
-fn finalizers(object: &Value) -> usize {
-    rules::items(&object["metadata"]["finalizers"]).count()
-}
-
-fn copy(to: &mut Value, from: &Value, field: &str) {
-    match &from[field] {
-        Value::Null => drop(rules::remove(to, field)),
-        value => to[field] = value.clone(),
-    }
-}
-
-/// What the real server's decoder refuses, and what it silently drops.
-fn decode(kind: &Kind, object: Value) -> Result<Value, Refusal> {
-    let named = text(&object["kind"]);
-    let refuse = |named: &str, why: &str| {
-        failure::bad_request(format!(
-            "{named} in version \"{}\" cannot be handled as a {}: {why}",
-            kind.version, kind.kind
-        ))
-    };
-    if !named.is_empty() && named != kind.kind {
-        return Err(refuse(named, "unknown conversion"));
-    }
-    if rules::has_bad_quantity(&object) {
-        return Err(refuse(
-            kind.kind,
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-        ));
-    }
-    let mut object = object;
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    object["kind"] = kind.kind.into();
-    object["apiVersion"] = kind.api_version().into();
-    (kind.normal)(object).map_err(|error| refuse(kind.kind, &error.to_string()))
-}
-
-fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<(), Refusal> {
-    let mut causes = rules::check_metadata(object, old);
-    causes.extend((kind.check)(object, old));
-    if causes.is_empty() {
-        return Ok(());
-    }
-    Err(failure::invalid(kind, text(&object["metadata"]["name"]), &causes))
 }

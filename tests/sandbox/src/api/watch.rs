@@ -1,18 +1,19 @@
 //! Watches: a cursor over the history of one resource.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use futures::Stream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::failure::{self, Refusal};
-use super::route::Route;
-use super::serve::BoxError;
-use super::store::Change;
-use super::{Api, State};
+use super::{
+    Api, State,
+    failure::{self, Refusal},
+    route::Route,
+    serve::BoxError,
+    store::Change,
+};
 
 /// How often an idle watch with bookmarks hears the revision.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use super::probe::{Probe, holds, lease, same};
-use super::{Case, Judgement};
+use super::{
+    Case, Judgement,
+    probe::{Probe, holds, lease, same},
+};
 use crate::{Kind, PatchKind};
 
 pub(crate) fn case() -> Case {

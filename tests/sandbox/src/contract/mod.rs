@@ -14,9 +14,10 @@ mod verbs;
 mod volumes;
 mod watches;
 
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
-
+use futures::{
+    future::BoxFuture,
+    stream::{FuturesUnordered, StreamExt},
+};
 use probe::Probe;
 
 /// A case's judgement: what was expected and what came instead.

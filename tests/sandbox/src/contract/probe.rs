@@ -1,8 +1,12 @@
 //! Sends plain HTTP requests through a kube client and judges the answers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{AsyncBufReadExt, TryStreamExt};
 use http::Request;

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::probe::{Probe, holds, same, volume};
-use super::{Case, Judgement};
+use super::{
+    Case, Judgement,
+    probe::{Probe, holds, same, volume},
+};
 use crate::PatchKind;
 
 pub(crate) fn cases() -> Vec<Case> {

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::probe::{Probe, claim, holds, lease, same, volume};
-use super::{Case, Judgement};
+use super::{
+    Case, Judgement,
+    probe::{Probe, claim, holds, lease, same, volume},
+};
 use crate::{KINDS, Kind, PatchKind};
 
 pub(crate) fn cases() -> Vec<Case> {

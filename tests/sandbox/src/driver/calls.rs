@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 
 use tonic::{Code, Request, Response, Status};
 
-use super::proto::{
-    self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, CreateVolumeRequest,
-    CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetPluginCapabilitiesRequest,
-    GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse, NodeGetCapabilitiesRequest,
-    NodeGetCapabilitiesResponse, ProbeRequest, ProbeResponse, controller_server::Controller,
-    controller_service_capability, identity_server::Identity, node_server::Node, plugin_capability,
+use super::{
+    Call, Driver, State, Trouble, Volume,
+    proto::{
+        self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, CreateVolumeRequest,
+        CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetPluginCapabilitiesRequest,
+        GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
+        NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, ProbeRequest, ProbeResponse,
+        controller_server::Controller, controller_service_capability, identity_server::Identity,
+        node_server::Node, plugin_capability,
+    },
 };
-use super::{Call, Driver, State, Trouble, Volume};
 
 /// A response just above what gRPC clients accept, 4 MiB.
 const TOO_MUCH: usize = 4 * 1024 * 1024 + 1;

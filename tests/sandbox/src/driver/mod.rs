@@ -5,13 +5,14 @@ mod calls;
 pub mod proto;
 mod serve;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 
 pub use proto::controller_service_capability::rpc::Type as Capability;

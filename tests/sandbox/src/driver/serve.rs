@@ -1,15 +1,14 @@
 //! Ways to the driver: a pipe in memory, or a unix socket. Both are copied by
 //! a task of ours into the server, so that stopping breaks them at once.
 
-use std::io;
-use std::path::Path;
+use std::{io, path::Path};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, copy_bidirectional, duplex};
 
-use super::Driver;
-use super::proto::controller_server::ControllerServer;
-use super::proto::identity_server::IdentityServer;
-use super::proto::node_server::NodeServer;
+use super::{
+    Driver,
+    proto::{controller_server::ControllerServer, identity_server::IdentityServer, node_server::NodeServer},
+};
 
 const PIPE: usize = 64 * 1024;
 

@@ -11,7 +11,7 @@ use crate::{
     },
     base::{backoff::Backoff, names::UidLength},
     cluster::rate_limiter::RateLimit,
-    telemetry::log::{Format, Settings, Vmodule},
+    telemetry::log::{Format, LogSettings, Vmodule},
 };
 
 #[test]
@@ -47,7 +47,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                 },
             },
             http: None,
-            logging: Settings {
+            logging: LogSettings {
                 format: Format::Text,
                 verbosity: 0,
                 vmodule: Vmodule::default()
@@ -117,10 +117,12 @@ fn each_flag_reaches_its_setting() {
                 metrics_path: "/m".into(),
                 leader_health: true
             }),
-            logging: Settings {
+            logging: LogSettings {
                 format: Format::Text,
                 verbosity: 5,
-                vmodule: "act=4,decide*=9".parse().unwrap(),
+                vmodule: [("act".to_owned(), 4), ("decide*".to_owned(), 9)]
+                    .into_iter()
+                    .collect(),
             },
             gates: Gates {
                 topology: false,
