@@ -40,9 +40,9 @@ pub enum SaveOutcome {
     /// It stands now.
     Created,
     /// It stood already, for the same claim: an earlier request had arrived after all.
-    StoodAlready,
+    AlreadySaved,
     /// An object of that name is there, and it is for somebody else.
-    Taken {
+    NameTaken {
         /// UID of the claim that the other object is for; "" if for none.
         by: String,
     },
@@ -122,9 +122,9 @@ impl ApiClient {
             Some(standing) => {
                 let by = standing.claim.map(|claim| claim.uid).unwrap_or_default();
                 Ok(if Some(&by) == wanted.as_ref() {
-                    SaveOutcome::StoodAlready
+                    SaveOutcome::AlreadySaved
                 } else {
-                    SaveOutcome::Taken { by }
+                    SaveOutcome::NameTaken { by }
                 })
             }
             None => Err(ApiError::odd(

@@ -126,7 +126,7 @@ impl EventRecorder {
     }
 
     /// Says something about an object. Never waits.
-    pub fn say(&self, subject: impl Into<ObjectReference>, event: Event) {
+    pub fn publish(&self, subject: impl Into<ObjectReference>, event: Event) {
         let subject = subject.into();
         tracing::info!(
             object = %subject,

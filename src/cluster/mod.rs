@@ -1,7 +1,8 @@
-//! FOUNDATION: Kubernetes. The only place that knows kube's watchers, loops and writes.
+//! FOUNDATION: Kubernetes. The only place that knows kube.
 //!
-//! [`cache::Cache`] follows the cluster and keeps what concerns the driver; [`work::Crew`] works through what is hot;
-//! [`api::ApiClient`] reads single objects and writes; [`events::EventRecorder`] tells people.
+//! The reflectors fill [`cache::Cache`] with what concerns the driver; [`queue::WorkQueue`] says which object is next, and
+//! [`workers::WorkerPool`] reconciles it; [`api::ApiClient`] reads single objects and writes;
+//! [`events::EventRecorder`] tells people.
 
 pub mod api;
 pub mod api_error;
@@ -10,12 +11,12 @@ pub mod client;
 mod correlator;
 mod decode;
 pub mod events;
-pub mod hot;
 pub mod objects;
+pub mod queue;
 pub mod rate_limiter;
 mod reflector;
 mod store;
 #[cfg(test)]
 mod tests;
 mod throttle;
-pub mod work;
+pub mod workers;

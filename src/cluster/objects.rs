@@ -1,7 +1,7 @@
 //! Pure. What the sidecar remembers of each kind of object: the fields it reads, under the names Kubernetes gives them.
 //!
-//! A row is a fact as of the last watch event. Nothing here is ever written back: a write that started from a row
-//! would drop every field the row does not know.
+//! An object here is a fact as of the last watch event. Nothing of it is ever written back: a write that started from
+//! it would drop every field that it does not know.
 
 use std::collections::BTreeMap;
 

@@ -1,57 +1,186 @@
 //! FOUNDATION: what may exist at the driver although no PersistentVolume says so.
 //!
 //! No CreateVolume without a record: it is opened before the first call of a claim and erased when the volume's object
-//! stands, or when a clean final answer shows that there is no volume. What is recorded is the room's affair; it must
-//! be enough to finish the creation when the claim is gone. The ledger never calls DeleteVolume: an orphan gets its
-//! object like any other volume, and the ordinary reclaim takes it from there.
+//! stands, or when a clean final answer shows that there is no volume. What is recorded is the controller's affair; it
+//! must be enough to finish the creation when the claim is gone. The ledger never calls DeleteVolume: a volume whose
+//! claim is gone gets its object like any other volume, and the ordinary reclaim takes it from there.
 //!
 //! The records are kept in memory, as upstream keeps what it has in progress: they outlive the claim and the lease, not
 //! the process.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use crate::cluster::hot::{HotSet, OnLine};
+use parking_lot::Mutex;
+
+use crate::cluster::api_error::ApiError;
+
+/// Hears how many records are open, and how many of them are doubtful, whenever that changes.
+pub type OnCount = Box<dyn Fn(Count) + Send + Sync>;
 
 /// Records by the UID of the claim they were opened for.
-pub struct Ledger<E: Send + Sync + 'static> {
-    open: Arc<HotSet<E>>,
-    count: Box<dyn Fn(usize) + Send + Sync>,
+pub struct Ledger<R> {
+    records: Mutex<Records<R>>,
+    on_count: OnCount,
 }
 
-impl<E: Send + Sync + 'static> Ledger<E> {
-    /// An empty ledger. `count` hears how many records are open whenever that changes.
-    pub fn new(tell: OnLine, count: Box<dyn Fn(usize) + Send + Sync>) -> Self {
-        count(0);
+struct Records<R> {
+    by_claim: HashMap<String, Entry<R>>,
+    doubtful: usize,
+}
+
+/// An open record.
+#[derive(Debug)]
+pub struct Entry<R> {
+    /// What the controller recorded last.
+    pub record: Arc<R>,
+    /// Another replica has led since it was opened: that one may have finished it, and even deleted the volume again.
+    pub doubtful: bool,
+}
+
+/// How many records there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub open: usize,
+    /// Those that are doubtful.
+    pub doubtful: usize,
+}
+
+impl<R> Clone for Entry<R> {
+    fn clone(&self) -> Self {
         Self {
-            open: HotSet::new(tell),
-            count,
+            record: self.record.clone(),
+            doubtful: self.doubtful,
+        }
+    }
+}
+
+impl<R> Ledger<R> {
+    /// An empty ledger.
+    pub fn new(on_count: OnCount) -> Self {
+        on_count(Count::default());
+        let records = Records {
+            by_claim: HashMap::new(),
+            doubtful: 0,
+        };
+        Self {
+            records: Mutex::new(records),
+            on_count,
         }
     }
 
-    /// Opens a record, or replaces the entry of an open one. Whoever records is at work on it, so nobody else is woken.
-    pub fn record(&self, uid: &str, entry: E) {
-        self.open.keep(uid, entry);
-        (self.count)(self.open.len());
+    /// Opens the record of a claim, or replaces it; one that is replaced is as doubtful as before. When this returns,
+    /// the record is stored.
+    ///
+    /// # Errors
+    /// [`ApiError`]: it could not be stored, so the driver must not be called. In memory that does not happen.
+    pub async fn record(&self, uid: &str, record: Arc<R>) -> Result<(), ApiError> {
+        self.change(|records| match records.by_claim.get_mut(uid) {
+            Some(entry) => entry.record = record,
+            None => {
+                let doubtful = false;
+                records
+                    .by_claim
+                    .insert(uid.to_owned(), Entry { record, doubtful });
+            }
+        });
+        Ok(())
     }
 
     /// The open record of a claim.
-    pub fn get(&self, uid: &str) -> Option<Arc<E>> {
-        self.open.get(uid)
+    pub fn get(&self, uid: &str) -> Option<Entry<R>> {
+        self.records.lock().by_claim.get(uid).cloned()
+    }
+
+    /// The open records.
+    pub fn entries(&self) -> Vec<Entry<R>> {
+        self.records.lock().by_claim.values().cloned().collect()
+    }
+
+    /// UIDs of the claims that have an open record.
+    pub fn claim_uids(&self) -> Vec<String> {
+        self.records.lock().by_claim.keys().cloned().collect()
     }
 
     /// Erases a record.
     pub fn erase(&self, uid: &str) {
-        self.open.remove(uid);
-        (self.count)(self.open.len());
+        self.change(|records| {
+            let erased = records.by_claim.remove(uid);
+            records.doubtful -= usize::from(erased.is_some_and(|entry| entry.doubtful));
+        });
     }
 
-    /// The claim of this record, if there is one, will not see to it any more: it has to be finished without.
-    pub fn orphan(&self, uid: &str) {
-        self.open.wake(uid);
+    /// Another replica has led: all records are doubtful from now on.
+    pub fn distrust(&self) {
+        self.change(|records| {
+            records
+                .by_claim
+                .values_mut()
+                .for_each(|entry| entry.doubtful = true);
+            records.doubtful = records.by_claim.len();
+        });
     }
 
-    /// The open records, to be worked through.
-    pub fn records(&self) -> Arc<HotSet<E>> {
-        self.open.clone()
+    /// The doubt about a record has ended.
+    pub fn trust(&self, uid: &str) {
+        self.change(|records| {
+            if let Some(entry) = records.by_claim.get_mut(uid) {
+                records.doubtful -= usize::from(std::mem::take(&mut entry.doubtful));
+            }
+        });
+    }
+
+    /// The count is told with the records locked, so that of two changes the later one is heard last.
+    fn change(&self, change: impl FnOnce(&mut Records<R>)) {
+        let mut records = self.records.lock();
+        change(&mut records);
+        if records.by_claim.is_empty() {
+            // A map does not shrink by itself: without this, one burst would cost its memory for ever.
+            records.by_claim = HashMap::new();
+        }
+        (self.on_count)(Count {
+            open: records.by_claim.len(),
+            doubtful: records.doubtful,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ledger() -> (Ledger<u8>, Arc<Mutex<Count>>) {
+        let count = Arc::new(Mutex::new(Count { open: 9, doubtful: 9 }));
+        let heard = count.clone();
+        let ledger = Ledger::new(Box::new(move |now| *heard.lock() = now));
+        (ledger, count)
+    }
+
+    #[tokio::test]
+    async fn a_record_stays_until_it_is_erased_and_doubt_stays_with_it() {
+        let (ledger, count) = ledger();
+        let counted = || (count.lock().open, count.lock().doubtful);
+        assert_eq!(counted(), (0, 0), "said at once");
+        ledger.record("a", Arc::new(1)).await.unwrap();
+        ledger.record("b", Arc::new(2)).await.unwrap();
+        assert_eq!(counted(), (2, 0));
+        ledger.distrust();
+        assert_eq!(counted(), (2, 2));
+        ledger.record("a", Arc::new(3)).await.unwrap();
+        let entry = ledger.get("a").unwrap();
+        assert!(entry.doubtful && *entry.record == 3, "{entry:?}");
+        ledger.record("c", Arc::new(4)).await.unwrap();
+        assert!(
+            !ledger.get("c").unwrap().doubtful,
+            "opened by us, after the other one led"
+        );
+        ledger.trust("a");
+        assert_eq!(counted(), (3, 1));
+        ledger.erase("b");
+        assert_eq!(counted(), (2, 0));
+        assert!(ledger.get("b").is_none());
+        ledger.trust("b");
+        assert_eq!(counted(), (2, 0), "what is gone stays gone");
     }
 }

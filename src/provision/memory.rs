@@ -1,108 +1,124 @@
-//! What the room remembers of claims: creations under way, and which claims to leave alone for a while.
+//! What is remembered of claims for a while, without which they would be looked at too early.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use k8s_openapi::api::core::v1::PersistentVolume;
+use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use super::decide::Plan;
-use crate::cluster::api_error::ApiError;
 
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
-/// A volume object that we wrote shows in the watch well within this time.
+/// A PersistentVolume that we wrote shows in the watch well within this time.
 const WATCH_LAG: Duration = Duration::from_secs(60);
 
-/// What is remembered of a creation under way: enough to finish it when the claim is gone.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// UID of the claim.
-    pub uid: String,
-    /// `namespace/name` of the claim, for people.
-    pub key: String,
-    /// What was decided, as it stays until the driver has given a final answer.
-    pub plan: Arc<Plan>,
-    /// The secrets as last read.
-    pub secrets: SecretData,
-    /// The object to be written, once the driver has made the volume.
-    pub made: Option<Arc<PersistentVolume>>,
-    /// Somebody else has led since it was opened: they may have finished it, and even deleted the volume again.
-    pub doubtful: bool,
-}
-
-/// The data of a secret. Never printed.
-#[derive(Clone, Default)]
-pub struct SecretData(BTreeMap<String, String>);
-
-impl SecretData {
-    pub(super) const fn new(data: BTreeMap<String, String>) -> Self {
-        Self(data)
-    }
-
-    /// For a request to the driver.
-    pub(super) fn reveal(&self) -> BTreeMap<String, String> {
-        self.0.clone()
-    }
-}
-
-impl fmt::Debug for SecretData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***stripped***")
-    }
-}
-
-/// Claims that wait out a refusal as infeasible, with the class they were refused for.
+/// Claims whose request the driver called infeasible, with the UID of the class it was made for.
 #[derive(Default)]
-pub struct InfeasibleClaims(Mutex<HashMap<String, (Instant, String)>>);
+pub(super) struct InfeasibleClaims(Expiring<String>);
 
 impl InfeasibleClaims {
-    pub(super) fn hold(&self, claim: &str, class: &str) {
-        let now = Instant::now();
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, (until, _)| *until > now);
-        held.insert(claim.to_owned(), (now + INFEASIBLE, class.to_owned()));
+    pub(super) fn insert(&self, claim: &str, class_uid: &str) {
+        self.0.insert(claim, class_uid.to_owned(), INFEASIBLE);
     }
 
-    /// How long the claim is to be left alone still. A class that was made anew is another one.
-    pub(super) fn left(&self, claim: &str, class: Option<&str>) -> Option<Duration> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, of) = held.get(claim)?;
-        let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero() && class.is_none_or(|class| class == of)).then_some(left)
+    /// The class of a claim's request, and how long that is not to be repeated.
+    pub(super) fn get(&self, claim: &str) -> Option<(String, Duration)> {
+        self.0.get(claim)
     }
 }
 
-/// Claims whose volume object we wrote and may not have seen yet: until the watch tells of it, only this keeps a claim
-/// that changes meanwhile from being given another volume.
+/// Claims whose PersistentVolume we wrote and may not have seen yet: until the watch tells of it, only this keeps a
+/// claim that changes meanwhile from being given another volume.
 #[derive(Default)]
-pub struct RecentlySaved(Mutex<HashMap<String, Instant>>);
+pub(super) struct RecentlySaved(Expiring<()>);
 
 impl RecentlySaved {
-    pub(super) fn note(&self, claim: &str) {
-        let now = Instant::now();
-        let mut saved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        saved.retain(|_, until| *until > now);
-        saved.insert(claim.to_owned(), now + WATCH_LAG);
+    pub(super) fn insert(&self, claim: &str) {
+        self.0.insert(claim, (), WATCH_LAG);
     }
 
     /// How long to wait for the object still.
     pub(super) fn left(&self, claim: &str) -> Option<Duration> {
-        let saved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = saved.get(claim)?.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
+        self.0.get(claim).map(|((), left)| left)
     }
 }
 
-/// Why the secret of a request is not to be had.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SecretTrouble {
-    #[error("provisioner secret {0} not found: create it, or correct the storage class")]
-    Missing(String),
-    #[error("provisioner secret: {0}")]
-    ApiError(ApiError),
+/// Values that are forgotten after a while.
+struct Expiring<T>(Mutex<Entries<T>>);
+
+struct Entries<T> {
+    by_claim: HashMap<String, (Instant, T)>,
+    /// When to look next for what has expired: not at every insertion, or a burst would cost its square.
+    sweep: Option<Instant>,
+}
+
+impl<T> Default for Expiring<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Entries {
+            by_claim: HashMap::new(),
+            sweep: None,
+        }))
+    }
+}
+
+impl<T: Clone> Expiring<T> {
+    fn insert(&self, claim: &str, value: T, lifetime: Duration) {
+        let now = Instant::now();
+        let Entries { by_claim, sweep } = &mut *self.0.lock();
+        if sweep.is_none_or(|sweep| sweep <= now) {
+            by_claim.retain(|_, (end, _)| *end > now);
+            by_claim.shrink_to_fit();
+            *sweep = Some(now + lifetime);
+        }
+        by_claim.insert(claim.to_owned(), (now + lifetime, value));
+    }
+
+    fn get(&self, claim: &str) -> Option<(T, Duration)> {
+        let entries = self.0.lock();
+        let (end, value) = entries.by_claim.get(claim)?;
+        let left = end.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| (value.clone(), left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_infeasible_request_is_remembered_with_its_class_for_five_minutes() {
+        let infeasible = InfeasibleClaims::default();
+        assert_eq!(infeasible.get("a"), None);
+        infeasible.insert("a", "class");
+        advance(secs(100)).await;
+        assert_eq!(infeasible.get("a"), Some(("class".into(), secs(200))));
+        infeasible.insert("a", "class made anew");
+        advance(secs(299)).await;
+        assert_eq!(infeasible.get("a"), Some(("class made anew".into(), secs(1))));
+        advance(secs(1)).await;
+        assert_eq!(infeasible.get("a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_saved_volume_is_waited_for_a_minute() {
+        let saved = RecentlySaved::default();
+        saved.insert("a");
+        assert_eq!((saved.left("a"), saved.left("b")), (Some(secs(60)), None));
+        advance(secs(60)).await;
+        assert_eq!(saved.left("a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_expired_takes_no_memory_once_something_is_added() {
+        let saved = RecentlySaved::default();
+        (0..10_000).for_each(|n| saved.insert(&n.to_string()));
+        advance(secs(60)).await;
+        saved.insert("a");
+        let kept = saved.0.0.lock().by_claim.len();
+        assert_eq!(kept, 1);
+    }
 }

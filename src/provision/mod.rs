@@ -1,14 +1,17 @@
-//! ROOM: a claim becomes a volume.
+//! CONTROLLER: a claim becomes a volume.
 //!
-//! [`decide`] says whether and which; [`act`] records, calls the driver and writes the object; [`answer`] says what a
-//! call came to.
+//! [`decide`] says whether, and [`plan`] which; [`reconcile`] records, calls the driver and writes the object;
+//! [`outcome`] says what a call came to.
 
 pub mod decide;
-pub mod memory;
+mod memory;
 pub mod metrics;
 pub mod outcome;
+pub mod plan;
 pub mod policy;
 pub mod reconcile;
+pub mod record;
+pub mod refusal;
 pub mod request;
 mod save;
 pub mod volume;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 
-use super::{decide::Plan, volume};
+use super::{plan::Plan, volume};
 use crate::csi::{
     Code, RpcError,
     proto::{CreateVolumeResponse, Volume},

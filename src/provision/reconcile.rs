@@ -1,293 +1,279 @@
-//! Carries a decision out: record, call, settle, erase.
+//! Carries a decision out: record, call the driver, save, erase the record.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    decide::{Decision, Facts, Plan, Refusal, decide},
-    memory::{INFEASIBLE, InfeasibleClaims, RecentlySaved, Record, SecretData, SecretTrouble},
+    decide::{Decision, Facts, Infeasible, decide},
+    memory::{INFEASIBLE, InfeasibleClaims, RecentlySaved},
     metrics::ProvisionMetrics,
     outcome::{CreateOutcome, SizeMismatch, outcome_of},
+    plan::Plan,
     policy::Policy,
+    record::{Record, RecordFacts, SecretData, Step, next_step},
+    refusal::Refusal,
 };
 use crate::{
     base::{names, secrets::SecretRef},
     cluster::{
         api::ApiClient,
+        api_error::ApiError,
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Claim,
-        work::{Active, Requeue},
+        queue::Requeue,
+        workers::Active,
     },
     csi::{Driver, DriverInfo, proto},
-    ledger::Ledger,
+    ledger::{Entry, Ledger},
 };
 
-/// So often is an unusable volume asked to be deleted before the next try, within one `--timeout`.
+/// So often is an unusable volume asked to be deleted before the next attempt, within one `--timeout`.
 const CLEANUPS: usize = 5;
 const FAILED: &str = "ProvisioningFailed";
 
-/// The room: what it takes to turn claims into volumes.
+/// The controller that turns claims into volumes.
 pub struct Provision {
-    /// The driver.
-    pub driver: Driver,
-    /// Who the driver is.
-    pub driver_info: DriverInfo,
+    driver: Driver,
+    driver_info: DriverInfo,
     /// `--timeout`: the budget of one clean-up.
-    pub timeout: Duration,
-    /// The API server.
-    pub api: ApiClient,
-    /// What the watches told.
-    pub cache: Arc<Cache>,
-    /// What may exist at the driver.
-    pub ledger: Arc<Ledger<Record>>,
-    /// Who is told.
-    pub events: EventRecorder,
-    /// What is counted.
-    pub metrics: ProvisionMetrics,
-    /// How the operator wants it.
-    pub policy: Policy,
-    /// Claims whose request the driver called infeasible.
-    pub held: InfeasibleClaims,
-    /// Claims whose volume object we wrote a moment ago.
-    pub saved: RecentlySaved,
-    /// Whether the driver may be called.
-    pub active: Active,
+    timeout: Duration,
+    pub(super) api: ApiClient,
+    cache: Arc<Cache>,
+    pub(super) ledger: Arc<Ledger<Record>>,
+    pub(super) events: EventRecorder,
+    pub(super) metrics: ProvisionMetrics,
+    policy: Policy,
+    infeasible: InfeasibleClaims,
+    pub(super) saved: RecentlySaved,
+    active: Active,
+}
+
+/// Why the secret of a request is not to be had.
+#[derive(Debug, thiserror::Error)]
+enum SecretUnavailable {
+    #[error("provisioner secret {0} not found: create it, or correct the storage class")]
+    Missing(String),
+    #[error("provisioner secret: {0}")]
+    Api(ApiError),
 }
 
 impl Provision {
-    /// One turn of a claim that is asked of us and has no volume.
-    pub async fn reconcile_claim(&self, claim: Arc<Claim>) -> Requeue {
-        let begun = Instant::now();
-        if let Some(record) = self.ledger.get(&claim.uid) {
-            self.announce(&claim);
-            let again = self.finish((*record).clone(), Some(&claim), begun).await;
-            self.leave_behind(&claim.uid);
-            return again;
+    /// `timeout` is the budget of one clean-up; `active` says whether the driver may be called.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing that the controller talks to"
+    )]
+    pub fn new(
+        driver: Driver,
+        driver_info: DriverInfo,
+        timeout: Duration,
+        api: ApiClient,
+        cache: Arc<Cache>,
+        ledger: Arc<Ledger<Record>>,
+        events: EventRecorder,
+        metrics: ProvisionMetrics,
+        policy: Policy,
+        active: Active,
+    ) -> Self {
+        Self {
+            driver,
+            driver_info,
+            timeout,
+            api,
+            cache,
+            ledger,
+            events,
+            metrics,
+            policy,
+            infeasible: InfeasibleClaims::default(),
+            saved: RecentlySaved::default(),
+            active,
         }
-        let class = self.cache.class_named(claim.class());
-        if let Some(left) = self
-            .held
-            .left(&claim.uid, class.as_ref().map(|class| class.uid.as_str()))
-        {
-            return Requeue::After(left);
+    }
+
+    /// UIDs of all claims to be reconciled: those that need a volume, and those with a creation under way.
+    pub fn claim_uids(&self) -> Vec<String> {
+        let mut uids = self.cache.claim_uids();
+        uids.extend(self.ledger.claim_uids());
+        uids
+    }
+
+    /// Reconciles the claim of this UID, whether it stands or is gone.
+    pub async fn reconcile(&self, uid: &str) -> Requeue {
+        match (self.cache.claim(uid), self.ledger.get(uid)) {
+            (Some(claim), entry) => self.reconcile_claim(&claim, entry).await,
+            (None, Some(entry)) => self.reconcile_record(entry, None).await,
+            (None, None) => Requeue::AwaitChange,
         }
+    }
+
+    /// Reconciles a claim that is asked of us and has no volume.
+    async fn reconcile_claim(&self, claim: &Claim, entry: Option<Entry<Record>>) -> Requeue {
+        let class = self.cache.class(claim.class());
         let name = names::volume_name(&self.policy.name_prefix, &claim.uid, self.policy.uid_length);
-        let standing = name.ok().and_then(|name| self.cache.claim_of_volume(&name));
-        if standing.is_none()
-            && let Some(left) = self.saved.left(&claim.uid)
-        {
-            return Requeue::After(left);
-        }
+        let name_used_by = name
+            .as_ref()
+            .ok()
+            .and_then(|name| self.cache.claim_of_volume(name));
+        let infeasible = self.infeasible.get(&claim.uid);
         let decision = decide(Facts {
-            claim: &claim,
+            claim,
             class: class.as_deref(),
             driver: &self.driver_info,
-            standing: standing.as_deref(),
             policy: &self.policy,
+            in_progress: entry.is_some(),
+            infeasible: infeasible.as_ref().map(|(class_uid, left)| Infeasible {
+                class_uid,
+                left: *left,
+            }),
+            name: name.as_deref().map_err(|error| *error),
+            name_used_by: name_used_by.as_deref(),
+            saved: self.saved.left(&claim.uid),
         });
-        match decision {
-            Decision::Leave(why) => {
+        match (decision, entry) {
+            (Decision::Leave(why), _) => {
                 tracing::debug!(claim = claim.key(), ?why, "claim left alone");
                 Requeue::AwaitChange
             }
-            Decision::Tell(refusal) => self.refuse(&claim, &refusal),
-            Decision::Provision(plan) => {
-                let again = self.begin(&claim, Arc::from(plan), begun).await;
-                self.leave_behind(&claim.uid);
-                again
+            (Decision::Wait(why, left), _) => {
+                tracing::debug!(claim = claim.key(), ?why, ?left, "claim left alone for a while");
+                Requeue::After(left)
+            }
+            (Decision::Tell(refusal), _) => self.refuse(claim, &refusal),
+            (Decision::Resume, Some(entry)) => {
+                self.announce(claim);
+                self.reconcile_record(entry, Some(claim)).await
+            }
+            // There is nothing to resume without a record.
+            (Decision::Resume, None) => Requeue::AwaitChange,
+            (Decision::Provision(plan), _) => self.begin(claim, Arc::from(plan)).await,
+        }
+    }
+
+    /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
+    async fn reconcile_record(&self, entry: Entry<Record>, claim: Option<&Claim>) -> Requeue {
+        let begun = Instant::now();
+        let Entry { record, doubtful } = entry;
+        let volume = &record.plan.request.name;
+        let step = next_step(RecordFacts {
+            claim_waits: claim.is_some(),
+            saved: self.cache.claim_of_volume(volume).as_deref() == Some(&*record.uid),
+            doubtful,
+            created: record.created.is_some(),
+        });
+        if claim.is_none() && step != Step::Hold {
+            tracing::info!(
+                claim = record.key,
+                volume,
+                "finishing a creation whose claim is gone or has a volume"
+            );
+        }
+        match (step, &record.created) {
+            (Step::Close, _) => self.close(&record, claim, begun),
+            (Step::Hold, _) => {
+                tracing::warn!(
+                    claim = record.key,
+                    volume,
+                    "held: another replica has led since this creation began, and its claim is gone; if the driver \
+                     has a volume of this name that no PersistentVolume names, delete it there"
+                );
+                Requeue::AwaitChange
+            }
+            (Step::Save, Some(volume)) => self.save(&record, claim, volume, begun).await,
+            (Step::Save, None) | (Step::Create, _) => {
+                self.ledger.trust(&record.uid);
+                self.create_again(&record, claim, begun).await
             }
         }
     }
 
-    /// One turn of a record. While its claim is there the claim's own turns see to it.
-    pub async fn reconcile_record(&self, record: Arc<Record>) -> Requeue {
-        if self.cache.claims.get(&record.uid).is_some() {
-            return Requeue::AwaitChange;
-        }
-        let volume = &record.plan.request.name;
-        if record.doubtful && !self.stands(&record) {
-            tracing::warn!(
-                claim = record.key,
-                volume,
-                "held: another replica has led since this creation began, and its claim is gone; if the driver has a \
-                 volume of this name that no PersistentVolume names, delete it there"
-            );
-            return Requeue::AwaitChange;
-        }
-        tracing::info!(
-            claim = record.key,
-            volume,
-            "finishing a creation whose claim is gone or has a volume"
-        );
-        self.finish((*record).clone(), None, Instant::now()).await
-    }
-
-    /// Somebody else has led since the records were opened. What they made may be gone again, so nothing that is
-    /// remembered of it can be relied on.
-    pub fn distrust(&self) {
-        let records = self.ledger.records().rows();
-        for record in &records {
-            self.ledger.record(
-                &record.uid,
-                Record {
-                    made: None,
-                    doubtful: true,
-                    ..(**record).clone()
-                },
-            );
-        }
-        self.count_doubtful();
-    }
-
-    fn count_doubtful(&self) {
-        let doubtful = self
-            .ledger
-            .records()
-            .rows()
-            .iter()
-            .filter(|record| record.doubtful)
-            .count();
-        self.metrics.records("held", doubtful);
-    }
-
-    fn announce(&self, claim: &Claim) {
-        let text = format!(
-            "External provisioner is provisioning volume for claim \"{}\"",
-            claim.key()
-        );
-        self.events.say(claim, Event::normal("Provisioning", text));
-    }
-
-    fn refuse(&self, claim: &Claim, refusal: &Refusal) -> Requeue {
-        let text = refusal.to_string();
-        if !refusal.is_warning() {
-            self.events.say(claim, Event::normal("Provisioning", text));
-            return Requeue::AwaitChange;
-        }
-        self.metrics.provision_failed(
-            claim.class_name.as_deref().unwrap_or_default(),
-            claim.source_kind(),
-        );
-        self.events.say(claim, Event::warning(FAILED, text));
-        Requeue::Backoff
-    }
-
-    pub(super) fn fail(&self, plan: &Plan, claim: Option<&Claim>, text: &str) -> Requeue {
-        self.metrics
-            .provision_failed(&plan.class_label, &plan.source_label);
-        match claim {
-            Some(claim) => self.events.say(claim, Event::warning(FAILED, text)),
-            None => tracing::warn!(
-                volume = plan.request.name,
-                err = text,
-                "cannot finish a creation yet"
-            ),
-        }
-        Requeue::Backoff
-    }
-
     /// Opens a record and makes the first call.
-    async fn begin(&self, claim: &Claim, plan: Arc<Plan>, begun: Instant) -> Requeue {
+    async fn begin(&self, claim: &Claim, plan: Arc<Plan>) -> Requeue {
+        let begun = Instant::now();
         self.announce(claim);
         // Read before the record is opened: a secret that is missing is no reason to remember anything.
         let secrets = match self.secrets(plan.secret.as_ref()).await {
             Ok(secrets) => secrets,
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
-        if !self.active.is_set() {
-            return Requeue::AwaitChange;
-        }
         let record = Record {
             uid: claim.uid.clone(),
             key: claim.key(),
             plan,
             secrets,
-            made: None,
-            doubtful: false,
+            created: None,
         };
-        self.ledger.record(&claim.uid, record.clone());
         self.create(record, Some(claim), begun).await
     }
 
-    /// Brings an open record as far as it goes now.
-    async fn finish(&self, mut record: Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
-        // A request to write the object whose answer was lost, or another leader, has done it. Writing it again later,
-        // when the volume has been deleted, would make an object for nothing.
-        if self.stands(&record) {
-            return self.done(&record, claim, begun);
-        }
-        if record.doubtful && claim.is_some() {
-            // The claim stands and has no volume, whoever led in between: asking again is what is wanted.
-            record.doubtful = false;
-            self.ledger.record(&record.uid, record.clone());
-            self.count_doubtful();
-        }
-        if let Some(volume) = record.made.clone() {
-            return self.save(record, claim, &volume, begun).await;
-        }
-        match self.secrets(record.plan.secret.as_ref()).await {
-            Ok(secrets) => record.secrets = secrets,
+    /// Repeats the call of an open record.
+    async fn create_again(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
+        let secrets = match self.secrets(record.plan.secret.as_ref()).await {
+            Ok(secrets) => secrets,
             // A claim often takes its secret along. What the driver was called with before is good enough to finish.
-            Err(SecretTrouble::Missing(_)) if claim.is_none() => {}
+            Err(SecretUnavailable::Missing(_)) if claim.is_none() => record.secrets.clone(),
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
-        }
+        };
+        let record = Record {
+            secrets,
+            created: None,
+            ..record.clone()
+        };
         self.create(record, claim, begun).await
     }
 
-    /// The object that this record is to lead to was seen.
-    fn stands(&self, record: &Record) -> bool {
-        self.cache.claim_of_volume(&record.plan.request.name).as_deref() == Some(record.uid.as_str())
-    }
-
-    /// At the end of a claim's turn: the claim may have gone meanwhile, and the record be younger than that news.
-    fn leave_behind(&self, uid: &str) {
-        if self.ledger.get(uid).is_some() && self.cache.claims.get(uid).is_none() {
-            self.ledger.orphan(uid);
-        }
-    }
-
+    /// Stores the record, and calls the driver. No call without a record: after a lost answer only the record tells
+    /// that a volume may exist.
     async fn create(&self, record: Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
         if !self.active.is_set() {
             return Requeue::AwaitChange;
         }
-        let plan = &record.plan;
+        let mut record = Arc::new(record);
+        if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
+            let text = format!("the driver is not called, because the creation cannot be recorded: {error}");
+            return self.fail(&record.plan, claim, &text);
+        }
+        if !self.active.is_set() {
+            return Requeue::AwaitChange;
+        }
+        let plan = record.plan.clone();
         let mut request = plan.request.clone();
         request.secrets = record.secrets.reveal();
-        match outcome_of(plan, self.driver.create_volume(request).await) {
+        match outcome_of(&plan, self.driver.create_volume(request).await) {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
-                let record = Record {
-                    made: Some(Arc::clone(&volume)),
-                    ..record
-                };
-                self.ledger.record(&record.uid, record.clone());
-                self.save(record, claim, &volume, begun).await
+                Arc::make_mut(&mut record).created = Some(Arc::clone(&volume));
+                // A record that cannot be stored now is as good as the one before: asking again gives the same volume.
+                if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
+                    tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
+                }
+                self.save(&record, claim, &volume, begun).await
             }
             CreateOutcome::Failed(error) => {
                 self.ledger.erase(&record.uid);
-                self.fail(plan, claim, &error.to_string())
+                self.fail(&plan, claim, &error.to_string())
             }
             CreateOutcome::Infeasible(error) => {
                 self.ledger.erase(&record.uid);
-                self.held.hold(&record.uid, &plan.class_uid);
+                self.infeasible.insert(&record.uid, &plan.class_uid);
                 let text = format!(
                     "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
                 );
-                self.fail(plan, claim, &text);
+                self.fail(&plan, claim, &text);
                 Requeue::After(INFEASIBLE)
             }
-            CreateOutcome::InBackground(error) => self.fail(plan, claim, &error.to_string()),
+            CreateOutcome::InBackground(error) => self.fail(&plan, claim, &error.to_string()),
             CreateOutcome::MissingId(what) => {
                 let text = format!("{what}; a volume named {} may exist there", plan.request.name);
-                self.fail(plan, claim, &text)
+                self.fail(&plan, claim, &text)
             }
             CreateOutcome::Unusable(volume, mismatch) => {
                 let text = self
                     .clean_up(volume.volume_id, mismatch, record.secrets.reveal())
                     .await;
-                self.fail(plan, claim, &text)
+                self.fail(&plan, claim, &text)
             }
         }
     }
@@ -319,14 +305,50 @@ impl Provision {
         format!("{mismatch}; deleting it failed, so volume {id} may be left at the driver: {last}")
     }
 
-    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretTrouble> {
+    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretUnavailable> {
         let Some(SecretRef { namespace, name }) = reference else {
             return Ok(SecretData::default());
         };
         match self.api.secret(namespace, name).await {
             Ok(Some(data)) => Ok(SecretData::new(data)),
-            Ok(None) => Err(SecretTrouble::Missing(format!("{namespace}/{name}"))),
-            Err(error) => Err(SecretTrouble::ApiError(error)),
+            Ok(None) => Err(SecretUnavailable::Missing(format!("{namespace}/{name}"))),
+            Err(error) => Err(SecretUnavailable::Api(error)),
         }
+    }
+
+    fn announce(&self, claim: &Claim) {
+        let text = format!(
+            "External provisioner is provisioning volume for claim \"{}\"",
+            claim.key()
+        );
+        self.events.publish(claim, Event::normal("Provisioning", text));
+    }
+
+    fn refuse(&self, claim: &Claim, refusal: &Refusal) -> Requeue {
+        let text = refusal.to_string();
+        if !refusal.is_warning() {
+            self.events.publish(claim, Event::normal("Provisioning", text));
+            return Requeue::AwaitChange;
+        }
+        self.metrics.provision_failed(
+            claim.class_name.as_deref().unwrap_or_default(),
+            claim.source_kind(),
+        );
+        self.events.publish(claim, Event::warning(FAILED, text));
+        Requeue::Backoff
+    }
+
+    pub(super) fn fail(&self, plan: &Plan, claim: Option<&Claim>, text: &str) -> Requeue {
+        self.metrics
+            .provision_failed(&plan.class_label, &plan.source_label);
+        match claim {
+            Some(claim) => self.events.publish(claim, Event::warning(FAILED, text)),
+            None => tracing::warn!(
+                volume = plan.request.name,
+                err = text,
+                "cannot finish a creation yet"
+            ),
+        }
+        Requeue::Backoff
     }
 }

@@ -3,20 +3,20 @@
 use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
-use super::{decide::Refusal, memory::Record, reconcile::Provision};
+use super::{reconcile::Provision, record::Record, refusal::Refusal};
 use crate::cluster::{
     api::SaveOutcome,
     api_error::Reason,
     events::Event,
     objects::{Claim, Volume},
-    work::Requeue,
+    queue::Requeue,
 };
 
 impl Provision {
     /// Writes the object of a volume that exists.
     pub(super) async fn save(
         &self,
-        record: Record,
+        record: &Record,
         claim: Option<&Claim>,
         volume: &PersistentVolume,
         begun: Instant,
@@ -24,8 +24,8 @@ impl Provision {
         let plan = &record.plan;
         let name = &plan.request.name;
         match self.api.create_volume(volume).await {
-            Ok(SaveOutcome::Created | SaveOutcome::StoodAlready) => self.done(&record, claim, begun),
-            Ok(SaveOutcome::Taken { by }) => {
+            Ok(SaveOutcome::Created | SaveOutcome::AlreadySaved) => self.close(record, claim, begun),
+            Ok(SaveOutcome::NameTaken { by }) => {
                 tracing::error!(
                     claim = record.key,
                     volume = name,
@@ -54,9 +54,9 @@ impl Provision {
     }
 
     /// The volume has its object: nothing is left to be remembered.
-    pub(super) fn done(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
+    pub(super) fn close(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
         let (plan, name) = (&record.plan, &record.plan.request.name);
-        self.saved.note(&record.uid);
+        self.saved.insert(&record.uid);
         self.ledger.erase(&record.uid);
         self.metrics
             .provision_succeeded(&plan.class_label, &plan.source_label, begun.elapsed());
@@ -64,7 +64,7 @@ impl Provision {
             Some(claim) => {
                 let text = format!("Successfully provisioned volume {name}");
                 self.events
-                    .say(claim, Event::normal("ProvisioningSucceeded", text));
+                    .publish(claim, Event::normal("ProvisioningSucceeded", text));
             }
             None => tracing::info!(claim = record.key, volume = name, "the volume has its object"),
         }
@@ -73,15 +73,16 @@ impl Provision {
 
     /// The last thing before the lease is given up for good: objects that could not be written are tried once more, and
     /// what stays open is said, because nobody will remember it.
-    pub async fn close(&self) {
-        for record in self.ledger.records().rows() {
-            if let Some(volume) = record.made.clone() {
-                self.save((*record).clone(), None, &volume, Instant::now()).await;
+    pub async fn flush(&self) {
+        for entry in self.ledger.entries() {
+            if let Some(volume) = &entry.record.created {
+                self.save(&entry.record, None, volume, Instant::now()).await;
             }
         }
-        for record in self.ledger.records().rows() {
+        for entry in self.ledger.entries() {
+            let record = entry.record;
             let csi = record
-                .made
+                .created
                 .as_ref()
                 .and_then(|volume| volume.spec.as_ref()?.csi.as_ref());
             tracing::error!(
@@ -95,10 +96,12 @@ impl Provision {
     }
 }
 
-/// Whether an object that stands is for the volume at the driver that `made` was written for.
-fn is_object_of(standing: &Volume, made: &PersistentVolume) -> bool {
-    let made = made.spec.as_ref().and_then(|spec| spec.csi.as_ref());
-    made.zip(standing.csi.as_ref()).is_some_and(|(made, standing)| {
-        made.driver == standing.driver && made.volume_handle == standing.handle
-    })
+/// Whether an object that stands is for the volume at the driver that `created` was written for.
+fn is_object_of(standing: &Volume, created: &PersistentVolume) -> bool {
+    let created = created.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+    created
+        .zip(standing.csi.as_ref())
+        .is_some_and(|(created, standing)| {
+            created.driver == standing.driver && created.volume_handle == standing.handle
+        })
 }

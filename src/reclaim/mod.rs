@@ -1,6 +1,6 @@
-//! ROOM: a released volume goes away.
+//! CONTROLLER: a released volume goes away.
 //!
-//! [`decide`] says whether; [`act`] asks the driver once and then removes the object.
+//! [`decide`] says whether; [`reconcile`] asks the driver once and then removes the object.
 
 pub mod decide;
 pub mod metrics;

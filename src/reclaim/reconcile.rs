@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -20,87 +21,109 @@ use crate::{
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Volume,
-        work::{Active, Requeue},
+        queue::Requeue,
+        workers::Active,
     },
     csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
 };
 
 const FAILED: &str = "VolumeFailedDelete";
 
-/// The room: what it takes to delete volumes.
+/// Tells whether the creation of a volume for the claim of this UID is under way still: a request to write the object
+/// may be on its way, and would arrive after the deletion.
+pub type InProgress = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The controller that deletes released volumes.
 pub struct Reclaim {
-    /// The driver.
-    pub driver: Driver,
-    /// Who the driver is.
-    pub driver_info: DriverInfo,
-    /// The API server.
-    pub api: ApiClient,
-    /// What the watches told.
-    pub cache: Arc<Cache>,
-    /// Who is told.
-    pub events: EventRecorder,
-    /// What is counted.
-    pub metrics: ReclaimMetrics,
-    /// Volumes that the driver has deleted and whose object stands still.
-    pub deleted: Deleted,
-    /// Whether the driver may be called.
-    pub active: Active,
-    /// Whether the creation of a volume for the claim of this UID is under way still: a request to write the object
-    /// may be on its way, and would arrive after the deletion.
-    pub unfinished: Box<dyn Fn(&str) -> bool + Send + Sync>,
-}
-
-/// UIDs of volumes whose DeleteVolume succeeded: the driver is asked once, however often their object resists.
-#[derive(Default)]
-pub struct Deleted(Mutex<HashSet<String>>);
-
-impl Deleted {
-    fn set(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    driver: Driver,
+    driver_info: DriverInfo,
+    api: ApiClient,
+    cache: Arc<Cache>,
+    events: EventRecorder,
+    metrics: ReclaimMetrics,
+    /// UIDs of volumes that the driver has deleted and whose object stands still: the driver is asked once, however
+    /// often the object resists.
+    deleted: Mutex<HashSet<String>>,
+    active: Active,
+    in_progress: InProgress,
 }
 
 impl Reclaim {
-    /// One turn of a volume that needs something.
-    pub async fn reconcile_volume(&self, volume: Arc<Volume>) -> Requeue {
+    /// `active` says whether the driver may be called.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing that the controller talks to"
+    )]
+    pub fn new(
+        driver: Driver,
+        driver_info: DriverInfo,
+        api: ApiClient,
+        cache: Arc<Cache>,
+        events: EventRecorder,
+        metrics: ReclaimMetrics,
+        active: Active,
+        in_progress: InProgress,
+    ) -> Self {
+        Self {
+            driver,
+            driver_info,
+            api,
+            cache,
+            events,
+            metrics,
+            deleted: Mutex::default(),
+            active,
+            in_progress,
+        }
+    }
+
+    /// Reconciles the volume of this UID.
+    pub async fn reconcile(&self, uid: &str) -> Requeue {
+        match self.cache.volume(uid) {
+            Some(volume) => self.reconcile_volume(&volume).await,
+            None => Requeue::AwaitChange,
+        }
+    }
+
+    async fn reconcile_volume(&self, volume: &Volume) -> Requeue {
         let begun = Instant::now();
-        match self.decide(&volume) {
+        match self.decide(volume) {
             Decision::Leave => Requeue::AwaitChange,
-            Decision::Protect => self.protect(&volume, true).await,
-            Decision::Unprotect => self.protect(&volume, false).await,
+            Decision::Protect => self.protect(volume, true).await,
+            Decision::Unprotect => self.protect(volume, false).await,
             Decision::WaitForDetach(node) => {
                 let text = format!(
                     "persistentvolume {} is still attached to node {node}, waiting for detach",
                     volume.name
                 );
-                self.events.say(&*volume, Event::normal("VolumeDelete", text));
+                self.events.publish(volume, Event::normal("VolumeDelete", text));
                 Requeue::AwaitChange
             }
-            Decision::Tell(refusal) => self.fail(&volume, refusal.to_string()),
+            Decision::Tell(refusal) => self.fail(volume, refusal.to_string()),
             Decision::Delete { .. }
                 if volume
                     .claim
                     .as_ref()
-                    .is_some_and(|claim| (self.unfinished)(&claim.uid)) =>
+                    .is_some_and(|claim| (self.in_progress)(&claim.uid)) =>
             {
                 Requeue::After(Duration::from_secs(1))
             }
-            Decision::Delete { handle, secret } => match self.delete(&volume, handle, secret).await {
+            Decision::Delete { handle, secret } => match self.delete(volume, handle, secret).await {
                 Ok(true) => {
-                    self.deleted.set().remove(&volume.uid);
+                    self.deleted.lock().remove(&volume.uid);
                     self.metrics
                         .delete_succeeded(volume.class_name.as_deref().unwrap_or_default(), begun.elapsed());
                     Requeue::AwaitChange
                 }
                 // What was seen is old. The change will tell of itself, but not one of the class.
                 Ok(false) => Requeue::After(Duration::from_secs(1)),
-                Err(text) => self.fail(&volume, text),
+                Err(text) => self.fail(volume, text),
             },
         }
     }
 
     fn decide(&self, volume: &Volume) -> Decision {
-        let class = self.cache.class_named(volume.class());
+        let class = self.cache.class(volume.class());
         let node = self.cache.node_of_volume(&volume.name);
         decide(Facts {
             volume,
@@ -113,7 +136,7 @@ impl Reclaim {
     fn fail(&self, volume: &Volume, text: String) -> Requeue {
         self.metrics
             .delete_failed(volume.class_name.as_deref().unwrap_or_default());
-        self.events.say(volume, Event::warning(FAILED, text));
+        self.events.publish(volume, Event::warning(FAILED, text));
         Requeue::Backoff
     }
 
@@ -139,7 +162,7 @@ impl Reclaim {
         secret: Option<SecretRef>,
     ) -> Result<bool, String> {
         let text = |error: ApiError| error.to_string();
-        if !self.deleted.set().contains(&volume.uid) {
+        if !self.deleted.lock().contains(&volume.uid) {
             let secrets = self.secrets(secret.as_ref()).await.map_err(text)?;
             // What a watch told may be old: another leader, or an administrator, may have been here since.
             let live = self.api.volume(&volume.name).await.map_err(text)?;
@@ -162,8 +185,8 @@ impl Reclaim {
                 .delete_volume(request)
                 .await
                 .map_err(|error| error.to_string())?;
-            let mut deleted = self.deleted.set();
-            deleted.retain(|uid| self.cache.volumes.get(uid).is_some());
+            let mut deleted = self.deleted.lock();
+            deleted.retain(|uid| self.cache.volume(uid).is_some());
             deleted.insert(volume.uid.clone());
         }
         match self.api.delete_volume(&volume.name, &volume.uid).await {

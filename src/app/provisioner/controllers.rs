@@ -1,4 +1,4 @@
-//! The rooms and what connects them: who hears of what, and how much is done at once.
+//! The controllers and what connects them: which change leads to which reconcile, and how much is done at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,25 +7,18 @@ use tokio_util::task::TaskTracker;
 
 use super::{Identity, config::Config, metrics::Metrics};
 use crate::{
+    app::sidecar::{leadership::Runnable, metrics::SidecarMetrics},
     cluster::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Predicates},
         events::{Event, EventRecorder, ObjectReference},
-        hot::{LineEvent, OnLine},
-        work::{Active, Busy, Crew},
+        queue::{OnQueueEvent, QueueEvent},
+        workers::{Active, WorkerPool},
     },
     csi::{Driver, DriverInfo},
     ledger::Ledger,
-    provision::{
-        self,
-        memory::{InfeasibleClaims, RecentlySaved, Record},
-        policy::Policy,
-        reconcile::Provision,
-    },
-    reclaim::{
-        self,
-        reconcile::{Deleted, Reclaim},
-    },
+    provision::{self, policy::Policy, reconcile::Provision, record::Record},
+    reclaim::{self, reconcile::Reclaim},
 };
 
 /// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
@@ -38,17 +31,21 @@ const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct Controllers {
     provision: Arc<Provision>,
     reclaim: Arc<Reclaim>,
-    claims: Crew,
-    volumes: Crew,
+    cache: Arc<Cache>,
+    ledger: Arc<Ledger<Record>>,
+    /// By the UID of a claim: the claim and its record are one object of work.
+    claims: Arc<WorkerPool>,
+    /// By the UID of a volume.
+    volumes: Arc<WorkerPool>,
+    /// What runs in either pool.
     tasks: TaskTracker,
     active: Active,
     events: EventRecorder,
-    pub(super) metrics: Metrics,
+    metrics: Metrics,
 }
 
 impl Controllers {
-    /// Builds them around the door for volumes and the line for events. Waits for one answer of the API server:
-    /// whether it knows VolumeAttributesClasses.
+    /// Builds them. Waits for one answer of the API server: whether it knows VolumeAttributesClasses.
     pub(super) async fn build(
         config: &Config,
         identity: &Identity,
@@ -73,63 +70,74 @@ impl Controllers {
         };
 
         let counted = metrics.provision.clone();
-        let count = Box::new(move |open| counted.records("open", open));
-        let ledger = Arc::new(Ledger::<Record>::new(queue(&metrics, "records"), count));
-        let (orphans, unfinished) = (ledger.clone(), ledger.clone());
+        let ledger = Arc::new(Ledger::<Record>::new(Box::new(move |count| {
+            counted.records("open", count.open);
+            counted.records("held", count.doubtful);
+        })));
+        let (tasks, active) = (TaskTracker::new(), Active::default());
+        let pool = |name| {
+            let panics = metrics.sidecar.clone();
+            let pool = WorkerPool::new(
+                config.work.at_once,
+                config.work.backoff,
+                tasks.clone(),
+                on_queue_event(&metrics, name),
+                move || panics.panicked(),
+            );
+            let source = Arc::downgrade(&pool);
+            metrics
+                .registry
+                .queue(name)
+                .unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
+            pool
+        };
+        let (claims, volumes) = (pool("claims"), pool("volumes"));
+
         let predicates = Predicates {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
             attachments: driver_info.publish_unpublish,
         };
+        let (on_claim, on_volume, records) = (claims.clone(), volumes.clone(), ledger.clone());
         let cache = Arc::new(Cache::new(
             &driver_info.name,
             predicates,
-            queue(&metrics, "claims"),
-            queue(&metrics, "volumes"),
-            // Either way the record, if there is one, is to be looked at now: to go on without the claim, or to be closed.
-            Box::new(move |(CacheEvent::ClaimLeft(uid) | CacheEvent::VolumeStands(uid))| orphans.orphan(uid)),
-        ));
-
-        let (tasks, active) = (TaskTracker::new(), Active::default());
-        let panics = metrics.sidecar.clone();
-        let crew = || {
-            let panics = panics.clone();
-            Crew {
-                workers: u16::try_from(config.work.at_once.get()).unwrap_or(u16::MAX),
-                retry: config.work.backoff,
-                busy: Busy::default(),
-                tasks: tasks.clone(),
-                on_panic: Arc::new(move || panics.panicked()),
-            }
-        };
-        Self {
-            claims: crew(),
-            volumes: crew(),
-            provision: Arc::new(Provision {
-                driver: driver.clone(),
-                driver_info: driver_info.clone(),
-                timeout: config.driver.timeout,
-                api: api.clone(),
-                cache: cache.clone(),
-                ledger,
-                events: events.clone(),
-                metrics: metrics.provision.clone(),
-                policy,
-                held: InfeasibleClaims::default(),
-                saved: RecentlySaved::default(),
-                active: active.clone(),
+            Box::new(move |event| match event {
+                CacheEvent::Claim(uid) => on_claim.add(uid),
+                CacheEvent::Volume(uid) => on_volume.add(uid),
+                // Only a record waits for that.
+                CacheEvent::VolumeOfClaim(uid) if records.get(uid).is_some() => on_claim.add(uid),
+                CacheEvent::VolumeOfClaim(_) => {}
             }),
-            reclaim: Arc::new(Reclaim {
+        ));
+        let records = ledger.clone();
+        Self {
+            provision: Arc::new(Provision::new(
+                driver.clone(),
+                driver_info.clone(),
+                config.driver.timeout,
+                api.clone(),
+                cache.clone(),
+                ledger.clone(),
+                events.clone(),
+                metrics.provision.clone(),
+                policy,
+                active.clone(),
+            )),
+            reclaim: Arc::new(Reclaim::new(
                 driver,
                 driver_info,
                 api,
-                cache,
-                events: events.clone(),
-                metrics: metrics.reclaim.clone(),
-                deleted: Deleted::default(),
-                unfinished: Box::new(move |claim| unfinished.get(claim).is_some()),
-                active: active.clone(),
-            }),
+                cache.clone(),
+                events.clone(),
+                metrics.reclaim.clone(),
+                active.clone(),
+                Box::new(move |claim| records.get(claim).is_some()),
+            )),
+            cache,
+            ledger,
+            claims,
+            volumes,
             tasks,
             active,
             events,
@@ -138,39 +146,33 @@ impl Controllers {
     }
 
     pub(super) fn cache(&self) -> Arc<Cache> {
-        self.provision.cache.clone()
+        self.cache.clone()
     }
+}
 
-    /// Works until dropped: claims, the records of claims that are gone, and volumes.
-    pub(super) async fn work(&self) {
-        let _duty = self.active.take();
-        let (claims, records, reclaim) = (
-            self.provision.clone(),
-            self.provision.clone(),
-            self.reclaim.clone(),
-        );
-        let cache = self.cache();
+impl Runnable for Controllers {
+    async fn run(&self) {
+        let _active = self.active.set();
+        let (provision, reclaim) = (self.provision.clone(), self.reclaim.clone());
         tokio::join!(
-            self.claims.clone().work(cache.claims.clone(), move |claim| {
-                let controller = claims.clone();
-                async move { controller.reconcile_claim(claim).await }
-            }),
-            // The same crew: a claim and its record are never worked on at the same time.
-            self.claims
-                .clone()
-                .work(self.provision.ledger.records(), move |record| {
-                    let controller = records.clone();
-                    async move { controller.reconcile_record(record).await }
-                }),
-            self.volumes.clone().work(cache.volumes.clone(), move |volume| {
-                let controller = reclaim.clone();
-                async move { controller.reconcile_volume(volume).await }
-            }),
+            self.claims.clone().run(
+                || self.provision.claim_uids(),
+                move |uid| {
+                    let provision = provision.clone();
+                    async move { provision.reconcile(&uid).await }
+                }
+            ),
+            self.volumes.clone().run(
+                || self.cache.volume_uids(),
+                move |uid| {
+                    let reclaim = reclaim.clone();
+                    async move { reclaim.reconcile(&uid).await }
+                }
+            ),
         );
     }
 
-    /// Waits for the calls that were running when [`Controllers::work`] was dropped, for [`GRACE`] at most.
-    pub(super) async fn drain(&self) {
+    async fn drain(&self) {
         self.tasks.close();
         if timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -181,20 +183,22 @@ impl Controllers {
         self.tasks.reopen();
     }
 
-    /// Somebody else has led since we last did.
-    pub(super) fn distrust(&self) {
-        self.provision.distrust();
+    /// What the other process made may be gone again, so nothing that is remembered of it can be relied on.
+    fn distrust(&self) {
+        self.ledger.distrust();
     }
 
-    /// Writes what can be written still, and says what is left unfinished.
-    pub(super) async fn close(&self) {
-        if timeout(FINAL_SAVE_TIMEOUT, self.provision.close()).await.is_err() {
+    async fn flush(&self) {
+        if timeout(FINAL_SAVE_TIMEOUT, self.provision.flush()).await.is_err() {
             tracing::warn!("the API server does not answer: volumes that were made may lack their objects");
         }
     }
 
-    pub(super) fn say(&self, subject: ObjectReference, event: Event) {
-        self.events.say(subject, event);
+    fn publish(&self, reference: ObjectReference, event: Event) {
+        self.events.publish(reference, event);
+    }
+    fn metrics(&self) -> &SidecarMetrics {
+        &self.metrics.sidecar
     }
 }
 
@@ -209,15 +213,14 @@ async fn serves_attributes_classes(api: &ApiClient) -> bool {
     }
 }
 
-/// The figures of a line under the name of upstream's work queue.
-fn queue(metrics: &Metrics, name: &str) -> OnLine {
+/// The metrics of a queue, under the name of upstream's.
+fn on_queue_event(metrics: &Metrics, name: &str) -> OnQueueEvent {
     let queue = metrics.registry.queue(name);
-    // The line does not report its times yet.
     Box::new(move |event| match event {
-        LineEvent::Added(_) => queue.add(),
-        LineEvent::Started(_) => queue.get(Duration::ZERO),
-        LineEvent::Finished(_) => queue.done(Duration::ZERO),
-        LineEvent::Dropped(_) => queue.forget(),
-        LineEvent::Retried => queue.retry(),
+        QueueEvent::Add => queue.add(),
+        QueueEvent::Get(waited) => queue.get(waited),
+        QueueEvent::Done(worked) => queue.done(worked),
+        QueueEvent::Forget => queue.forget(),
+        QueueEvent::Retry => queue.retry(),
     })
 }

@@ -9,7 +9,6 @@ mod controllers;
 pub mod flags;
 pub mod gates;
 mod identity;
-mod leadership;
 pub mod metrics;
 pub mod requirements;
 mod startup;
@@ -231,10 +230,10 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     };
     let cache = controllers.cache();
     tasks.spawn(async move {
-        cache.list_watch(cluster).await;
+        cache.run(cluster).await;
     });
     tasks.spawn(driver.clone().watch_state(PROBE_INTERVAL));
-    let synced = wait_for_cache_sync(controllers.cache().progress());
+    let synced = wait_for_cache_sync(controllers.cache().sync_status());
     if stop.run_until_cancelled(synced).await.is_none() {
         return Ok(());
     }

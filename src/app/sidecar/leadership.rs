@@ -20,16 +20,16 @@ use crate::{
 
 /// The work of a sidecar, begun and ended by the terms of its leadership.
 pub(crate) trait Runnable {
-    /// Works until it is dropped. Calls that are running then go on by themselves.
+    /// Works until dropped. Calls to the driver that are running then go on by themselves.
     async fn run(&self);
 
     /// Waits for those calls, for a limited time.
     async fn drain(&self);
 
-    /// Writes what can still be written before the process ends.
-    async fn close(&self);
+    /// Writes what can still be written before the process ends, and logs what is left unfinished.
+    async fn flush(&self);
 
-    /// Somebody else has led since the previous term.
+    /// Another process has led since the previous term.
     fn distrust(&self);
 
     /// Publishes an event.
@@ -43,7 +43,7 @@ pub(crate) trait Runnable {
 pub(crate) async fn run_alone(work: &impl Runnable, stop: &CancellationToken) {
     stop.run_until_cancelled(work.run()).await;
     work.drain().await;
-    work.close().await;
+    work.flush().await;
 }
 
 /// Works while this process leads. Losing the Lease stops the work, not the process: the caches stay filled, and the
@@ -79,7 +79,7 @@ pub(crate) async fn run_elected(
                 work.metrics().leading(&term.lease.name, false);
                 work.drain().await;
                 if stop.is_cancelled() {
-                    work.close().await;
+                    work.flush().await;
                 }
                 work.publish(reference(&term.lease), event(&identity, "stopped leading"));
             }

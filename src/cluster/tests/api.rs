@@ -66,7 +66,7 @@ async fn a_create_whose_answer_was_lost_counts_as_saved_when_it_is_tried_again()
     assert_eq!(lost.reason, Reason::Unavailable);
     assert_eq!(
         client.create_volume(&volume("u1")).await,
-        Ok(SaveOutcome::StoodAlready)
+        Ok(SaveOutcome::AlreadySaved)
     );
     assert_eq!(api.len(VOLUMES), 1);
 }
@@ -88,7 +88,7 @@ async fn a_volume_of_the_name_for_another_claim_is_not_ours() {
         let api = Api::new();
         api.create(VOLUMES, "", other);
         let taken = client(&api).create_volume(&volume("u1")).await;
-        assert_eq!(taken, Ok(SaveOutcome::Taken { by: by.into() }));
+        assert_eq!(taken, Ok(SaveOutcome::NameTaken { by: by.into() }));
     }
 }
 

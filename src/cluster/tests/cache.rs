@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
 use kube::client::Body;
+use parking_lot::Mutex;
 use sandbox::{ADMIN, Api, Fault, Harm};
 use serde_json::{Value, json};
 use tokio::{
@@ -15,13 +16,9 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-use crate::{
-    base::backoff::Backoff,
-    cluster::{
-        cache::{Cache, CacheEvent, Predicates},
-        objects::{Claim, PROVISIONED_BY, PROVISIONER, Volume},
-        work::{Busy, Crew, Requeue},
-    },
+use crate::cluster::{
+    cache::{Cache, CacheEvent, Predicates},
+    objects::{Claim, PROVISIONED_BY, PROVISIONER, Volume},
 };
 
 const CLAIMS: &str = "persistentvolumeclaims";
@@ -29,86 +26,70 @@ const VOLUMES: &str = "persistentvolumes";
 const ATTACHMENTS: &str = "volumeattachments";
 const CLASSES: &str = "storageclasses";
 
-/// A sandbox, what the view makes of it, and which objects were looked at.
+/// A sandbox, what the cache makes of it, and which objects there was a reason to reconcile.
 struct World {
     api: Api,
     cache: Arc<Cache>,
     departed: Arc<Mutex<Vec<String>>>,
-    looks: Arc<Mutex<BTreeMap<String, u32>>>,
-    tasks: Vec<JoinHandle<()>>,
+    events: Arc<Mutex<BTreeMap<String, u32>>>,
+    reflectors: JoinHandle<()>,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.reflectors.abort();
     }
 }
 
 impl World {
     fn new(api: &Api, client: kube::Client) -> Self {
         let departed = Arc::new(Mutex::<Vec<String>>::default());
-        let left = departed.clone();
+        let events = Arc::new(Mutex::<BTreeMap<String, u32>>::default());
+        let (left, seen) = (departed.clone(), events.clone());
         let predicates = Predicates {
             claim: |claim: &Claim, driver| !claim.has_volume && claim.provisioner() == Some(driver),
             volume: |volume: &Volume| volume.phase == "Released",
             attachments: true,
         };
-        let cache = Arc::new(Cache::new(
-            "drv",
-            predicates,
-            Box::new(|_| {}),
-            Box::new(|_| {}),
-            Box::new(move |on_event| {
-                if let CacheEvent::ClaimLeft(uid) = on_event {
-                    left.lock().unwrap().push(uid.to_owned());
-                }
-            }),
-        ));
-        let looks = Arc::new(Mutex::<BTreeMap<String, u32>>::default());
-        let crew = Crew {
-            workers: 10,
-            retry: Backoff {
-                start: Duration::from_secs(100_000),
-                max: Duration::from_secs(100_000),
-            },
-            busy: Busy::default(),
-            tasks: tokio_util::task::TaskTracker::new(),
-            on_panic: Arc::new(|| {}),
-        };
-        let list_watch = {
+        let cache = Arc::new_cyclic(|cache: &Weak<Cache>| {
             let cache = cache.clone();
-            tokio::spawn(async move {
-                cache.list_watch(client).await;
-            })
-        };
-        let look = |name: &str, looks: &Mutex<BTreeMap<String, u32>>| {
-            *looks.lock().unwrap().entry(name.to_owned()).or_default() += 1;
-            std::future::ready(Requeue::Backoff)
-        };
-        let (seen, seen_too) = (looks.clone(), looks.clone());
-        let claims = crew
-            .clone()
-            .work(cache.claims.clone(), move |claim| look(&claim.name, &seen));
-        let volumes = crew.work(cache.volumes.clone(), move |volume| look(&volume.name, &seen_too));
+            let on_event = move |event: CacheEvent<'_>| {
+                let cache = cache.upgrade().unwrap();
+                let name = match event {
+                    CacheEvent::Claim(uid) => cache.claim(uid).map(|claim| claim.name.clone()),
+                    CacheEvent::Volume(uid) => cache.volume(uid).map(|volume| volume.name.clone()),
+                    CacheEvent::VolumeOfClaim(_) => return,
+                };
+                match (name, event) {
+                    (Some(name), _) => *seen.lock().entry(name).or_default() += 1,
+                    (None, CacheEvent::Claim(uid)) => left.lock().push(uid.to_owned()),
+                    (None, _) => {}
+                }
+            };
+            Cache::new("drv", predicates, Box::new(on_event))
+        });
+        let running = cache.clone();
+        let reflectors = tokio::spawn(async move {
+            running.run(client).await;
+        });
         Self {
             api: api.clone(),
             cache,
             departed,
-            looks,
-            tasks: vec![list_watch, tokio::spawn(claims), tokio::spawn(volumes)],
+            events,
+            reflectors,
         }
     }
 
-    fn looks(&self, name: &str) -> u32 {
-        self.looks.lock().unwrap().get(name).copied().unwrap_or_default()
+    /// How often there was a reason to reconcile the object of this name.
+    fn events(&self, name: &str) -> u32 {
+        self.events.lock().get(name).copied().unwrap_or_default()
     }
 
     fn claims(&self) -> Vec<String> {
-        let mut names: Vec<_> = self
-            .cache
-            .claims
-            .rows()
-            .iter()
+        let uids = self.cache.claim_uids().into_iter();
+        let mut names: Vec<_> = uids
+            .filter_map(|uid| self.cache.claim(&uid))
             .map(|claim| claim.name.clone())
             .collect();
         names.sort();
@@ -116,17 +97,17 @@ impl World {
     }
 
     fn departed(&self, uid: &str) -> bool {
-        self.departed.lock().unwrap().iter().any(|left| left == uid)
+        self.departed.lock().iter().any(|left| left == uid)
     }
 
     async fn complete(&self) {
-        let mut progress = self.cache.progress();
+        let mut status = self.cache.sync_status();
         let waited = timeout(
             Duration::from_secs(600),
-            progress.wait_for(|progress| progress.has_synced()),
+            status.wait_for(|status| status.has_synced()),
         )
         .await;
-        let missing = self.cache.progress().borrow().missing();
+        let missing = self.cache.sync_status().borrow().missing();
         waited
             .unwrap_or_else(|_| panic!("still missing: {missing:?}"))
             .unwrap();
@@ -223,12 +204,12 @@ fn furnished() -> Api {
 
 fn sees_what_is_there(world: &World) {
     assert_eq!(world.claims(), ["ours"]);
-    assert_eq!(world.cache.volumes.len(), 1);
+    assert_eq!(world.cache.volume_uids().len(), 1);
     assert_eq!(world.cache.claim_of_volume("bound").as_deref(), Some("c1"));
     assert_eq!(world.cache.claim_of_volume("foreign"), None);
     assert_eq!(world.cache.node_of_volume("released").as_deref(), Some("n1"));
     assert_eq!(world.cache.node_of_volume("foreign"), None);
-    let class = |name| world.cache.class_named(name).unwrap();
+    let class = |name| world.cache.class(name).unwrap();
     assert_eq!(class("fast").parameters.len(), 1);
     assert_eq!(
         class("slow").parameters.len(),
@@ -355,8 +336,8 @@ async fn deletions_are_noticed_that_happened_while_the_server_forgot() {
         volume(&api, "for-waiting", "drv", &waiting, "Bound");
         let world = World::new(&api, api.client(ADMIN));
         world.complete().await;
-        let looks = ["waiting", "released"].map(|name| world.looks(name));
-        assert_eq!(looks, [1, 1]);
+        let events = ["waiting", "released"].map(|name| world.events(name));
+        assert_eq!(events, [1, 1]);
 
         api.outage();
         remove(&api, CLAIMS, "default", "ours");
@@ -373,24 +354,21 @@ async fn deletions_are_noticed_that_happened_while_the_server_forgot() {
             world.cache.claim_of_volume("bound").is_none()
         })
         .await;
-        until("the class is forgotten", || {
-            world.cache.class_named("fast").is_none()
-        })
-        .await;
+        until("the class is forgotten", || world.cache.class("fast").is_none()).await;
         until("the volume is free", || {
             world.cache.node_of_volume("released").is_none()
         })
         .await;
         until("the released volume is looked at", || {
-            world.looks("released") == 2
+            world.events("released") == 2
         })
         .await;
         until("the claim without its volume is looked at", || {
-            world.looks("waiting") == 2
+            world.events("waiting") == 2
         })
         .await;
-        assert!(world.cache.claims.get(&new).is_some() && world.cache.claims.get(&old).is_none());
-        assert_eq!(world.looks("ours"), 2, "two claims of one name");
+        assert!(world.cache.claim(&new).is_some() && world.cache.claim(&old).is_none());
+        assert_eq!(world.events("ours"), 2, "two claims of one name");
     }
 }
 
@@ -404,11 +382,11 @@ async fn a_relist_that_shows_nothing_new_is_no_reason_to_look() {
     let watches = world.codes("watch", CLAIMS).len();
     until("a relist", || world.codes("watch", CLAIMS).len() >= watches + 2).await;
     sleep(Duration::from_secs(5)).await;
-    assert_eq!((world.looks("ours"), world.looks("released")), (1, 1));
+    assert_eq!((world.events("ours"), world.events("released")), (1, 1));
     api.edit(CLAIMS, "default", "ours", |object| {
         object["metadata"]["annotations"]["x"] = "y".into();
     });
-    until("a change is one", || world.looks("ours") == 2).await;
+    until("a change is one", || world.events("ours") == 2).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -422,7 +400,7 @@ async fn a_cut_watch_goes_on_where_it_was() {
         claim(&api, &name, "drv");
         until("the new claim", || world.claims().contains(&name)).await;
     }
-    assert_eq!(world.looks("ours"), 1);
+    assert_eq!(world.events("ours"), 1);
     assert_eq!(world.codes("list", CLAIMS), [] as [u16; 0]);
 }
 
@@ -449,7 +427,7 @@ async fn a_missing_right_is_named_with_the_rule_to_add_and_heals_when_it_is_gran
     .unwrap();
     let world = World::new(&api, api.client(user));
     sleep(Duration::from_secs(300)).await;
-    let missing = world.cache.progress().borrow().missing();
+    let missing = world.cache.sync_status().borrow().missing();
     assert_eq!(missing.len(), 1, "{missing:?}");
     assert!(
         missing[0].contains("resources: [\"volumeattachments\"]")
@@ -489,7 +467,7 @@ async fn refusals_and_silence_are_waited_out_with_growing_pauses() {
                 (8..30).contains(&asked),
                 "{name}, streaming {streaming}: asked {asked} times in five minutes"
             );
-            let missing = world.cache.progress().borrow().missing();
+            let missing = world.cache.sync_status().borrow().missing();
             assert!(
                 missing.len() == 1 && missing[0].contains(CLAIMS),
                 "{name}: {missing:?}"
@@ -525,7 +503,7 @@ async fn a_claim_recreated_under_its_old_name_is_another_claim() {
     remove(&api, CLAIMS, "default", "ours");
     let new = claim(&api, "ours", "drv");
     until("both are known", || {
-        world.departed(&old) && world.cache.claims.get(&new).is_some()
+        world.departed(&old) && world.cache.claim(&new).is_some()
     })
     .await;
     assert_eq!(world.claims(), ["ours"]);
@@ -541,7 +519,7 @@ async fn a_claim_that_gets_its_volume_leaves_and_is_not_remembered() {
         object["spec"]["volumeName"] = "pv".into()
     });
     until("it departed", || world.departed(&bound)).await;
-    assert_eq!(world.cache.claims.len(), 0);
+    assert_eq!(world.cache.claim_uids().len(), 0);
     assert_eq!(world.cache.remembered()[0], 0);
 }
 
@@ -552,11 +530,11 @@ async fn a_class_that_comes_later_wakes_the_claims_that_wait_for_it() {
     let world = World::new(&api, api.client(ADMIN));
     world.complete().await;
     class(&api, "other", "drv");
-    until("it is there", || world.cache.class_named("other").is_some()).await;
+    until("it is there", || world.cache.class("other").is_some()).await;
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.looks("ours"), 1, "not its class");
+    assert_eq!(world.events("ours"), 1, "not its class");
     class(&api, "fast", "drv");
-    until("the claim is looked at", || world.looks("ours") == 2).await;
+    until("the claim is looked at", || world.events("ours") == 2).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -567,9 +545,9 @@ async fn the_last_attachment_to_go_wakes_the_volume() {
     world.complete().await;
     remove(&api, ATTACHMENTS, "", "held");
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(world.looks("released"), 1, "another node holds it");
+    assert_eq!(world.events("released"), 1, "another node holds it");
     remove(&api, ATTACHMENTS, "", "held-too");
-    until("it is looked at", || world.looks("released") == 2).await;
+    until("it is looked at", || world.events("released") == 2).await;
     assert_eq!(world.cache.remembered()[3..], [0, 0]);
 }
 

@@ -47,9 +47,9 @@ async fn the_same_event_again_counts_up_the_one_that_stands() {
     let api = Api::new();
     let line = start(&api);
     for _ in 0..5 {
-        line.0.say(&claim("a"), failed("no space"));
+        line.0.publish(&claim("a"), failed("no space"));
     }
-    line.0.say(&claim("b"), failed("no space"));
+    line.0.publish(&claim("b"), failed("no space"));
     written(line).await;
     let events = api.list("events");
     assert_eq!(counts(&events), [5, 1]);
@@ -65,15 +65,15 @@ async fn the_same_event_again_counts_up_the_one_that_stands() {
 async fn an_event_that_has_expired_is_written_anew() {
     let api = Api::new();
     let line = start(&api);
-    line.0.say(&claim("a"), failed("no space"));
+    line.0.publish(&claim("a"), failed("no space"));
     sleep(Duration::from_secs(3600)).await;
     let name = api.list("events")[0]["metadata"]["name"]
         .as_str()
         .unwrap()
         .to_owned();
     api.delete("events", "default", &name);
-    line.0.say(&claim("a"), failed("no space"));
-    line.0.say(&claim("a"), failed("no space"));
+    line.0.publish(&claim("a"), failed("no space"));
+    line.0.publish(&claim("a"), failed("no space"));
     written(line).await;
     assert_eq!(counts(&api.list("events")), [2]);
 }
@@ -83,7 +83,8 @@ async fn many_different_messages_become_one_and_an_object_that_never_stops_is_cu
     let api = Api::new();
     let line = start(&api);
     for n in 0..60 {
-        line.0.say(&claim("a"), failed(&format!("request {n} failed")));
+        line.0
+            .publish(&claim("a"), failed(&format!("request {n} failed")));
     }
     written(line).await;
     let events = api.list("events");
@@ -104,8 +105,8 @@ async fn a_lost_answer_does_not_make_two_events() {
     api.harm(Fault::new(Harm::LoseReply).on("create", "events").times(1));
     api.harm(Fault::new(Harm::LoseReply).on("patch", "events").times(1));
     let line = start(&api);
-    line.0.say(&claim("a"), failed("no space"));
-    line.0.say(&claim("a"), failed("no space"));
+    line.0.publish(&claim("a"), failed("no space"));
+    line.0.publish(&claim("a"), failed("no space"));
     written(line).await;
     assert_eq!(counts(&api.list("events")), [2]);
 }
@@ -117,7 +118,7 @@ async fn a_full_line_drops_events_and_never_delays_who_speaks() {
     let line = start(&api);
     let began = Instant::now();
     for n in 0..3000 {
-        line.0.say(&claim(&n.to_string()), failed("no space"));
+        line.0.publish(&claim(&n.to_string()), failed("no space"));
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
     written(line).await;
@@ -136,7 +137,7 @@ async fn without_the_right_to_write_events_each_is_tried_once() {
     let log = Log::default();
     let _quiet = tracing::subscriber::set_default(log.clone());
     for n in 0..20 {
-        line.0.say(&claim(&n.to_string()), failed("no space"));
+        line.0.publish(&claim(&n.to_string()), failed("no space"));
     }
     written(line).await;
     assert_eq!(
@@ -154,14 +155,14 @@ async fn a_throttled_event_waits_and_an_outage_is_given_up_on() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Throttle(5)).on("create", "events").times(1));
     let line = start(&api);
-    line.0.say(&claim("a"), failed("no space"));
+    line.0.publish(&claim("a"), failed("no space"));
     sleep(Duration::from_secs(6)).await;
     assert_eq!(api.list("events").len(), 1);
     api.outage();
-    line.0.say(&claim("b"), failed("no space"));
+    line.0.publish(&claim("b"), failed("no space"));
     sleep(Duration::from_secs(60)).await;
     api.heal();
-    line.0.say(&claim("c"), failed("no space"));
+    line.0.publish(&claim("c"), failed("no space"));
     written(line).await;
     assert_eq!(api.list("events").len(), 2, "a and c");
 }

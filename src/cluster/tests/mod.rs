@@ -4,5 +4,6 @@
 mod api;
 mod cache;
 mod events;
+mod queue;
 mod throttle;
-mod work;
+mod workers;

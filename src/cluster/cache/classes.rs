@@ -1,0 +1,44 @@
+//! StorageClasses: ours are kept whole; of the others that they are not ours is worth knowing.
+
+use std::sync::Arc;
+
+use super::{Cache, Cached, Stores};
+use crate::cluster::{objects::Class, store::Store};
+
+impl Cached for Class {
+    type Kept = Arc<Self>;
+
+    fn key(&self) -> &str {
+        &self.name
+    }
+
+    fn store(stores: &mut Stores) -> &mut Store<Arc<Self>> {
+        &mut stores.classes
+    }
+
+    fn applied(self, cache: &Cache) {
+        let class = Arc::new(if self.provisioner == cache.driver {
+            self
+        } else {
+            Self {
+                name: self.name,
+                uid: self.uid,
+                provisioner: self.provisioner,
+                ..Self::default()
+            }
+        });
+        let before = cache.stores.lock().classes.insert(&class.name, class.clone());
+        if before.as_ref() != Some(&class) {
+            cache.emit_claims(|claim| claim.class() == class.name);
+        }
+    }
+
+    fn removed(_: &Cache, _: &str, _: Arc<Self>) {}
+}
+
+impl Cache {
+    /// The class of this name.
+    pub fn class(&self, name: &str) -> Option<Arc<Class>> {
+        self.stores.lock().classes.get(name).cloned()
+    }
+}

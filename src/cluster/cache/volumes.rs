@@ -1,0 +1,98 @@
+//! Volumes of ours: those that need work are kept whole, of the others two UIDs.
+
+use std::sync::Arc;
+
+use super::{Cache, CacheEvent, Cached, Stores};
+use crate::cluster::{objects::Volume, store::Store};
+
+/// The UID of a volume and that of its claim, in one piece because there may be tens of thousands.
+pub(super) struct VolumeUids(Box<str>);
+
+impl VolumeUids {
+    fn new(volume: &Volume) -> Self {
+        let claim = volume.claim.as_ref().map_or("", |claim| &claim.uid);
+        Self(format!("{} {claim}", volume.uid).into())
+    }
+
+    pub(super) fn volume(&self) -> &str {
+        self.0.split_once(' ').unwrap_or_default().0
+    }
+
+    fn claim(&self) -> &str {
+        self.0.split_once(' ').unwrap_or_default().1
+    }
+}
+
+impl Cached for Volume {
+    type Kept = VolumeUids;
+
+    fn key(&self) -> &str {
+        &self.name
+    }
+
+    fn store(stores: &mut Stores) -> &mut Store<VolumeUids> {
+        &mut stores.volumes
+    }
+
+    fn applied(self, cache: &Cache) {
+        if !self.belongs_to(&cache.driver) {
+            return cache.remove::<Self>(&self.name);
+        }
+        let uids = VolumeUids::new(&self);
+        let claim = uids.claim().to_owned();
+        let before = cache.stores.lock().volumes.insert(&self.name, uids);
+        // The same name under another UID: the old object is gone, and no event of its own says so when the change
+        // fell into a relist.
+        if let Some(before) = before.filter(|before| before.volume() != self.uid) {
+            cache.finish_volume(before.volume());
+        }
+        cache.emit(CacheEvent::VolumeOfClaim(&claim));
+        if (cache.predicates.volume)(&self) {
+            let volume = Arc::new(self);
+            let mut stores = cache.stores.lock();
+            let before = stores.unfinished_volumes.insert(&volume.uid, volume.clone());
+            drop(stores);
+            if before.as_ref() != Some(&volume) {
+                cache.emit(CacheEvent::Volume(&volume.uid));
+            }
+        } else {
+            cache.finish_volume(&self.uid);
+        }
+    }
+
+    fn removed(cache: &Cache, name: &str, uids: VolumeUids) {
+        cache.finish_volume(uids.volume());
+        // A claim whose volume object was deleted before it was bound needs another one.
+        if cache.claim(uids.claim()).is_some() {
+            cache.emit(CacheEvent::Claim(uids.claim()));
+        }
+        tracing::debug!(volume = name, "volume object is gone");
+    }
+}
+
+impl Cache {
+    /// The volume of this UID, if it needs work from us.
+    pub fn volume(&self, uid: &str) -> Option<Arc<Volume>> {
+        self.stores.lock().unfinished_volumes.get(uid).cloned()
+    }
+
+    /// UIDs of the volumes that need work from us.
+    pub fn volume_uids(&self) -> Vec<String> {
+        let stores = self.stores.lock();
+        stores.unfinished_volumes.keys().map(str::to_owned).collect()
+    }
+
+    /// UID of the claim that our volume of this name is for; `None` if there is no such volume.
+    pub fn claim_of_volume(&self, name: &str) -> Option<String> {
+        let stores = self.stores.lock();
+        stores.volumes.get(name).map(|uids| uids.claim().to_owned())
+    }
+
+    /// A volume needs no work any more.
+    fn finish_volume(&self, uid: &str) {
+        let finished = self.stores.lock().unfinished_volumes.remove(uid);
+        if finished.is_some() {
+            self.emit(CacheEvent::Volume(uid));
+        }
+    }
+}

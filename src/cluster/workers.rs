@@ -1,0 +1,173 @@
+//! The workers of a queue: each key that it hands out is reconciled in a task of its own.
+//!
+//! A panic costs that one key a retry. And when the loop is dropped, because the lease is lost or the process stops, a
+//! call that the driver is already working on goes on to its end instead of being cut off.
+
+use std::{
+    convert::Infallible,
+    num::NonZeroUsize,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+use tokio_util::task::TaskTracker;
+
+use super::queue::{Key, OnQueueEvent, Requeue, WorkQueue};
+use crate::base::backoff::Backoff;
+
+/// A work queue and the tasks that work on what it hands out.
+pub struct WorkerPool {
+    queue: Mutex<WorkQueue>,
+    /// Something was added, or a worker has become free.
+    changed: Notify,
+    origin: Instant,
+    tasks: TaskTracker,
+    on_panic: Box<dyn Fn() + Send + Sync>,
+}
+
+impl WorkerPool {
+    /// A pool that is not running. At most `workers` keys are reconciled at a time, failed ones again after `backoff`.
+    /// `tasks` counts what runs; `on_panic` hears of each panic.
+    pub fn new(
+        workers: NonZeroUsize,
+        backoff: Backoff,
+        tasks: TaskTracker,
+        on_event: OnQueueEvent,
+        on_panic: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::new(WorkQueue::new(workers.get(), backoff, on_event)),
+            changed: Notify::new(),
+            origin: Instant::now(),
+            tasks,
+            on_panic: Box::new(on_panic),
+        })
+    }
+
+    /// The object of this key changed: it is reconciled as soon as a worker is free. No effect unless the pool runs.
+    pub fn add(&self, key: &str) {
+        self.queue.lock().add(key, self.now());
+        self.changed.notify_one();
+    }
+
+    /// The object of this key is gone: it need not be reconciled.
+    pub fn forget(&self, key: &str) {
+        self.queue.lock().forget(key);
+    }
+
+    /// Reconciles until dropped: first what `keys` names, then what is added. What runs when this is dropped goes on
+    /// to its end; the next run waits for it before it reconciles the same key.
+    pub async fn run<F>(
+        self: Arc<Self>,
+        keys: impl FnOnce() -> Vec<String>,
+        reconcile: impl Fn(Key) -> F + Send + Sync + 'static,
+    ) -> Infallible
+    where
+        F: Future<Output = Requeue> + Send + 'static,
+    {
+        let reconcile = Arc::new(reconcile);
+        self.queue.lock().open();
+        let _close = CloseOnDrop(&self);
+        // Named after opening, so that no change falls between the two.
+        for key in keys() {
+            self.queue.lock().add(&key, self.now());
+        }
+        loop {
+            while let Some(key) = self.next() {
+                self.spawn(key, reconcile.clone());
+            }
+            let wake = self.queue.lock().next_wake();
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep_until(self.origin + wake.unwrap_or_default()), if wake.is_some() => {}
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Key> {
+        self.queue.lock().take(self.now())
+    }
+
+    fn spawn<F>(self: &Arc<Self>, key: Key, reconcile: Arc<impl Fn(Key) -> F + Send + Sync + 'static>)
+    where
+        F: Future<Output = Requeue> + Send + 'static,
+    {
+        let pool = self.clone();
+        self.tasks.spawn(async move {
+            let reconciled = AssertUnwindSafe(async { reconcile(key.clone()).await }).catch_unwind();
+            let requeue = reconciled.await.unwrap_or_else(|_| {
+                (pool.on_panic)();
+                tracing::error!(
+                    key = &*key,
+                    "a defect: reconciling this object panicked; it is tried again later"
+                );
+                Requeue::Backoff
+            });
+            pool.queue.lock().done(&key, requeue, pool.now());
+            pool.changed.notify_one();
+        });
+    }
+
+    /// How long the work that runs has taken so far, for each key.
+    pub fn unfinished(&self) -> Vec<Duration> {
+        self.queue.lock().unfinished(self.now()).collect()
+    }
+
+    /// How many keys are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.queue.lock().len()
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
+
+struct CloseOnDrop<'a>(&'a WorkerPool);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.queue.lock().close();
+    }
+}
+
+/// Whether we are the active replica: we hold the lease, or there is no election.
+///
+/// A reconcile that began while we were may reach its call to the driver when we are no more, after a request to the
+/// API server that hung. So the last look is right before the call.
+#[derive(Clone, Default)]
+pub struct Active(Arc<AtomicBool>);
+
+impl Active {
+    /// Active until the guard is dropped.
+    pub fn set(&self) -> ActiveGuard {
+        self.0.store(true, Ordering::SeqCst);
+        ActiveGuard(self.clone())
+    }
+
+    /// Whether we are active.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// We are active while this exists.
+#[must_use = "dropping it ends the activity"]
+pub struct ActiveGuard(Active);
+
+impl Drop for ActiveGuard {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,107 @@
+//! Pure. What is asked of the driver for a claim, and the PersistentVolume that is to come of it.
+
+use k8s_openapi::api::core::v1::PersistentVolume;
+
+use super::{policy::Policy, refusal::Refusal, request, volume};
+use crate::{
+    base::{
+        quantity,
+        secrets::{Scope, SecretKind, SecretRef, Secrets},
+    },
+    cluster::objects::{Claim, Class},
+    csi::{
+        DriverInfo,
+        proto::{CapacityRange, CreateVolumeRequest},
+    },
+};
+
+/// Everything that is needed to make the volume and its object, and to finish both later, whatever becomes of claim
+/// and class meanwhile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The request as it will be sent, but for the secrets.
+    pub request: CreateVolumeRequest,
+    /// Where the request's secrets are.
+    pub secret: Option<SecretRef>,
+    /// The object to write once the driver has answered.
+    pub draft: PersistentVolume,
+    /// Metric label: `spec.storageClassName` of the claim.
+    pub class_label: String,
+    /// Metric label: kind of the claim's data source.
+    pub source_label: String,
+    /// UID of the class: a class that was made anew may be worth an early retry.
+    pub class_uid: String,
+}
+
+/// What it takes to make a volume of this name for a claim.
+///
+/// # Errors
+/// [`Refusal`]: claim, class or settings do not allow it.
+pub(super) fn plan(
+    claim: &Claim,
+    class: &Class,
+    driver: &DriverInfo,
+    policy: &Policy,
+    name: &str,
+) -> Result<Plan, Refusal> {
+    source(claim)?;
+    if let Some(attributes) = claim.attributes_class.as_deref().filter(|name| !name.is_empty())
+        && policy.attributes_classes
+    {
+        return Err(Refusal::AttributesClass(attributes.to_owned()));
+    }
+    if claim.has_selector {
+        return Err(Refusal::Selector);
+    }
+    let bytes = match &claim.storage_request {
+        Some(size) => quantity::to_bytes(size).map_err(Refusal::Size)?,
+        None => 0,
+    };
+    let wrong = |error| Refusal::Parameter(class.name.clone(), error);
+    let fs_type = request::fs_type(&class.parameters, &policy.default_fs_type).map_err(wrong)?;
+    let capabilities = request::capabilities(claim, class, driver, &fs_type).map_err(Refusal::AccessMode)?;
+    let odd = |error| Refusal::Secret(class.name.clone(), Box::new(error));
+    let scope = Scope {
+        volume: name,
+        namespace: &claim.namespace,
+        claim: &claim.name,
+        annotations: Some(&claim.annotations),
+    };
+    let secrets = Secrets::of(&class.parameters, &scope).map_err(odd)?;
+    let mut parameters = request::parameters(&class.parameters).map_err(wrong)?;
+    if policy.extra_metadata {
+        parameters.extend(request::extra_metadata(claim, name));
+    }
+    let request = CreateVolumeRequest {
+        name: name.to_owned(),
+        capacity_range: Some(CapacityRange {
+            required_bytes: bytes,
+            limit_bytes: 0,
+        }),
+        volume_capabilities: capabilities,
+        parameters,
+        ..CreateVolumeRequest::default()
+    };
+    Ok(Plan {
+        draft: volume::draft(claim, class, driver, policy, &secrets, &request, fs_type),
+        secret: secrets.get(SecretKind::Provisioner).cloned(),
+        request,
+        class_label: claim.class_name.clone().unwrap_or_default(),
+        source_label: claim.source_kind().to_owned(),
+        class_uid: class.uid.clone(),
+    })
+}
+
+/// Empty volumes only, so far. `dataSource` wins over `dataSourceRef`, and the kind alone tells what is meant, as
+/// upstream reads them.
+fn source(claim: &Claim) -> Result<(), Refusal> {
+    let Some(source) = claim.data_source.as_ref().or(claim.data_source_ref.as_ref()) else {
+        return Ok(());
+    };
+    match source.kind.as_str() {
+        kind @ ("VolumeSnapshot" | "PersistentVolumeClaim") => {
+            Err(Refusal::Source(format!("{kind} {}", source.name)))
+        }
+        _ => Err(Refusal::Populator),
+    }
+}

@@ -1,0 +1,89 @@
+//! Pure. Why a claim cannot get a volume as things stand.
+
+use std::fmt;
+
+use super::request::ParameterError;
+use crate::base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError};
+
+/// Why a claim cannot get a volume as things stand. The text is what the claim's owner reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The class does not exist.
+    NoClass(String),
+    /// `spec.selector` is set.
+    Selector,
+    /// The claim or its class names an in-tree plugin, and the driver took over from that.
+    Migration(String),
+    /// The content is to come from a snapshot or another claim.
+    Source(String),
+    /// Another controller fills volumes of this kind.
+    Populator,
+    /// A VolumeAttributesClass is asked for.
+    AttributesClass(String),
+    /// No name for the volume.
+    Name(VolumeNameError),
+    /// The name is taken by another claim's volume.
+    NameTaken(String),
+    /// The size makes no sense.
+    Size(QuantityError),
+    /// The class's parameters make no sense.
+    Parameter(String, ParameterError),
+    /// An access mode that CSI does not know.
+    AccessMode(String),
+    /// The secrets' parameters make no sense.
+    Secret(String, Box<SecretError>),
+}
+
+impl Refusal {
+    /// Some refusals are the normal course of things.
+    pub const fn is_warning(&self) -> bool {
+        !matches!(self, Self::Populator)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoClass(name) if name.is_empty() => {
+                f.write_str("the claim names no storage class: set spec.storageClassName")
+            }
+            Self::NoClass(name) => write!(
+                f,
+                "storage class {name:?} not found: create it, or name another one"
+            ),
+            Self::Selector => f.write_str(
+                "claim.spec.selector is set: a selector chooses among volumes that exist, make the claim without it",
+            ),
+            Self::Migration(plugin) => write!(
+                f,
+                "the claim is for the in-tree plugin {plugin}: this version of the provisioner does not translate \
+                 that, use a class whose provisioner is the CSI driver"
+            ),
+            Self::Source(what) => write!(
+                f,
+                "the claim asks for the content of {what}: this version of the provisioner makes empty volumes \
+                 only, make the claim without a data source"
+            ),
+            Self::Populator => f.write_str("Assuming an external populator will provision the volume"),
+            Self::AttributesClass(name) => write!(
+                f,
+                "the claim asks for VolumeAttributesClass {name:?}: this version of the provisioner does not apply \
+                 them, make the claim without spec.volumeAttributesClassName"
+            ),
+            Self::Name(error) => error.fmt(f),
+            Self::NameTaken(name) => write!(
+                f,
+                "volume {name} exists already and is for another claim: raise --volume-name-uuid-length of the \
+                 provisioner"
+            ),
+            Self::Size(error) => write!(f, "the claim's storage request: {error}"),
+            Self::Parameter(class, error) => write!(f, "storage class {class:?}: {error}"),
+            Self::AccessMode(mode) => write!(
+                f,
+                "access mode {mode:?} of the claim is unknown: use ReadWriteOnce, ReadWriteOncePod, ReadWriteMany or \
+                 ReadOnlyMany"
+            ),
+            Self::Secret(class, error) => write!(f, "storage class {class:?}: {error}"),
+        }
+    }
+}
