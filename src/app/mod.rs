@@ -1,6 +1,4 @@
-//! The sidecars' composition roots and their flag tables.
+//! The sidecars: command lines and composition roots.
 
-pub mod flags;
-pub mod metrics;
 pub mod provisioner;
-mod signals;
+pub mod sidecar;

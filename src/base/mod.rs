@@ -1,10 +1,8 @@
 //! Small pure values that every module may use: what Kubernetes and Go write as text, and the names we derive.
 
-pub mod argv;
 pub mod backoff;
 pub mod causes;
 pub mod duration;
-pub mod literal;
 pub mod names;
 pub mod quantity;
 pub mod reminder;

@@ -1,4 +1,4 @@
-//! The door of `csi-provisioner`.
+//! The `csi-provisioner` binary.
 
 use std::process::ExitCode;
 

@@ -19,7 +19,7 @@ use super::{
     api_error::{ApiError, Reason},
     decode::Decoded,
     objects::{VOLUME_FINALIZER, Volume},
-    rate_limiter::Limit,
+    rate_limiter::RateLimit,
     throttle::Throttle,
 };
 
@@ -50,7 +50,7 @@ pub enum SaveOutcome {
 
 impl ApiClient {
     /// A door with a pace of its own: `limit`, or what the server's answers allow. Clones share it.
-    pub fn new(client: Client, limit: Option<Limit>) -> Self {
+    pub fn new(client: Client, limit: Option<RateLimit>) -> Self {
         Self {
             client,
             gate: Throttle::new(limit),

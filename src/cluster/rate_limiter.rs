@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What an operator gave on the command line.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limit {
+pub struct RateLimit {
     /// Requests per second in the long run; greater than 0.
     pub qps: f64,
     /// Requests at once after a quiet time; at least 1.
@@ -48,13 +48,13 @@ pub(super) struct RateLimiter {
 
 #[derive(Debug)]
 struct Bucket {
-    limit: Limit,
+    limit: RateLimit,
     tokens: f64,
     filled: Duration,
 }
 
 impl RateLimiter {
-    pub(super) fn new(limit: Option<Limit>) -> Self {
+    pub(super) fn new(limit: Option<RateLimit>) -> Self {
         let bucket = limit.map(|limit| Bucket {
             limit,
             tokens: f64::from(limit.burst),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_given_rate_is_kept_after_the_burst() {
-        let mut pace = RateLimiter::new(Some(Limit { qps: 10.0, burst: 2 }));
+        let mut pace = RateLimiter::new(Some(RateLimit { qps: 10.0, burst: 2 }));
         assert_eq!(pace.enter(at(0)), Ok(()));
         assert_eq!(pace.enter(at(0)), Ok(()));
         let Err(Wait::Until(next)) = pace.enter(at(0)) else {
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_burst_does_not_grow_while_nothing_happens() {
-        let mut pace = RateLimiter::new(Some(Limit {
+        let mut pace = RateLimiter::new(Some(RateLimit {
             qps: 1000.0,
             burst: 1,
         }));

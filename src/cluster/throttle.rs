@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     api_error::{ApiError, Reason},
-    rate_limiter::{Limit, Outcome, RateLimiter, Wait},
+    rate_limiter::{Outcome, RateLimit, RateLimiter, Wait},
 };
 
 /// One pace for all who share it. Watches and the lease do not pass here: they are no load, and must not wait.
@@ -26,7 +26,7 @@ struct Inner {
 }
 
 impl Throttle {
-    pub(super) fn new(limit: Option<Limit>) -> Self {
+    pub(super) fn new(limit: Option<RateLimit>) -> Self {
         Self(Arc::new(Inner {
             pace: Mutex::new(RateLimiter::new(limit)),
             born: Instant::now(),

@@ -41,7 +41,7 @@ pub enum IdentifyError {
     /// One of the three calls failed.
     #[error("asking the CSI driver who it is ({method}) failed: {0}", method = .0.method)]
     RpcError(#[from] RpcError),
-    /// It answered, and it is no driver for a provisioner.
+    /// It answered, and no sidecar can serve it.
     #[error(transparent)]
     UnsupportedDriver(#[from] UnsupportedDriver),
     /// Another driver has taken the socket. It is reported and gets no calls.
@@ -96,12 +96,12 @@ impl Driver {
         Ok(answer.ready.unwrap_or(true))
     }
 
-    /// Asks for name and capabilities, in upstream's order, and accepts or refuses the driver; then
-    /// [`Driver::driver_state`] says `Ready`. The first name stays: calls are counted under it, and a driver with another
-    /// one is refused from then on.
+    /// Asks for name and capabilities, in upstream's order; then [`Driver::driver_state`] says `Ready`. The first name
+    /// stays: calls are counted under it, and a driver with another one is refused from then on. Whether the capabilities
+    /// suffice is for the caller to decide.
     ///
     /// # Errors
-    /// [`IdentifyError`] when a call fails or the driver is refused.
+    /// [`IdentifyError`] when a call fails or the driver's name is refused.
     pub async fn identify(&self) -> Result<DriverInfo, IdentifyError> {
         // This answers all notifications so far; a connection made from here on has to be asked again.
         let _ = self.rpc.recheck.notified().now_or_never();
@@ -123,12 +123,11 @@ impl Driver {
             .call(CONTROLLER_GET_CAPABILITIES, ControllerGetCapabilitiesRequest {})
             .await;
         let controller = match controller {
-            // A driver without the Controller service does not know the call; `check` gives the better text.
+            // A driver without the Controller service does not know the call.
             Err(rpc_error) if rpc_error.code == Code::Unimplemented => Default::default(),
             answer => answer?,
         };
         let driver_info = DriverInfo::read(info, &plugin, &controller);
-        driver_info.check()?;
         self.set_ready(&driver_info);
         Ok(driver_info)
     }

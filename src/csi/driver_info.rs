@@ -37,7 +37,7 @@ pub struct DriverInfo {
     pub modify_volume: bool,
 }
 
-/// Why a driver cannot be a provisioner's driver.
+/// Why no sidecar can serve a driver.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedDriver {
     /// GetPluginInfo answered without a name.
@@ -52,28 +52,10 @@ pub enum UnsupportedDriver {
         /// As the driver gave it.
         name: String,
     },
-    /// GetPluginCapabilities lacks CONTROLLER_SERVICE.
-    #[error(
-        "the CSI driver {name} does not offer the Controller service (CONTROLLER_SERVICE), so it cannot make \
-         volumes: check that the socket is the one of its controller part"
-    )]
-    NoControllerService {
-        /// The driver's name.
-        name: String,
-    },
-    /// ControllerGetCapabilities lacks CREATE_DELETE_VOLUME.
-    #[error(
-        "the CSI driver {name} cannot create and delete volumes (CREATE_DELETE_VOLUME is missing from its \
-         controller's capabilities): it needs no provisioner"
-    )]
-    NoCreateDelete {
-        /// The driver's name.
-        name: String,
-    },
 }
 
 impl DriverInfo {
-    /// Reads the answers as they are; [`DriverInfo::check`] checks them.
+    /// Reads the answers as they are.
     pub fn read(
         info: GetPluginInfoResponse,
         plugin: &GetPluginCapabilitiesResponse,
@@ -114,19 +96,6 @@ impl DriverInfo {
             }
         }
         driver_info
-    }
-
-    /// Whether a provisioner can work with this driver.
-    pub fn check(&self) -> Result<(), UnsupportedDriver> {
-        let name = || self.name.clone();
-        check_name(&self.name)?;
-        if !self.controller_service {
-            Err(UnsupportedDriver::NoControllerService { name: name() })
-        } else if !self.create_delete_volume {
-            Err(UnsupportedDriver::NoCreateDelete { name: name() })
-        } else {
-            Ok(())
-        }
     }
 }
 
@@ -184,52 +153,10 @@ mod tests {
         ];
         for (name, good) in rows {
             assert_eq!(nameable(name), good, "{name:?}");
+            let refused = UnsupportedDriver::OddName { name: name.into() };
+            assert_eq!(check_name(name), if good { Ok(()) } else { Err(refused) });
         }
-    }
-
-    #[test]
-    fn a_driver_is_refused_for_the_first_thing_that_it_lacks() {
-        let fit = DriverInfo {
-            name: "d.io".into(),
-            controller_service: true,
-            create_delete_volume: true,
-            ..DriverInfo::default()
-        };
-        let name = || "d.io".to_owned();
-        let rows = [
-            (fit.clone(), Ok(())),
-            (
-                DriverInfo {
-                    name: String::new(),
-                    ..fit.clone()
-                },
-                Err(UnsupportedDriver::NoName),
-            ),
-            (
-                DriverInfo {
-                    name: "d io".into(),
-                    ..fit.clone()
-                },
-                Err(UnsupportedDriver::OddName { name: "d io".into() }),
-            ),
-            (
-                DriverInfo {
-                    controller_service: false,
-                    ..fit.clone()
-                },
-                Err(UnsupportedDriver::NoControllerService { name: name() }),
-            ),
-            (
-                DriverInfo {
-                    create_delete_volume: false,
-                    ..fit.clone()
-                },
-                Err(UnsupportedDriver::NoCreateDelete { name: name() }),
-            ),
-        ];
-        for (driver_info, expected) in rows {
-            assert_eq!(driver_info.check(), expected, "{driver_info:?}");
-        }
+        assert_eq!(check_name(""), Err(UnsupportedDriver::NoName));
     }
 
     #[test]

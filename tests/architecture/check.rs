@@ -56,8 +56,8 @@ fn inspect(sources: &Sources, file: &str) -> Vec<Breach> {
         .file_stem()
         .map(|it| it.to_string_lossy())
         .unwrap_or_default();
-    let by_name =
-        matches!(here, Place::Controller(_)) || ["cluster/objects.rs", "lease/elect.rs"].contains(&inner);
+    let by_name = matches!(here, Place::Controller(_) | Place::App)
+        || ["cluster/objects.rs", "lease/elect.rs"].contains(&inner);
     if by_name && MUST_BE_PURE.contains(&&*stem) && !pure {
         breach(Rule::PureByName, 1, format!("`{stem}.rs`"));
     }

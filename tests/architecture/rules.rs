@@ -24,9 +24,9 @@ pub(crate) const OWNERS: [(&[&str], &[&str]); 7] = [
 
 /// Files that have no reason to be anything but pure.
 #[rustfmt::skip]
-pub(crate) const MUST_BE_PURE: [&str; 12] = [
+pub(crate) const MUST_BE_PURE: [&str; 14] = [
     "decide", "source", "topology", "secrets", "request", "outcome", "volume", "settle", "segments",
-    "diff", "objects", "elect",
+    "diff", "objects", "elect", "argv", "literal",
 ];
 
 #[rustfmt::skip]

@@ -108,6 +108,8 @@ const CAUGHT: &[(Rule, usize, &str, &str)] = &[
     (Rule::PureNeighbours, 2, "src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::Call;\n"),
     (Rule::PureByName, 1, "src/reclaim/decide.rs", "//! Decides.\n"),
     (Rule::PureByName, 1, "src/lease/elect.rs", "//! Elects.\n"),
+    (Rule::PureByName, 1, "src/app/sidecar/argv.rs", "//! Command lines.\n"),
+    (Rule::PureByName, 1, "src/app/sidecar/literal.rs", "//! Values.\n"),
 ];
 
 #[test]
@@ -142,7 +144,7 @@ fn what_keeps_the_rules_passes() {
     #[rustfmt::skip]
     let rows = [
         ("src/app/mod.rs", "//! A.\nuse crate::{provision, reclaim, csi, cluster};\nfn f() { tokio::spawn(g()); }\n"),
-        ("src/app/flags.rs", "//! F.\nuse clap::Command;\n"),
+        ("src/app/sidecar/flags.rs", "//! F.\nuse clap::Command;\n"),
         ("src/bin/csi-provisioner.rs", "//! D.\nfn main() { volwright::app::provisioner::main() }\n"),
         ("src/provision/outcome.rs", "//! Pure. A.\nuse super::decide::Decision;\nuse crate::base::names::Name;\n"),
         ("src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::{Code, RpcError};\n"),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sandbox::{Fault, Harm, World, driver::Trouble};
+use sandbox::{
+    Fault, Harm, World,
+    driver::{Identity, Trouble},
+};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -169,21 +172,29 @@ async fn a_driver_that_restarts_in_the_middle_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_returns_with_other_capabilities_ends_the_process_with_the_reason() {
-    let world = world();
-    let sidecar = Sidecar::start(&world);
-    crowd(&world, 1);
-    all_bound(&world, 1).await;
-    world.driver.stop();
-    world.driver.configure(|driver| driver.topology = true);
-    world.driver.start();
-    let fatal = sidecar.ended().await.expect_err("it must begin anew");
-    assert!(
-        fatal.to_string().contains("come back with other capabilities"),
-        "{fatal}"
-    );
-    // The lease was given back: the next one need not wait for it to run out.
-    let lease = world.api.list("leases").remove(0);
-    assert_eq!(lease["spec"]["holderIdentity"], "");
+    type Change = fn(&mut Identity);
+    let changes: [Change; 3] = [
+        |driver| driver.topology = true,
+        |driver| driver.controller = false,
+        |driver| driver.capabilities.clear(),
+    ];
+    for change in changes {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        crowd(&world, 1);
+        all_bound(&world, 1).await;
+        world.driver.stop();
+        world.driver.configure(change);
+        world.driver.start();
+        let fatal = sidecar.ended().await.expect_err("it must begin anew");
+        assert!(
+            fatal.to_string().contains("come back with other capabilities"),
+            "{fatal}"
+        );
+        // The lease was given back: the next one need not wait for it to run out.
+        let lease = world.api.list("leases").remove(0);
+        assert_eq!(lease["spec"]["holderIdentity"], "");
+    }
 }
 
 #[tokio::test(start_paused = true)]

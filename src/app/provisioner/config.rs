@@ -1,32 +1,34 @@
-//! Pure. What the provisioner is told, checked and by concern. `check.rs` reads it from the command line and the
-//! environment; what has no effect is not here.
+//! The provisioner's settings, checked and by concern. `check.rs` reads them from the command line and the environment;
+//! what has no effect is not here.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
-use crate::app::provisioner::gates::Gates;
-use crate::base::backoff::Backoff;
-use crate::base::names::UidLength;
-use crate::telemetry::log::LogSettings;
+use crate::{
+    app::{
+        provisioner::gates::Gates,
+        sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
+    },
+    base::{backoff::Backoff, names::UidLength},
+    telemetry::log::LogSettings,
+};
 
 /// All settings that have an effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The driver's socket.
-    pub driver: Driver,
+    pub driver: DriverSettings,
     /// The way to the API server.
-    pub kube: Kube,
+    pub kube: KubeSettings,
     /// None: this is the only replica.
-    pub election: Option<Election>,
+    pub election: Option<ElectionSettings>,
     /// How volumes are named.
     pub naming: Naming,
-    /// How volumes are asked for.
-    pub volumes: Volumes,
-    /// How much is done at once, and how patiently.
-    pub work: Work,
+    /// How volumes are requested.
+    pub volumes: VolumeSettings,
+    /// How much is done at once, and the delays after failures.
+    pub work: WorkSettings,
     /// None: no HTTP endpoint.
-    pub serving: Option<Serving>,
+    pub http: Option<HttpSettings>,
     /// The log.
     pub logging: LogSettings,
     /// Feature gates.
@@ -37,48 +39,11 @@ pub struct Config {
 
 /// The driver's socket.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Driver {
+pub struct DriverSettings {
     /// As given; the connection knows which forms there are.
     pub address: String,
     /// Limit of each call, above zero.
     pub timeout: Duration,
-}
-
-/// The way to the API server. With neither file nor URL: in cluster, or the default kubeconfig.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Kube {
-    /// A kubeconfig file.
-    pub kubeconfig: Option<String>,
-    /// URL of the API server; wins over the one in the file.
-    pub master: Option<String>,
-    /// None: adapt to the server's answers.
-    pub pace: Option<Pace>,
-}
-
-/// A limit that the operator set for requests to the API server.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
-    /// Requests per second, finite and above zero.
-    pub qps: f64,
-    /// Requests that may go at once, above zero.
-    pub burst: u32,
-}
-
-/// How the leader is found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Election {
-    /// From flag or environment. None: that of the service account, else `default`.
-    pub namespace: Option<String>,
-    /// On the Lease, besides what is there.
-    pub labels: BTreeMap<String, String>,
-    /// How long the others wait for a leader that is silent.
-    pub lease: Duration,
-    /// How long the leader tries to renew; shorter than `lease`.
-    pub renew: Duration,
-    /// Time between two tries; `renew` is more than 1.2 times as long.
-    pub retry: Duration,
-    /// Give the lease away at the end instead of letting it expire.
-    pub release: bool,
 }
 
 /// How volumes are named.
@@ -90,9 +55,9 @@ pub struct Naming {
     pub uid: UidLength,
 }
 
-/// How volumes are asked for.
+/// How volumes are requested.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Volumes {
+pub struct VolumeSettings {
     /// For classes that name no file system; may be empty.
     pub default_fstype: String,
     /// Add the names of claim, namespace and volume to the parameters.
@@ -101,22 +66,11 @@ pub struct Volumes {
     pub readonly: bool,
 }
 
-/// How much is done at once, and how patiently.
+/// How much is done at once, and the delays after failures.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Work {
+pub struct WorkSettings {
     /// Volumes created at once, and as many deleted.
     pub at_once: NonZeroUsize,
     /// Delays after failures.
     pub backoff: Backoff,
-}
-
-/// The HTTP endpoint.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Serving {
-    /// Host and port; without a host, all of them.
-    pub address: String,
-    /// Begins with a slash.
-    pub metrics_path: String,
-    /// False for the older flag, under which upstream serves no `/healthz/leader-election`.
-    pub leader_health: bool,
 }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{config::Config, identity::Identity, metrics::Metrics};
+use super::{Identity, config::Config, metrics::Metrics};
 use crate::{
+    app::sidecar::{leadership::Runnable, metrics::SidecarMetrics},
     cluster::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Predicates},
@@ -40,7 +41,7 @@ pub(super) struct Controllers {
     tasks: TaskTracker,
     active: Active,
     events: EventRecorder,
-    pub(super) metrics: Metrics,
+    metrics: Metrics,
 }
 
 impl Controllers {
@@ -147,9 +148,10 @@ impl Controllers {
     pub(super) fn cache(&self) -> Arc<Cache> {
         self.cache.clone()
     }
+}
 
-    /// Works until dropped.
-    pub(super) async fn run(&self) {
+impl Runnable for Controllers {
+    async fn run(&self) {
         let _active = self.active.set();
         let (provision, reclaim) = (self.provision.clone(), self.reclaim.clone());
         tokio::join!(
@@ -170,8 +172,7 @@ impl Controllers {
         );
     }
 
-    /// Waits for what was running when [`Controllers::run`] was dropped, for [`GRACE`] at most.
-    pub(super) async fn drain(&self) {
+    async fn drain(&self) {
         self.tasks.close();
         if timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -182,21 +183,22 @@ impl Controllers {
         self.tasks.reopen();
     }
 
-    /// Somebody else has led since we last did. What they made may be gone again, so nothing that is remembered of it
-    /// can be relied on.
-    pub(super) fn distrust(&self) {
+    /// What the other process made may be gone again, so nothing that is remembered of it can be relied on.
+    fn distrust(&self) {
         self.ledger.distrust();
     }
 
-    /// Writes what can be written still, and says what is left unfinished.
-    pub(super) async fn flush(&self) {
+    async fn flush(&self) {
         if timeout(FINAL_SAVE_TIMEOUT, self.provision.flush()).await.is_err() {
             tracing::warn!("the API server does not answer: volumes that were made may lack their objects");
         }
     }
 
-    pub(super) fn publish(&self, reference: ObjectReference, event: Event) {
+    fn publish(&self, reference: ObjectReference, event: Event) {
         self.events.publish(reference, event);
+    }
+    fn metrics(&self) -> &SidecarMetrics {
+        &self.metrics.sidecar
     }
 }
 

@@ -43,6 +43,9 @@ const REMOVED: [&str; 3] = [
 ];
 
 /// Sets the gates in the order given, the last mention of a name wins. Also returns what the operator should know.
+///
+/// # Errors
+/// A gate that is unknown.
 pub fn set(settings: &[(String, bool)]) -> Result<(Gates, Vec<String>), UnknownGate> {
     let settings: BTreeMap<&str, bool> = settings.iter().map(|(name, on)| (name.as_str(), *on)).collect();
     let mut warnings = Vec::new();
@@ -78,6 +81,7 @@ pub fn set(settings: &[(String, bool)]) -> Result<(Gates, Vec<String>), UnknownG
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn named(text: &str) -> Result<(Gates, Vec<String>), UnknownGate> {

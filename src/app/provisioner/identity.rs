@@ -1,61 +1,14 @@
-//! Who this process is, for the election, for events and for the volumes it makes.
+//! The identity of this process in what the provisioner writes, in upstream's form.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use super::config;
-use crate::lease::{Candidate, Timing, identity, lease_name};
-
-/// Who this process is.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The host's or pod's name.
-    pub hostname: String,
-    /// The service account's token, whose claims name the pod; the reason why `Identity` cannot be printed.
-    pub token: Option<String>,
-    /// Namespace of the pod, where the service account says so.
-    pub namespace: Option<String>,
-    /// When the process started, in milliseconds of Unix time.
-    pub started: u128,
-    /// What tells this start from every other one.
-    pub nonce: u64,
-}
+use crate::app::sidecar::identity::Identity;
 
 impl Identity {
-    /// Finds out.
-    pub(super) fn here(token: Option<String>) -> Self {
-        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let hostname = Some(hostname.trim().to_owned()).filter(|name| !name.is_empty());
-        let namespace = std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace");
-        let started = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis());
-        Self {
-            hostname: hostname.unwrap_or_else(|| "unknown-host".to_owned()),
-            token,
-            namespace: namespace.ok().map(|namespace| namespace.trim().to_owned()),
-            started,
-            nonce: fastrand::u64(..),
-        }
-    }
-
-    /// Our part in the election for the lease of `driver`.
-    pub(super) fn candidate(&self, settings: &config::Election, timing: Timing, driver: &str) -> Candidate {
-        let namespace = settings.namespace.clone().or_else(|| self.namespace.clone());
-        Candidate {
-            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
-            name: lease_name(driver),
-            identity: identity(&self.hostname, self.token.as_deref(), self.nonce),
-            labels: settings.labels.clone(),
-            timing,
-        }
-    }
-
-    /// The attribute by which a volume tells which process made it; upstream's form.
+    /// The attribute by which a volume tells which process created it.
     pub(super) fn provisioner_identity(&self, driver: &str) -> String {
         format!("{}-{}-{driver}", self.started, self.nonce % 10_000)
     }
 
-    /// Who speaks in events; upstream's form.
+    /// The source of events.
     pub(super) fn component(&self, driver: &str) -> String {
         format!("{driver}_{}_{:016x}", self.hostname, self.nonce)
     }

@@ -1,7 +1,7 @@
 //! Everything that the provisioner counts, on one page.
 
 use crate::{
-    app::metrics::SidecarMetrics,
+    app::sidecar::metrics::SidecarMetrics,
     provision::metrics::ProvisionMetrics,
     reclaim::metrics::ReclaimMetrics,
     telemetry::metrics::{MetricsError, Registry},

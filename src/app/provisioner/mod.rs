@@ -1,7 +1,7 @@
 //! The csi-provisioner, from its command line to its end.
 //!
-//! [`main`] reads the flags and finds the API server and the driver; [`run`] is the whole sidecar between those two,
-//! and what tests put between a sandbox and a fake driver.
+//! [`main`] reads the flags and finds the API server; [`run`] is the whole sidecar beyond that, and what tests start
+//! with a sandbox and a fake driver.
 
 mod check;
 pub mod config;
@@ -9,8 +9,8 @@ mod controllers;
 pub mod flags;
 pub mod gates;
 mod identity;
-mod leadership;
 pub mod metrics;
+pub mod requirements;
 mod startup;
 
 use std::{
@@ -22,18 +22,21 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use self::identity::Identity;
-use self::{config::Config, controllers::Controllers, metrics::Metrics};
+use self::{config::Config, controllers::Controllers, metrics::Metrics, requirements::MissingCapability};
+pub use crate::app::sidecar::identity::Identity;
 use crate::{
-    app::signals,
+    app::sidecar::{
+        leadership::{Eligibility, LastResponse, run_alone, run_elected},
+        signals,
+        startup::wait_for_cache_sync,
+    },
     cluster::{
-        api,
-        client::{self, Access, AccessError, Client},
+        api::ApiClient,
+        client::{self, AccessError, Client},
         events::EventRecorder,
-        rate_limiter::Limit,
     },
     csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
-    lease::{self, Election, Timing, TimingError},
+    lease::{self, Election, Timing, TimingError, lease_name},
     telemetry::{
         Readiness,
         http::{HttpError, HttpServer},
@@ -42,11 +45,17 @@ use crate::{
     },
 };
 
-/// What the sidecar stands between.
+/// How long the last events may take.
+const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often an idle driver is probed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the sidecar works with.
 pub struct Environment {
-    /// The API server, for everything but the lease.
+    /// The API server, for everything but the Lease.
     pub cluster: Client,
-    /// The API server once more, for the lease: a renewal never waits behind anything.
+    /// The API server once more, for the Lease: a renewal never waits behind another request.
     pub lease: Client,
     /// The way to the driver.
     pub driver: Dialer,
@@ -54,7 +63,7 @@ pub struct Environment {
     pub identity: Identity,
 }
 
-/// Why the sidecar ended by itself. Everything that waiting could mend is waited for instead.
+/// Why the sidecar ended by itself. What can get better by itself is waited for instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
     /// The API server cannot be addressed.
@@ -65,10 +74,13 @@ pub enum Fatal {
     Address(#[from] BadAddress),
     /// What listens on the socket is no CSI driver.
     #[error(transparent)]
-    Contact(#[from] NotADriver),
-    /// The driver is none that needs a provisioner.
+    NotADriver(#[from] NotADriver),
+    /// The driver's name cannot be used.
     #[error(transparent)]
-    Introduce(#[from] IdentifyError),
+    Identify(#[from] IdentifyError),
+    /// The driver needs no provisioner.
+    #[error(transparent)]
+    MissingCapability(#[from] MissingCapability),
     /// The driver's volumes are not reachable from everywhere.
     #[error(
         "CSI driver {0} reports VOLUME_ACCESSIBILITY_CONSTRAINTS: this version does not place volumes by topology yet; \
@@ -96,7 +108,7 @@ pub enum Fatal {
         "a defect: a task that must not end has ended, see the log above; the process ends to start anew"
     )]
     Defect,
-    /// A thread could not be started, or a signal not be heard.
+    /// A thread could not be started, or a signal handler not be registered.
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
 }
@@ -105,10 +117,11 @@ impl Fatal {
     /// Upstream's exit codes: 1 for the driver's side, 255 for what it logs as fatal.
     const fn code(&self) -> u8 {
         match self {
-            Self::Address(_) | Self::Contact(_) | Self::Topology(_) | Self::Changed(_) => 1,
+            Self::Address(_) | Self::NotADriver(_) | Self::Topology(_) | Self::Changed(_) => 1,
             Self::Timing(_) => 2,
             Self::Access(_)
-            | Self::Introduce(_)
+            | Self::Identify(_)
+            | Self::MissingCapability(_)
             | Self::Http(_)
             | Self::Metrics(_)
             | Self::Defect
@@ -151,135 +164,131 @@ pub fn main() -> ExitCode {
 
 async fn start(config: Config) -> Result<(), Fatal> {
     let stop = signals::stop()?;
-    let kube = &config.kube;
-    let access = Access {
-        kubeconfig: kube.kubeconfig.as_ref().map(Into::into),
-        master: kube.master.clone(),
-        user_agent: concat!("csi-provisioner/v", env!("CARGO_PKG_VERSION"), " volwright").to_owned(),
-    };
-    let server = client::config(&access).await?;
-    let world = Environment {
+    let user_agent = concat!("csi-provisioner/v", env!("CARGO_PKG_VERSION"), " volwright");
+    let server = client::config(&config.kube.access(user_agent)).await?;
+    let environment = Environment {
         cluster: client::client(&server)?,
         lease: client::client(&server)?,
         driver: Dialer::to(config.driver.address.parse::<Address>()?),
-        identity: Identity::here(client::token(&server)),
+        identity: Identity::of_process(client::token(&server)),
     };
-    run(config, world, stop).await
+    run(config, environment, stop).await
 }
 
 /// The sidecar, until `stop`.
 ///
 /// # Errors
 /// [`Fatal`]
-pub async fn run(config: Config, world: Environment, stop: CancellationToken) -> Result<(), Fatal> {
+pub async fn run(config: Config, environment: Environment, stop: CancellationToken) -> Result<(), Fatal> {
     let Environment {
         cluster,
         lease,
-        driver: line,
+        driver: dialer,
         identity,
-    } = world;
+    } = environment;
     let metrics = Metrics::new()?;
     let ready = Readiness::default();
     let health = Arc::new(OnceLock::<lease::Health>::new());
-    // Everything that runs beside ends with this set.
-    let mut beside = JoinSet::new();
+    // These tasks run until the end; dropping the set ends them.
+    let mut tasks = JoinSet::new();
 
-    // The pages come first: whoever asks while we wait for the driver is told so.
-    if let Some(serving) = &config.serving {
-        let endpoints = startup::endpoints(serving, config.election.is_some(), &metrics, &ready, &health);
-        let door = HttpServer::bind(&serving.address).await?;
-        tracing::info!(address = %door.address()?, "serving metrics and health");
+    // The HTTP server comes first: it tells those who ask while we wait for the driver.
+    if let Some(http) = &config.http {
+        let endpoints = http.endpoints(config.election.is_some(), &metrics.registry, &ready, &health);
+        let server = HttpServer::bind(&http.address).await?;
+        tracing::info!(address = %server.address()?, "serving metrics and health");
         let stop = stop.clone();
-        beside.spawn(async move {
-            if let Err(error) = door.serve(endpoints, stop.cancelled_owned()).await {
+        tasks.spawn(async move {
+            if let Err(error) = server.serve(endpoints, stop.cancelled_owned()).await {
                 tracing::error!(%error, "metrics and health are served no more");
             }
         });
     }
 
-    let lists = ready.until("lists of claims, volumes and classes");
-    let last_response = leadership::LastResponse::now();
-    let (driver, driver_info) = tokio::select! {
-        met = startup::meet(&config, &line, &metrics, &ready, &last_response) => met?,
-        () = stop.cancelled() => return Ok(()),
+    let unsynced = ready.until("lists of claims, volumes and classes");
+    let last_response = LastResponse::now();
+    let found = startup::find_driver(&config, &dialer, &metrics, &ready, &last_response);
+    let Some(found) = stop.run_until_cancelled(found).await else {
+        return Ok(());
     };
-    // Events have a pace of their own: they never delay a volume.
-    let limit = config.kube.pace.map(|pace| Limit {
-        qps: pace.qps,
-        burst: pace.burst,
-    });
-    let door = || api::ApiClient::new(cluster.clone(), limit);
-    let (said, writer) = EventRecorder::start(door(), identity.component(&driver_info.name));
-    let controllers = tokio::select! {
-        controllers = Controllers::build(&config, &identity, door(), said, driver.clone(), driver_info.clone(), metrics.clone()) => controllers,
-        () = stop.cancelled() => return Ok(()),
+    let (driver, driver_info) = found?;
+
+    // Events have a rate limit of their own: they never delay a volume.
+    let api = || ApiClient::new(cluster.clone(), config.kube.rate_limit);
+    let (events, event_writer) = EventRecorder::start(api(), identity.component(&driver_info.name));
+    let controllers = Controllers::build(
+        &config,
+        &identity,
+        api(),
+        events,
+        driver.clone(),
+        driver_info.clone(),
+        metrics.clone(),
+    );
+    let Some(controllers) = stop.run_until_cancelled(controllers).await else {
+        return Ok(());
     };
     let cache = controllers.cache();
-    beside.spawn(async move {
+    tasks.spawn(async move {
         cache.run(cluster).await;
     });
-    beside.spawn(driver.clone().watch_state(PROBE_INTERVAL));
-    tokio::select! {
-        () = startup::wait_for_cache_sync(controllers.cache().sync_status()) => drop(lists),
-        () = stop.cancelled() => return Ok(()),
+    tasks.spawn(driver.clone().watch_state(PROBE_INTERVAL));
+    let synced = wait_for_cache_sync(controllers.cache().sync_status());
+    if stop.run_until_cancelled(synced).await.is_none() {
+        return Ok(());
     }
+    drop(unsynced);
 
     let halt = stop.child_token();
-    let eligibility = leadership::Eligibility::watch(
+    let eligibility = Eligibility::watch(
         &driver,
         driver_info.clone(),
         halt.clone(),
         last_response,
         config.driver.timeout,
         &ready,
-        &mut beside,
+        &mut tasks,
     );
     let election = match &config.election {
         None => None,
         Some(settings) => {
             let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
-            let candidate = identity.candidate(settings, timing, &driver_info.name);
-            let (name, slow) = (candidate.name.clone(), metrics.clone());
-            let election = Election::new(lease, candidate, move || slow.sidecar.renewed_slowly(&name));
-            // Set once, here; until then the page shows a standby, which is well.
+            let candidate = identity.candidate(settings, timing, lease_name(&driver_info.name));
+            let (name, metrics) = (candidate.name.clone(), metrics.sidecar.clone());
+            let election = Election::new(lease, candidate, move || metrics.renewed_slowly(&name));
+            // Set once, here; until then the endpoint shows a standby, which is healthy.
             let _ = health.set(election.health());
             Some((election, settings.release))
         }
     };
-    let terms = async {
+    let leading = async {
         match election {
-            None => leadership::alone(&controllers, &halt).await,
+            None => run_alone(&controllers, &halt).await,
             Some((election, release)) => {
-                leadership::elected(&controllers, election, eligibility, release, &halt).await
+                run_elected(&controllers, election, eligibility, release, &halt).await;
             }
         }
     };
     tokio::select! {
-        () = terms => {}
+        () = leading => {}
         // A leader that no longer sees the cluster or its driver must not go on leading.
-        () = ended(&mut beside, &stop) => return Err(Fatal::Defect),
+        () = unexpected_end(&mut tasks, &stop) => return Err(Fatal::Defect),
     }
-    // The last events go out once nobody can say any more.
+    // Without the controllers there are no more events, so the writer ends after the last one.
     drop(controllers);
-    let _ = timeout(EVENT_FLUSH_TIMEOUT, writer).await;
+    let _ = timeout(EVENT_FLUSH_TIMEOUT, event_writer).await;
     match halt.is_cancelled() && !stop.is_cancelled() {
         true => Err(Fatal::Changed(driver_info.name)),
         false => Ok(()),
     }
 }
 
-/// Waits for a task to end that should not; at a stop the pages do.
-async fn ended(beside: &mut JoinSet<()>, stop: &CancellationToken) {
-    while beside.join_next().await.is_some() {
+/// Waits for a task to end that should not. The HTTP server ends at a stop, which is well.
+async fn unexpected_end(tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    while tasks.join_next().await.is_some() {
         if !stop.is_cancelled() {
             return;
         }
     }
     std::future::pending().await
 }
-
-/// How long the last events may take.
-const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How often an idle driver is asked whether it is there.
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tower::{Service, ServiceExt};
 
 use crate::cluster::{
-    api::ApiClient, api_error::ApiError, client::over, objects::Volume, rate_limiter::Limit,
+    api::ApiClient, api_error::ApiError, client::over, objects::Volume, rate_limiter::RateLimit,
 };
 
 const fn millis(n: u64) -> Duration {
@@ -80,7 +80,7 @@ async fn a_given_limit_is_kept_over_requests_that_come_all_at_once() {
     let api = Api::new();
     let client = ApiClient::new(
         over(api.service(ADMIN), "default"),
-        Some(Limit { qps: 10.0, burst: 5 }),
+        Some(RateLimit { qps: 10.0, burst: 5 }),
     );
     let answers = join_all((0..25).map(|_| ask(&client))).await;
     assert!(answers.iter().all(Result::is_ok));
@@ -194,7 +194,7 @@ async fn the_wait_for_a_turn_is_no_part_of_the_deadline() {
     let api = Api::new();
     let client = ApiClient::new(
         over(api.service(ADMIN), "default"),
-        Some(Limit { qps: 5.0, burst: 10 }),
+        Some(RateLimit { qps: 5.0, burst: 10 }),
     );
     let answers = join_all((0..300).map(|_| ask(&client))).await;
     assert!(

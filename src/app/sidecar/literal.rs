@@ -1,6 +1,9 @@
 //! Pure. Booleans, integers and lists as Go's flags read them.
 
 /// A boolean in one of the six spellings each way that `strconv.ParseBool` knows.
+///
+/// # Errors
+/// Any other text.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -10,6 +13,9 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// A signed integer: decimal, or with the prefix 0x, 0o, 0 or 0b, with single underscores between digits.
+///
+/// # Errors
+/// The text is no such integer, or does not fit into 64 bits.
 pub fn signed(text: &str) -> Result<i64, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let magnitude = magnitude(digits).map(i128::from);
@@ -20,11 +26,17 @@ pub fn signed(text: &str) -> Result<i64, String> {
 }
 
 /// The same without a sign.
+///
+/// # Errors
+/// The text is no such integer, or does not fit into 64 bits.
 pub fn unsigned(text: &str) -> Result<u64, String> {
     magnitude(text).ok_or_else(|| format!("{text:?} is no integer of 64 bits that is zero or more"))
 }
 
 /// A number in plain decimal of at most 31 bits, as log levels are.
+///
+/// # Errors
+/// The text is no such number.
 pub fn level(text: &str) -> Result<u32, String> {
     let digits = Some(text).filter(|text| !text.starts_with('+'));
     let level = digits
@@ -33,7 +45,10 @@ pub fn level(text: &str) -> Result<u32, String> {
     level.ok_or_else(|| format!("{text:?} is no level from 0 to 2147483647"))
 }
 
-/// Items of the form `key<separator>value`. One without a key, or without exactly one separator, is an error.
+/// Items of the form `key<separator>value`.
+///
+/// # Errors
+/// An item without a key or without exactly one separator, or a value that `value` refuses.
 pub fn pairs<'a, V>(
     items: impl Iterator<Item = &'a str>,
     separator: char,
@@ -74,8 +89,9 @@ fn magnitude(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn booleans_have_six_spellings_each_way() {

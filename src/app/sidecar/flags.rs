@@ -1,19 +1,25 @@
-//! What the sidecars' command lines have in common: a table of flags with Go's types, the reading of a line by that
-//! table, and how a process ends that does not come to work.
+//! The command line: a table of flags with Go's types, the reading of a line by that table, and the end of a process
+//! that its command line does not let start.
 //!
-//! The table names each flag's type, so that Go's syntax is known in one place ([`crate::base::argv`] for the line,
-//! [`crate::base::literal`] for the values) and clap only has to match names, print the help and say what is wrong.
+//! The table names each flag's type, so that Go's syntax is known in one place ([`argv`] for the line, [`literal`] for
+//! the values) and clap only has to match names, print the help and say what is wrong.
 
 use std::any::Any;
 
-use clap::builder::ValueParser;
-use clap::error::{ContextKind, ErrorKind};
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    builder::ValueParser,
+    error::{ContextKind, ErrorKind},
+    parser::ValueSource,
+};
 
-use crate::base::argv::{self, Dialect, Takes};
-use crate::base::duration::GoDuration;
-use crate::base::{literal, quantity};
+use crate::{
+    app::sidecar::{
+        argv::{self, Dialect, Takes},
+        literal,
+    },
+    base::{duration::GoDuration, quantity},
+};
 
 /// A Go flag type. In brackets the Rust type under which [`ParsedFlags::get`] or [`ParsedFlags::all`] finds the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +61,18 @@ pub struct Flag {
     pub help: &'static str,
 }
 
+impl Flag {
+    /// A flag; the arguments are the fields in their order.
+    pub const fn new(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            default,
+            help,
+        }
+    }
+}
+
 /// Flags that belong together in the help.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {
@@ -83,6 +101,15 @@ impl Exit {
             code,
             stdout: String::new(),
             stderr: format!("error: {reason}\n"),
+        }
+    }
+
+    /// The end that `--version` asks for.
+    pub(crate) fn version(program: &str) -> Self {
+        Self {
+            code: 0,
+            stdout: format!("{program} v{}\n", env!("CARGO_PKG_VERSION")),
+            stderr: String::new(),
         }
     }
 }
@@ -125,6 +152,7 @@ impl ParsedFlags {
 
 /// Reads `args` (without the program's name) by the table.
 ///
+/// # Errors
 /// `--help` ends with the help on stderr and code 0; an unknown flag or a bad value with the help, the reason below
 /// it, where the end of a container's log shows it, and code 2. That is what Go's flag packages do.
 pub fn read(

@@ -104,8 +104,9 @@ fn stray(words: &[String], before: Option<&String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn takes(name: &str) -> Option<Takes> {
         match name {

@@ -1,0 +1,208 @@
+use std::{num::NonZeroUsize, time::Duration};
+
+use super::{run, with};
+use crate::{
+    app::{
+        provisioner::{
+            config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
+            gates::Gates,
+        },
+        sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
+    },
+    base::{backoff::Backoff, names::UidLength},
+    cluster::rate_limiter::RateLimit,
+    telemetry::log::{Format, LogSettings, Vmodule},
+};
+
+#[test]
+fn without_flags_it_behaves_as_upstream_without_flags() {
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        run(""),
+        Config {
+            driver: DriverSettings {
+                address: "/run/csi/socket".into(),
+                timeout: seconds(10)
+            },
+            kube: KubeSettings {
+                kubeconfig: None,
+                master: None,
+                rate_limit: None
+            },
+            election: None,
+            naming: Naming {
+                prefix: "pvc".into(),
+                uid: UidLength::Whole
+            },
+            volumes: VolumeSettings {
+                default_fstype: "".into(),
+                extra_metadata: false,
+                readonly: false
+            },
+            work: WorkSettings {
+                at_once: NonZeroUsize::new(100).unwrap(),
+                backoff: Backoff {
+                    start: seconds(1),
+                    max: seconds(300)
+                },
+            },
+            http: None,
+            logging: LogSettings {
+                format: Format::Text,
+                verbosity: 0,
+                vmodule: Vmodule::default()
+            },
+            gates: Gates {
+                topology: true,
+                attributes_class: None,
+                cross_namespace_source: false,
+                release_lease: true,
+            },
+            warnings: vec![],
+        }
+    );
+}
+
+#[test]
+fn each_flag_reaches_its_setting() {
+    let config = run(
+        "--csi-address=/a --timeout 1m30s --kubeconfig=/k --master=http://m --volume-name-prefix=vol \
+        --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
+        --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
+        --metrics-path=/m --logging-format=text -v5 --vmodule=act=4, --vmodule=decide*=9 --leader-election \
+        --leader-election-namespace=ns --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
+        --leader-election-lease-duration=20s --leader-election-renew-deadline=15s \
+        --leader-election-retry-period=2s --feature-gates=Topology=false,VolumeAttributesClass=false \
+        --feature-gates=ReleaseLeaderElectionOnExit=false",
+    );
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        config,
+        Config {
+            driver: DriverSettings {
+                address: "/a".into(),
+                timeout: seconds(90)
+            },
+            kube: KubeSettings {
+                kubeconfig: Some("/k".into()),
+                master: Some("http://m".into()),
+                rate_limit: None
+            },
+            election: Some(ElectionSettings {
+                namespace: Some("ns".into()),
+                labels: [("a".into(), "b".into()), ("c".into(), "e".into())].into(),
+                lease: seconds(20),
+                renew: seconds(15),
+                retry: seconds(2),
+                release: false,
+            }),
+            naming: Naming {
+                prefix: "vol".into(),
+                uid: UidLength::Digits(10)
+            },
+            volumes: VolumeSettings {
+                default_fstype: "xfs".into(),
+                extra_metadata: true,
+                readonly: true
+            },
+            work: WorkSettings {
+                at_once: NonZeroUsize::new(16).unwrap(),
+                backoff: Backoff {
+                    start: Duration::from_millis(5),
+                    max: seconds(3600)
+                },
+            },
+            http: Some(HttpSettings {
+                address: ":8080".into(),
+                metrics_path: "/m".into(),
+                leader_health: true
+            }),
+            logging: LogSettings {
+                format: Format::Text,
+                verbosity: 5,
+                vmodule: [("act".to_owned(), 4), ("decide*".to_owned(), 9)]
+                    .into_iter()
+                    .collect(),
+            },
+            gates: Gates {
+                topology: false,
+                attributes_class: Some(false),
+                cross_namespace_source: false,
+                release_lease: false,
+            },
+            warnings: config.warnings.clone(),
+        }
+    );
+    assert_eq!(
+        config.warnings.len(),
+        2,
+        "one for each gate that is generally available"
+    );
+    let older = run("--metrics-address=:9 --logging-format=json");
+    let http = HttpSettings {
+        address: ":9".into(),
+        metrics_path: "/metrics".into(),
+        leader_health: false,
+    };
+    assert_eq!((older.http, older.logging.format), (Some(http), Format::Json));
+}
+
+#[test]
+fn the_environment_is_read_as_upstream_reads_it() {
+    let kubeconfig = |line, env: &[(&str, &str)]| with(line, env).unwrap().kube.kubeconfig;
+    assert_eq!(
+        kubeconfig("--kubeconfig=/flag", &[("KUBECONFIG", "/env")]).as_deref(),
+        Some("/env")
+    );
+    assert_eq!(
+        kubeconfig("--kubeconfig=/flag", &[("KUBECONFIG", "")]).as_deref(),
+        Some("/flag")
+    );
+    assert_eq!(kubeconfig("", &[("KUBECONFIG", "/env")]).as_deref(), Some("/env"));
+
+    let namespace = |line, env: &[(&str, &str)]| with(line, env).unwrap().election.unwrap().namespace;
+    let pod = [("POD_NAMESPACE", "pod"), ("NAMESPACE", "other")];
+    assert_eq!(
+        namespace("--leader-election --leader-election-namespace=flag", &pod).as_deref(),
+        Some("flag")
+    );
+    assert_eq!(
+        namespace("--leader-election --leader-election-namespace=", &pod).as_deref(),
+        Some("pod")
+    );
+    assert_eq!(namespace("--leader-election", &[]), None);
+
+    let node = |line, env: &[(&str, &str)]| with(line, env).unwrap_err().code;
+    assert_eq!(node("--node-deployment", &[]), 255);
+    assert_eq!(
+        node("--node-deployment --version", &[]),
+        255,
+        "upstream looks for the name first"
+    );
+    assert_eq!(node("--node-deployment --version", &[("NODE_NAME", "n")]), 0);
+    assert_eq!(
+        node("--node-deployment", &[("NODE_NAME", "n")]),
+        1,
+        "not built yet"
+    );
+}
+
+#[test]
+fn a_rate_limit_is_kept_only_when_it_is_given() {
+    let limit = |qps, burst| Some(RateLimit { qps, burst });
+    for (line, expected) in [
+        ("", None),
+        ("--kube-api-qps=5", limit(5.0, 10)),
+        ("--kube-api-burst=40", limit(5.0, 40)),
+        ("--kube-api-qps=0.5 --kube-api-burst=1", limit(0.5, 1)),
+        ("--kube-api-qps=1e2", limit(100.0, 10)),
+        ("--kube-api-qps=0", limit(5.0, 10)),
+        ("--kube-api-qps=-1", None),
+        ("--kube-api-qps=-1 --kube-api-burst=0", None),
+        ("--kube-api-qps=inf", None),
+        ("--kube-api-qps=NaN", None),
+        ("--kube-api-burst=9223372036854775807", limit(5.0, u32::MAX)),
+    ] {
+        assert_eq!(run(line).kube.rate_limit, expected, "{line}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Leader election: its flags and settings.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    app::sidecar::flags::{
+        Exit, Flag, Group,
+        Kind::{self, Labels, Switch, Text},
+        ParsedFlags,
+    },
+    base::duration::GoDuration,
+};
+
+/// The flags of [`ElectionSettings`].
+#[rustfmt::skip] // One line per flag.
+pub const FLAGS: Group = Group {
+    heading: "Leader election",
+    flags: &[
+        Flag::new("leader-election", Switch, "false", "Work only while holding the Lease"),
+        Flag::new("leader-election-labels", Labels, "", "Labels for the Lease"),
+        Flag::new("leader-election-lease-duration", Kind::Duration, "15s", "How long others wait for a silent leader"),
+        Flag::new("leader-election-namespace", Text, "", "Namespace of the Lease, the pod's own if not given"),
+        Flag::new("leader-election-renew-deadline", Kind::Duration, "10s", "How long the leader tries to renew before it stops"),
+        Flag::new("leader-election-retry-period", Kind::Duration, "5s", "Time between two tries at the Lease"),
+    ],
+};
+
+/// How the leader is found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElectionSettings {
+    /// From flag or environment. None: that of the service account, else `default`.
+    pub namespace: Option<String>,
+    /// On the Lease, besides what is there.
+    pub labels: BTreeMap<String, String>,
+    /// How long the others wait for a leader that is silent.
+    pub lease: Duration,
+    /// How long the leader tries to renew; shorter than `lease`.
+    pub renew: Duration,
+    /// Time between two tries; `renew` is more than 1.2 times as long.
+    pub retry: Duration,
+    /// Give the lease away at the end instead of letting it expire.
+    pub release: bool,
+}
+
+impl ElectionSettings {
+    /// Takes the settings from the command line; `None` without `--leader-election`. `pod_namespace` is what the
+    /// environment says, `release` what the feature gate says.
+    ///
+    /// # Errors
+    /// The process ends here.
+    pub(crate) fn read(
+        flags: &ParsedFlags,
+        pod_namespace: Option<String>,
+        release: bool,
+    ) -> Result<Option<Self>, Exit> {
+        if !flags.get::<bool>("leader-election") {
+            return Ok(None);
+        }
+        let [lease, renew, retry] = ["lease-duration", "renew-deadline", "retry-period"]
+            .map(|name| flags.get::<GoDuration>(&format!("leader-election-{name}")));
+        // client-go's rules, for which upstream panics.
+        let broken = if lease.0 <= 0 || renew.0 <= 0 || retry.0 <= 0 {
+            Some("all of its three times must be above zero".to_owned())
+        } else if lease <= renew {
+            Some(format!(
+                "the lease duration {lease} must be longer than the renew deadline {renew}"
+            ))
+        } else if renew.0 as f64 <= retry.0 as f64 * 1.2 {
+            Some(format!(
+                "the renew deadline {renew} must be longer than 1.2 times the retry period {retry}"
+            ))
+        } else {
+            None
+        };
+        if let Some(reason) = broken {
+            return Err(Exit::error(2, format!("--leader-election: {reason}")));
+        }
+        Ok(Some(Self {
+            namespace: flags.text("leader-election-namespace").or(pod_namespace),
+            labels: flags.all("leader-election-labels").into_iter().collect(),
+            lease: lease.or_zero(),
+            renew: renew.or_zero(),
+            retry: retry.or_zero(),
+            release,
+        }))
+    }
+}

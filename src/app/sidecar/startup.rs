@@ -1,0 +1,69 @@
+//! The waits at start. Each says every ten seconds what is missing, and none of them ends the process for something that
+//! may still come.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    base::reminder::{LOG_INTERVAL, Reminder},
+    cluster::cache::SyncStatus,
+    csi::{Driver, DriverInfo, IdentifyError, NotADriver},
+};
+
+/// Waits until the driver is ready.
+///
+/// # Errors
+/// What listens on the socket is no CSI driver.
+pub(crate) async fn wait_until_ready(driver: &Driver) -> Result<(), NotADriver> {
+    log_while_pending("Probe", driver.wait_until_ready()).await
+}
+
+/// Asks a driver that was ready for its name and capabilities.
+///
+/// # Errors
+/// The driver is refused.
+pub(crate) async fn identify(driver: &Driver) -> Result<DriverInfo, IdentifyError> {
+    let (mut reminder, origin) = (Reminder::default(), Instant::now());
+    loop {
+        match log_while_pending("who it is", driver.identify()).await {
+            // It was there a moment ago: a driver that restarts just now comes back.
+            Err(error @ IdentifyError::RpcError(_)) => {
+                if reminder.is_due(&error, origin.elapsed()) {
+                    tracing::warn!("waiting: {error}");
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Says what it waits for while one call takes long: `--timeout` may be minutes.
+async fn log_while_pending<T>(what: &str, call: impl Future<Output = T>) -> T {
+    tokio::pin!(call);
+    loop {
+        match timeout(LOG_INTERVAL, &mut call).await {
+            Ok(done) => return done,
+            Err(_) => tracing::warn!("waiting: the CSI driver has not answered {what} yet"),
+        }
+    }
+}
+
+/// Waits until the first list of everything is complete.
+pub(crate) async fn wait_for_cache_sync(mut progress: watch::Receiver<SyncStatus>) {
+    loop {
+        if timeout(LOG_INTERVAL, progress.wait_for(SyncStatus::has_synced))
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        for missing in progress.borrow().missing() {
+            tracing::warn!("waiting: {missing}");
+        }
+    }
+}
