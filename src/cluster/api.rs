@@ -16,12 +16,12 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    api_error::{ApiError, Reason},
     decode::Decoded,
     objects::{VOLUME_FINALIZER, Volume},
     rate_limiter::Limit,
     throttle::Throttle,
 };
+use crate::base::api_error::{ApiError, Reason};
 
 /// How long any single request may take. The API server itself gives up after 60 s.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -15,13 +15,13 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::{
-    api_error::ApiError,
     decode::Object,
     hot::{HotSet, OnLine},
     objects::{Attachment, Claim, Class, Volume},
     reflector::{Update, list_watch},
     store::Store,
 };
+use crate::base::api_error::ApiError;
 
 /// What is of interest, decided by the rooms.
 #[derive(Clone, Copy)]

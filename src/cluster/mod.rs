@@ -4,13 +4,14 @@
 //! [`api::ApiClient`] reads single objects and writes; [`events::EventRecorder`] tells people.
 
 pub mod api;
-pub mod api_error;
+mod api_error;
 pub mod cache;
 pub mod client;
 mod correlator;
 mod decode;
 pub mod events;
 pub mod hot;
+pub mod leases;
 pub mod objects;
 pub mod rate_limiter;
 mod reflector;

@@ -10,10 +10,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    api_error::{ApiError, Reason},
-    rate_limiter::{Limit, Outcome, RateLimiter, Wait},
-};
+use super::rate_limiter::{Limit, Outcome, RateLimiter, Wait};
+use crate::base::api_error::{ApiError, Reason};
 
 /// One pace for all who share it. Watches and the lease do not pass here: they are no load, and must not wait.
 #[derive(Clone)]

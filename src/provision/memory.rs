@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
 use super::decide::Plan;
-use crate::cluster::api_error::ApiError;
+use crate::base::api_error::ApiError;
 
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);

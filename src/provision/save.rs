@@ -4,12 +4,14 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
 use super::{decide::Refusal, memory::Record, reconcile::Provision};
-use crate::cluster::{
-    api::SaveOutcome,
-    api_error::Reason,
-    events::Event,
-    objects::{Claim, Volume},
-    work::Requeue,
+use crate::{
+    base::api_error::Reason,
+    cluster::{
+        api::SaveOutcome,
+        events::Event,
+        objects::{Claim, Volume},
+        work::Requeue,
+    },
 };
 
 impl Provision {

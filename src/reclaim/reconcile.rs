@@ -10,10 +10,12 @@ use tokio::time::Instant;
 
 use super::decide::{Decision, Facts, decide};
 use crate::{
-    base::secrets::SecretRef,
+    base::{
+        api_error::{ApiError, Reason},
+        secrets::SecretRef,
+    },
     cluster::{
         api::ApiClient,
-        api_error::{ApiError, Reason},
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Volume,
