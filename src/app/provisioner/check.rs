@@ -11,6 +11,7 @@ use crate::app::provisioner::gates::{self, Gates};
 use crate::base::backoff::Backoff;
 use crate::base::duration::GoDuration;
 use crate::base::names::UidLength;
+use crate::lease::Timing;
 
 /// The settings, checked in upstream's order, so that of several mistakes the same one ends the process with the
 /// same code.
@@ -201,31 +202,16 @@ fn election(
     if !flags_given.get::<bool>("leader-election") {
         return Ok(None);
     }
-    let [lease, renew, retry] = ["lease-duration", "renew-deadline", "retry-period"]
-        .map(|name| flags_given.get::<GoDuration>(&format!("leader-election-{name}")));
-    // client-go's rules, for which upstream panics.
-    let broken = if lease.0 <= 0 || renew.0 <= 0 || retry.0 <= 0 {
-        Some("all of its three times must be above zero".to_owned())
-    } else if lease <= renew {
-        Some(format!(
-            "the lease duration {lease} must be longer than the renew deadline {renew}"
-        ))
-    } else if renew.0 as f64 <= retry.0 as f64 * 1.2 {
-        Some(format!(
-            "the renew deadline {renew} must be longer than 1.2 times the retry period {retry}"
-        ))
-    } else {
-        None
-    };
-    if let Some(reason) = broken {
-        return Err(Exit::error(2, format!("--leader-election: {reason}")));
-    }
+    let [lease, renew, retry] = ["lease-duration", "renew-deadline", "retry-period"].map(|name| {
+        flags_given
+            .get::<GoDuration>(&format!("leader-election-{name}"))
+            .or_zero()
+    });
+    let timing = Timing::new(lease, renew, retry).map_err(|error| Exit::error(2, error.to_string()))?;
     Ok(Some(Election {
         namespace: flags_given.text("leader-election-namespace").or(pod_namespace),
         labels: flags_given.all("leader-election-labels").into_iter().collect(),
-        lease: lease.or_zero(),
-        renew: renew.or_zero(),
-        retry: retry.or_zero(),
+        timing,
         release,
     }))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::app::provisioner::gates::Gates;
 use crate::base::backoff::Backoff;
 use crate::base::names::UidLength;
+use crate::lease::Timing;
 
 /// All settings that have an effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,12 +71,8 @@ pub struct Election {
     pub namespace: Option<String>,
     /// On the Lease, besides what is there.
     pub labels: BTreeMap<String, String>,
-    /// How long the others wait for a leader that is silent.
-    pub lease: Duration,
-    /// How long the leader tries to renew; shorter than `lease`.
-    pub renew: Duration,
-    /// Time between two tries; `renew` is more than 1.2 times as long.
-    pub retry: Duration,
+    /// Its three durations.
+    pub timing: Timing,
     /// Give the lease away at the end instead of letting it expire.
     pub release: bool,
 }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::config;
-use crate::lease::{Candidate, Timing, identity, lease_name};
+use crate::lease::{Candidate, identity, lease_name};
 
 /// Who this process is.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -39,14 +39,14 @@ impl Identity {
     }
 
     /// Our part in the election for the lease of `driver`.
-    pub(super) fn candidate(&self, settings: &config::Election, timing: Timing, driver: &str) -> Candidate {
+    pub(super) fn candidate(&self, settings: &config::Election, driver: &str) -> Candidate {
         let namespace = settings.namespace.clone().or_else(|| self.namespace.clone());
         Candidate {
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             name: lease_name(driver),
             identity: identity(&self.hostname, self.token.as_deref(), self.nonce),
             labels: settings.labels.clone(),
-            timing,
+            timing: settings.timing,
         }
     }
 

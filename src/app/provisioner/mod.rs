@@ -32,7 +32,7 @@ use crate::{
         rate_limiter::Limit,
     },
     csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
-    lease::{self, Election, Timing, TimingError},
+    lease::{self, Election},
     telemetry::{
         Readiness,
         http::{HttpError, HttpServer},
@@ -78,9 +78,6 @@ pub enum Fatal {
     /// The HTTP endpoint.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The election's durations.
-    #[error(transparent)]
-    Timing(#[from] TimingError),
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -105,7 +102,6 @@ impl Fatal {
     const fn code(&self) -> u8 {
         match self {
             Self::Address(_) | Self::Contact(_) | Self::Topology(_) | Self::Changed(_) => 1,
-            Self::Timing(_) => 2,
             Self::Access(_)
             | Self::Introduce(_)
             | Self::Http(_)
@@ -236,8 +232,7 @@ pub async fn run(config: Config, world: Environment, stop: CancellationToken) ->
     let election = match &config.election {
         None => None,
         Some(settings) => {
-            let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
-            let candidate = identity.candidate(settings, timing, &driver_info.name);
+            let candidate = identity.candidate(settings, &driver_info.name);
             let (name, slow) = (candidate.name.clone(), metrics.clone());
             let election = Election::new(lease, candidate, move || slow.renewed_slowly(&name));
             // Set once, here; until then the page shows a standby, which is well.

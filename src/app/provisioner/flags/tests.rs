@@ -13,6 +13,7 @@ use crate::app::provisioner::config::{
 use crate::app::provisioner::gates::Gates;
 use crate::base::backoff::Backoff;
 use crate::base::names::UidLength;
+use crate::lease::Timing;
 
 /// Upstream's flags, with their defaults as they print in its help.
 const UPSTREAM: &[(&str, Kind, &str)] = &[
@@ -248,9 +249,7 @@ fn each_flag_reaches_its_setting() {
             election: Some(Election {
                 namespace: Some("ns".into()),
                 labels: [("a".into(), "b".into()), ("c".into(), "e".into())].into(),
-                lease: seconds(20),
-                renew: seconds(15),
-                retry: seconds(2),
+                timing: Timing::new(seconds(20), seconds(15), seconds(2)).unwrap(),
                 release: false,
             }),
             naming: Naming {
