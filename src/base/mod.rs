@@ -1,5 +1,6 @@
 //! Small pure values that every module may use: what Kubernetes and Go write as text, and the names we derive.
 
+pub mod api_error;
 pub mod backoff;
 pub mod causes;
 pub mod duration;

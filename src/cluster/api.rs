@@ -16,12 +16,12 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    api_error::{ApiError, Reason},
     decode::Decoded,
     objects::{VOLUME_FINALIZER, Volume},
     rate_limiter::RateLimit,
     throttle::Throttle,
 };
+use crate::base::api_error::{ApiError, Reason};
 
 /// How long any single request may take. The API server itself gives up after 60 s.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ const VOLUMES: &str = "persistentvolumes";
 #[derive(Clone)]
 pub struct ApiClient {
     client: Client,
-    gate: Throttle,
+    throttle: Throttle,
 }
 
 /// How the creation of a volume object ended.
@@ -53,7 +53,7 @@ impl ApiClient {
     pub fn new(client: Client, limit: Option<RateLimit>) -> Self {
         Self {
             client,
-            gate: Throttle::new(limit),
+            throttle: Throttle::new(limit),
         }
     }
 
@@ -71,7 +71,7 @@ impl ApiClient {
                 Err(_) => Err(ApiError::late(verb, group, resource, name, DEADLINE)),
             }
         };
-        self.gate.pass(answered).await
+        self.throttle.send(answered).await
     }
 
     /// The volume as the API server has it at this moment, not as a watch told.

@@ -12,10 +12,10 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
     api::ApiClient,
-    api_error::Reason,
     correlator::{Correlator, Key, Verdict},
     objects::{Claim, Volume},
 };
+use crate::base::api_error::Reason;
 
 /// Events waiting to be written; more are dropped.
 const LINE: usize = 1000;

@@ -5,12 +5,13 @@
 //! [`events::EventRecorder`] tells people.
 
 pub mod api;
-pub mod api_error;
+mod api_error;
 pub mod cache;
 pub mod client;
 mod correlator;
 mod decode;
 pub mod events;
+pub mod leases;
 pub mod objects;
 pub mod queue;
 pub mod rate_limiter;

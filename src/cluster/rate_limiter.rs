@@ -1,4 +1,4 @@
-//! Pure. How fast requests may go to the API server.
+//! Pure. How fast requests may go to the API server: a rate limiter without a clock.
 //!
 //! With `--kube-api-qps` given, a token bucket as client-go keeps one. Without it there is no small fixed number to
 //! tune: so many requests may be under way at once, halved whenever the server says 429 and slowly won back, and none
@@ -15,7 +15,7 @@ pub struct RateLimit {
     pub burst: u32,
 }
 
-/// How a request ended, as far as the pace is concerned.
+/// How a request ended, as far as the rate limiter is concerned.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Outcome {
     /// The server answered, with whatever.
@@ -28,7 +28,7 @@ pub(super) enum Outcome {
 
 /// What a request that wants to go has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Wait {
+pub(super) enum WaitFor {
     /// For this moment.
     Until(Duration),
     /// For another request to end.
@@ -37,7 +37,7 @@ pub(super) enum Wait {
 
 const MAX_IN_FLIGHT: f64 = 128.0;
 
-/// The state of the pace.
+/// The state of the limiter.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     bucket: Option<Bucket>,
@@ -69,12 +69,12 @@ impl RateLimiter {
     }
 
     /// May a request go now? If so it counts as under way until [`RateLimiter::leave`].
-    pub(super) fn enter(&mut self, now: Duration) -> Result<(), Wait> {
+    pub(super) fn enter(&mut self, now: Duration) -> Result<(), WaitFor> {
         if now < self.not_before {
-            return Err(Wait::Until(self.not_before));
+            return Err(WaitFor::Until(self.not_before));
         }
         if f64::from(self.flying) >= self.room.max(1.0).floor() {
-            return Err(Wait::Room);
+            return Err(WaitFor::Room);
         }
         if let Some(bucket) = &mut self.bucket {
             bucket.take(now)?;
@@ -101,7 +101,7 @@ impl RateLimiter {
 }
 
 impl Bucket {
-    fn take(&mut self, now: Duration) -> Result<(), Wait> {
+    fn take(&mut self, now: Duration) -> Result<(), WaitFor> {
         let gained = now.saturating_sub(self.filled).as_secs_f64() * self.limit.qps;
         self.tokens = (self.tokens + gained).min(f64::from(self.limit.burst.max(1)));
         self.filled = self.filled.max(now);
@@ -111,7 +111,7 @@ impl Bucket {
         }
         let wait = (1.0 - self.tokens) / self.limit.qps;
         // Rounded up, or a waiter would wake a nanosecond early and spin.
-        Err(Wait::Until(
+        Err(WaitFor::Until(
             now + Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX / 4) + Duration::from_micros(1),
         ))
     }
@@ -127,62 +127,62 @@ mod tests {
 
     #[test]
     fn a_given_rate_is_kept_after_the_burst() {
-        let mut pace = RateLimiter::new(Some(RateLimit { qps: 10.0, burst: 2 }));
-        assert_eq!(pace.enter(at(0)), Ok(()));
-        assert_eq!(pace.enter(at(0)), Ok(()));
-        let Err(Wait::Until(next)) = pace.enter(at(0)) else {
+        let mut limiter = RateLimiter::new(Some(RateLimit { qps: 10.0, burst: 2 }));
+        assert_eq!(limiter.enter(at(0)), Ok(()));
+        assert_eq!(limiter.enter(at(0)), Ok(()));
+        let Err(WaitFor::Until(next)) = limiter.enter(at(0)) else {
             panic!("the burst was 2")
         };
         assert!(next >= at(100) && next < at(101), "{next:?}");
-        assert_eq!(pace.enter(next), Ok(()));
-        assert!(pace.enter(next).is_err());
+        assert_eq!(limiter.enter(next), Ok(()));
+        assert!(limiter.enter(next).is_err());
     }
 
     #[test]
     fn the_burst_does_not_grow_while_nothing_happens() {
-        let mut pace = RateLimiter::new(Some(RateLimit {
+        let mut limiter = RateLimiter::new(Some(RateLimit {
             qps: 1000.0,
             burst: 1,
         }));
-        assert_eq!(pace.enter(at(60_000)), Ok(()));
-        assert!(pace.enter(at(60_000)).is_err());
+        assert_eq!(limiter.enter(at(60_000)), Ok(()));
+        assert!(limiter.enter(at(60_000)).is_err());
     }
 
     #[test]
     fn without_a_limit_only_a_429_slows_down() {
-        let mut pace = RateLimiter::new(None);
+        let mut limiter = RateLimiter::new(None);
         for _ in 0..128 {
-            assert_eq!(pace.enter(at(0)), Ok(()));
+            assert_eq!(limiter.enter(at(0)), Ok(()));
         }
-        assert_eq!(pace.enter(at(0)), Err(Wait::Room));
-        pace.leave(at(5), Outcome::Throttled(at(2000)));
-        pace.leave(at(6), Outcome::Throttled(at(2000)));
+        assert_eq!(limiter.enter(at(0)), Err(WaitFor::Room));
+        limiter.leave(at(5), Outcome::Throttled(at(2000)));
+        limiter.leave(at(6), Outcome::Throttled(at(2000)));
         assert_eq!(
-            pace.enter(at(7)),
-            Err(Wait::Until(at(2006))),
+            limiter.enter(at(7)),
+            Err(WaitFor::Until(at(2006))),
             "nothing goes before the server allows it"
         );
         for _ in 0..125 {
-            pace.leave(at(10), Outcome::Lost);
+            limiter.leave(at(10), Outcome::Lost);
         }
         let mut went = 1;
-        while pace.enter(at(2006)).is_ok() {
+        while limiter.enter(at(2006)).is_ok() {
             went += 1;
         }
         assert_eq!(went, 64, "two refusals of the same moment halve once");
         for _ in 0..5000 {
-            pace.leave(at(3000), Outcome::Answered);
+            limiter.leave(at(3000), Outcome::Answered);
         }
-        assert!(pace.room > 100.0, "won back: {}", pace.room);
+        assert!(limiter.room > 100.0, "won back: {}", limiter.room);
     }
 
     #[test]
     fn there_is_always_room_for_one() {
-        let mut pace = RateLimiter::new(None);
+        let mut limiter = RateLimiter::new(None);
         for second in 0..40 {
             let now = at(second * 1000);
-            pace.enter(now).unwrap_or_else(|wait| panic!("{wait:?}"));
-            pace.leave(now, Outcome::Throttled(at(1)));
+            limiter.enter(now).unwrap_or_else(|wait| panic!("{wait:?}"));
+            limiter.leave(now, Outcome::Throttled(at(1)));
         }
     }
 }

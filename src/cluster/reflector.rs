@@ -14,11 +14,8 @@ use kube::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{
-    api_error::ApiError,
-    decode::{Decoded, Object},
-};
-use crate::base::backoff::Backoff;
+use super::decode::{Decoded, Object};
+use crate::base::{api_error::ApiError, backoff::Backoff};
 
 /// A streaming list that is silent for this long will never be complete (client-go waits as long).
 const SILENCE: Duration = Duration::from_secs(10);

@@ -1,47 +1,44 @@
-//! Where requests wait for their turn, as [`super::pace`] says.
+//! Holds requests back, as [`super::rate_limiter`] says.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
-use super::{
-    api_error::{ApiError, Reason},
-    rate_limiter::{Outcome, RateLimit, RateLimiter, Wait},
-};
+use super::rate_limiter::{Outcome, RateLimit, RateLimiter, WaitFor};
+use crate::base::api_error::{ApiError, Reason};
 
-/// One pace for all who share it. Watches and the lease do not pass here: they are no load, and must not wait.
+/// One rate limiter for all clones. Watches and the lease do not pass here: they are no load, and must not wait.
 #[derive(Clone)]
 pub(super) struct Throttle(Arc<Inner>);
 
 struct Inner {
-    pace: Mutex<RateLimiter>,
-    born: Instant,
-    left: Notify,
+    limiter: Mutex<RateLimiter>,
+    origin: Instant,
+    /// A request has ended.
+    ended: Notify,
 }
 
 impl Throttle {
     pub(super) fn new(limit: Option<RateLimit>) -> Self {
         Self(Arc::new(Inner {
-            pace: Mutex::new(RateLimiter::new(limit)),
-            born: Instant::now(),
-            left: Notify::new(),
+            limiter: Mutex::new(RateLimiter::new(limit)),
+            origin: Instant::now(),
+            ended: Notify::new(),
         }))
     }
 
-    /// Waits for its turn, makes the request, and learns from its answer. The wait is no part of any deadline.
-    pub(super) async fn pass<T>(
+    /// Waits until a request may go, makes it, and learns from its answer. The wait is no part of any deadline.
+    pub(super) async fn send<T>(
         &self,
         request: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        let mut flight = self.enter().await;
+        let mut request_in_flight = self.enter().await;
         let answer = request.await;
-        flight.outcome = match &answer {
+        request_in_flight.outcome = match &answer {
             Ok(_) => Outcome::Answered,
             Err(error) => match error.reason {
                 Reason::TooManyRequests(pause) => Outcome::Throttled(pause),
@@ -52,44 +49,40 @@ impl Throttle {
         answer
     }
 
-    async fn enter(&self) -> Flight<'_> {
+    async fn enter(&self) -> InFlight<'_> {
         loop {
-            // Made before looking, so that a request that ends in between is not missed.
-            let left = self.0.left.notified();
-            let entered = self.pace().enter(self.now());
+            // Made before the limiter is asked, so that a request that ends in between is not missed.
+            let ended = self.0.ended.notified();
+            let entered = self.0.limiter.lock().enter(self.now());
             match entered {
                 Ok(()) => {
-                    return Flight {
-                        gate: self,
+                    return InFlight {
+                        throttle: self,
                         outcome: Outcome::Lost,
                     };
                 }
-                Err(Wait::Until(moment)) => sleep_until(self.0.born + moment).await,
-                Err(Wait::Room) => left.await,
+                Err(WaitFor::Until(moment)) => sleep_until(self.0.origin + moment).await,
+                Err(WaitFor::Room) => ended.await,
             }
         }
     }
 
-    fn pace(&self) -> MutexGuard<'_, RateLimiter> {
-        self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn now(&self) -> Duration {
-        self.0.born.elapsed()
+        self.0.origin.elapsed()
     }
 }
 
 /// A request under way. Dropped without an outcome when its caller gave up on it.
-struct Flight<'a> {
-    gate: &'a Throttle,
+struct InFlight<'a> {
+    throttle: &'a Throttle,
     outcome: Outcome,
 }
 
-impl Drop for Flight<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let now = self.gate.now();
-        self.gate.pace().leave(now, self.outcome);
+        let now = self.throttle.now();
+        self.throttle.0.limiter.lock().leave(now, self.outcome);
         // All that wait look again: one alone may be told to wait longer, and then the place would stay empty.
-        self.gate.0.left.notify_waiters();
+        self.throttle.0.ended.notify_waiters();
     }
 }

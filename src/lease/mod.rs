@@ -1,43 +1,46 @@
-//! One leader among the replicas.
+//! FOUNDATION: one leader among the replicas.
 //!
-//! [`elect`] decides, [`Election`] reads and writes one Lease object as it says, and everybody else
-//! watches [`Leadership`]. Losing the lease is a state with a way back, not an end of the process.
+//! [`elect`] decides, [`Election`] reads and writes one Lease object accordingly, and everybody else watches
+//! [`Leadership`]. Losing the lease is a state with a way back, not an end of the process.
 
-mod api;
 mod elect;
-mod freed;
-#[cfg(test)]
-mod model;
 mod names;
 mod record;
 mod release;
+mod release_watch;
 mod term;
 #[cfg(test)]
 mod tests;
 mod timing;
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::time::Duration;
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use jiff::Timestamp;
-use kube::Client;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use api::LeaseApi;
-pub use api::LeaseError;
-use elect::{Elector, Move};
-use freed::Freed;
-pub use names::{identity, lease_name};
-use record::LeaderElectionRecord;
-pub use term::{Health, Leadership, LeaseRef, Over, Term};
-pub use timing::{Timing, TimingError};
+use self::{
+    elect::{Elector, Move},
+    record::LeaderElectionRecord,
+    release_watch::ReleaseWatch,
+};
+pub use self::{
+    names::{identity, lease_name},
+    term::{Health, Leadership, LeaseRef, Over, Term},
+    timing::{Timing, TimingError},
+};
+use crate::{
+    base::{
+        api_error::{ApiError, Reason},
+        reminder::{LOG_INTERVAL, Reminder},
+    },
+    cluster::{client::Client, leases::Leases},
+};
 
-/// Between two log lines about the same trouble.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a leader that could not renew tries again within a retry period.
 const RETRIES_PER_PERIOD: u32 = 5;
 
@@ -48,7 +51,7 @@ pub struct Candidate {
     pub namespace: String,
     /// The lease's name, see [`lease_name`].
     pub name: String,
-    /// Who we say we are, see [`identity`].
+    /// Our identity in the election, see [`identity`].
     pub identity: String,
     /// `--leader-election-labels`: merged into the lease whenever we write it.
     pub labels: BTreeMap<String, String>,
@@ -56,46 +59,48 @@ pub struct Candidate {
     pub timing: Timing,
 }
 
+impl Candidate {
+    /// Namespace and name of the lease, as people write it.
+    fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
 /// One replica's part in the election of a leader.
 pub struct Election {
     candidate: Candidate,
-    api: LeaseApi,
+    leases: Leases,
     elector: Elector,
     /// The object as we read or wrote it last; `None` when it must be read before a write.
     lease: Option<Value>,
-    /// A write was sent and its answer not seen: the lease may be ours without our knowing.
-    unsure: bool,
+    /// A write was sent and its answer has not arrived: the lease may be ours without our knowing.
+    unconfirmed_write: bool,
     origin: Instant,
-    terms: u64,
     /// `leaseTransitions` at the beginning of our last term.
     last_transitions: Option<i64>,
-    error_text: Option<String>,
-    /// When it was last said.
-    said: Option<Instant>,
+    reminder: Reminder<ApiError>,
     /// The resourceVersion at which it was last read.
     version: Option<String>,
-    shown: watch::Sender<Leadership>,
+    leadership: watch::Sender<Leadership>,
     health: Health,
     slow_path: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Election {
-    /// Nothing is sent before [`run`](Self::run). `client` must not retry by itself
-    /// (`Config::default_retry` off): a renewal that comes late is worse than one that fails.
-    /// `slow_path` is called for each renewal that has to read the lease first.
+    /// Nothing is sent before [`run`](Self::run). `client` must not retry by itself (`Config::default_retry` off): a
+    /// renewal that comes late is worse than one that fails. `slow_path` is called for each renewal that has to read the
+    /// lease first.
     pub fn new(client: Client, candidate: Candidate, slow_path: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
-            api: LeaseApi::new(client, &candidate.namespace, &candidate.name),
+            leases: Leases::new(client, &candidate.namespace),
             elector: Elector::new(candidate.identity.clone(), candidate.timing),
             lease: None,
-            unsure: false,
+            unconfirmed_write: false,
             origin: Instant::now(),
-            terms: 0,
             last_transitions: None,
-            error_text: None,
-            said: None,
+            reminder: Reminder::default(),
             version: None,
-            shown: watch::Sender::new(Leadership::Standby { holder: None }),
+            leadership: watch::Sender::new(Leadership::Standby { holder: None }),
             health: Health::new(candidate.timing.lease()),
             slow_path: Box::new(slow_path),
             candidate,
@@ -104,10 +109,10 @@ impl Election {
 
     /// Where we stand, kept up to date by [`run`](Self::run).
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.shown.subscribe()
+        self.leadership.subscribe()
     }
 
-    /// Who we say we are.
+    /// Our identity in the election.
     pub fn identity(&self) -> &str {
         &self.candidate.identity
     }
@@ -117,29 +122,29 @@ impl Election {
         self.health.clone()
     }
 
-    /// Competes while `compete` is true, until `stop`. Then it waits for the last clone of a running
-    /// [`Term`], releases the lease, and returns; drop the future to leave without that.
+    /// Competes while `compete` is true, until `stop`. Then it waits for the last clone of a running [`Term`], releases
+    /// the lease, and returns; drop the future to leave without that.
     pub async fn run(mut self, mut compete: watch::Receiver<bool>, stop: CancellationToken) {
         while self.acquire(&mut compete, &stop).await {
             self.renew(&mut compete, &stop).await;
         }
         // A write whose answer was lost, or a term that ran out while nobody took the lease.
-        if self.unsure || self.elector.holder() == Some(self.candidate.identity.as_str()) {
+        if self.unconfirmed_write || self.elector.holder() == Some(self.candidate.identity.as_str()) {
             self.release().await;
         }
-        self.shown.send_replace(Leadership::Ended);
+        self.leadership.send_replace(Leadership::Ended);
     }
 
     /// Returns true when we lead, false when we are to stop.
     async fn acquire(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) -> bool {
-        let mut freed = Freed::default();
+        let mut release_watch = ReleaseWatch::default();
         loop {
-            self.shown.send_if_modified(|shown| {
+            self.leadership.send_if_modified(|leadership| {
                 let holder = self.elector.holder();
                 let same =
-                    matches!(shown, Leadership::Standby { holder: known } if known.as_deref() == holder);
+                    matches!(leadership, Leadership::Standby { holder: known } if known.as_deref() == holder);
                 if !same {
-                    *shown = Leadership::Standby {
+                    *leadership = Leadership::Standby {
                         holder: holder.map(str::to_owned),
                     };
                 }
@@ -158,7 +163,7 @@ impl Election {
             let limit = self.candidate.timing.retry();
             tokio::select! {
                 biased;
-                () = self.try_acquire_or_renew(limit) => {}
+                _ = self.try_acquire_or_renew(limit) => {}
                 () = stop.cancelled() => return false,
             }
             if !self.certain_for().is_zero() {
@@ -166,7 +171,9 @@ impl Election {
             }
             let pause = self.elector.pause(self.now(), fastrand::f64());
             tokio::select! {
-                () = freed.pause(pause, &self.api, self.version.as_deref()) => {}
+                () = release_watch.pause(
+                    pause, &self.leases, &self.candidate.name, self.version.as_deref(),
+                ) => {}
                 Ok(()) = compete.changed() => {}
                 () = stop.cancelled() => {}
             }
@@ -195,8 +202,8 @@ impl Election {
             let renewed = !before.is_zero()
                 && tokio::select! {
                     biased;
-                    () = self.try_acquire_or_renew(retry.min(before)) => self.error_text.is_none(),
-                    // Work shall begin to stop now, not when a slow API server has answered.
+                    done = self.try_acquire_or_renew(retry.min(before)) => done,
+                    // Work is to stop now, not when a slow API server has answered.
                     () = stop.cancelled(), if !leaving => false,
                 };
             let now = self.certain_for();
@@ -218,7 +225,7 @@ impl Election {
                 }
                 return self.stopped(work).await;
             }
-            // A renewal that got through moved the end of our certainty; else hurry, there is little time.
+            // After a renewal there is a whole retry period; without one the lease runs out soon, so try again sooner.
             next = if renewed {
                 started + retry
             } else {
@@ -229,35 +236,34 @@ impl Election {
 
     /// Waits until nobody works any more because of the term that is over.
     async fn stopped(&self, mut work: mpsc::Receiver<Infallible>) {
-        while timeout(Duration::from_secs(10), work.recv()).await.is_err() {
-            tracing::warn!(lease = %self.api.path(), "Waiting for work to stop before competing again");
+        while timeout(LOG_INTERVAL, work.recv()).await.is_err() {
+            tracing::warn!(lease = %self.candidate.path(), "Waiting for work to stop before competing again");
         }
     }
 
-    /// One try to get or keep the lease, with what went wrong in the log: once, not every few seconds.
-    async fn try_acquire_or_renew(&mut self, limit: Duration) {
-        let done = match timeout(limit, self.attempt()).await {
-            Ok(done) => done,
-            Err(_) => Err(LeaseError::TimedOut {
-                lease: self.api.path(),
-            }),
-        };
-        let error_text = done
-            .err()
-            .map(|error| (matches!(error, LeaseError::Conflict { .. }), error.to_string()));
-        let again = self.said.is_none_or(|said| said.elapsed() >= LOG_INTERVAL);
-        match &error_text {
-            Some((false, text)) if again || self.error_text.as_ref() != Some(text) => {
-                self.said = Some(Instant::now());
-                tracing::warn!(err = %text, "Leader election")
+    /// Tries once to get or keep the lease, and logs what went wrong. Returns whether nothing did.
+    async fn try_acquire_or_renew(&mut self, limit: Duration) -> bool {
+        match self.attempt(Instant::now() + limit).await {
+            Err(error) if !is_conflict(&error) => {
+                if self.reminder.is_due(&error, self.now()) {
+                    tracing::warn!(err = %error, "Leader election: will try again");
+                } else {
+                    tracing::debug!(err = %error, "Leader election: will try again");
+                }
+                false
             }
-            Some((_, text)) => tracing::debug!(err = %text, "Leader election"),
-            None => {}
+            done => {
+                self.reminder = Reminder::default();
+                // A conflict is how a race for the lease ends, not a fault.
+                if let Err(error) = &done {
+                    tracing::debug!(err = %error, "Leader election: somebody else wrote the lease meanwhile");
+                }
+                done.is_ok()
+            }
         }
-        self.error_text = error_text.map(|(_, text)| text);
     }
 
-    async fn attempt(&mut self) -> Result<(), LeaseError> {
+    async fn attempt(&mut self, deadline: Instant) -> Result<(), ApiError> {
         // A leader writes over what it wrote last, without reading it again.
         let led = !self.certain_for().is_zero();
         let mut at_hand = self.lease.take().filter(|_| led);
@@ -265,7 +271,7 @@ impl Election {
             if led {
                 (self.slow_path)();
             }
-            at_hand = self.read().await?;
+            at_hand = self.read(deadline).await?;
             if led && !self.elector.is_held() {
                 // The term is over. Even where the lease is free, the next begins when its work has stopped.
                 return Ok(());
@@ -276,62 +282,73 @@ impl Election {
             (Move::Wait(_), _) => Ok(()),
             (Move::Acquire(record) | Move::Renew(record), Some(mut lease)) => {
                 record.write(&mut lease, &self.candidate.labels);
-                self.write(record, lease, sent, true).await
+                self.update(record, &lease, sent, deadline).await
             }
             (Move::Create(record) | Move::Acquire(record) | Move::Renew(record), _) => {
-                let Candidate {
-                    namespace,
-                    name,
-                    identity: _,
-                    labels,
-                    timing: _,
-                } = &self.candidate;
-                let lease = record.lease(namespace, name, labels);
-                self.write(record, lease, sent, false).await
+                self.create(record, sent, deadline).await
             }
         }
     }
 
-    async fn read(&mut self) -> Result<Option<Value>, LeaseError> {
-        let lease = self.api.get().await?;
+    async fn read(&mut self, deadline: Instant) -> Result<Option<Value>, ApiError> {
+        let lease = self.leases.get(&self.candidate.name, deadline).await?;
         let version = lease
             .as_ref()
             .and_then(|lease| lease.pointer("/metadata/resourceVersion")?.as_str());
         self.version = version.map(str::to_owned);
         self.elector
             .observe(lease.as_ref().map(LeaderElectionRecord::read), self.now());
-        self.unsure = false;
+        self.unconfirmed_write = false;
         Ok(lease)
     }
 
-    async fn write(
+    async fn create(
         &mut self,
         record: LeaderElectionRecord,
-        lease: Value,
         sent: Duration,
-        exists: bool,
-    ) -> Result<(), LeaseError> {
-        self.unsure = true;
-        let written = if exists {
-            self.api.update(&lease).await
-        } else {
-            self.api.create(&lease).await
-        };
-        match written {
-            Ok(written) => {
-                self.elector.confirmed(record, sent, self.now());
-                self.unsure = false;
-                self.lease = Some(written);
-                self.health
-                    .set((!self.certain_for().is_zero()).then(Instant::now));
-                Ok(())
-            }
-            Err(error) => {
-                // These came from the API server and are final; after anything else it may have happened.
-                self.unsure = !matches!(error, LeaseError::Conflict { .. } | LeaseError::Forbidden { .. });
-                Err(error)
-            }
-        }
+        deadline: Instant,
+    ) -> Result<(), ApiError> {
+        let Candidate {
+            namespace,
+            name,
+            identity: _,
+            labels,
+            timing: _,
+        } = &self.candidate;
+        let lease = record.lease(namespace, name, labels);
+        self.unconfirmed_write = true;
+        let answer = self.leases.create(name, &lease, deadline).await;
+        self.answered(record, sent, answer)
+    }
+
+    /// `lease` carries `record` and the resourceVersion that was read.
+    async fn update(
+        &mut self,
+        record: LeaderElectionRecord,
+        lease: &Value,
+        sent: Duration,
+        deadline: Instant,
+    ) -> Result<(), ApiError> {
+        self.unconfirmed_write = true;
+        let answer = self.leases.update(&self.candidate.name, lease, deadline).await;
+        self.answered(record, sent, answer)
+    }
+
+    fn answered(
+        &mut self,
+        record: LeaderElectionRecord,
+        sent: Duration,
+        answer: Result<Value, ApiError>,
+    ) -> Result<(), ApiError> {
+        // A conflict and a missing right are final; after any other error the write may have happened.
+        self.unconfirmed_write = answer
+            .as_ref()
+            .is_err_and(|error| !is_conflict(error) && error.reason != Reason::Forbidden);
+        self.lease = Some(answer?);
+        self.elector.confirmed(record, sent, self.now());
+        self.health
+            .set((!self.certain_for().is_zero()).then(Instant::now));
+        Ok(())
     }
 
     fn now(&self) -> Duration {
@@ -343,7 +360,12 @@ impl Election {
     }
 }
 
-/// Ends when we shall not compete; never with true when nobody can say so any more.
+/// Somebody else wrote the lease since we read it.
+fn is_conflict(error: &ApiError) -> bool {
+    matches!(error.reason, Reason::Conflict | Reason::AlreadyExists)
+}
+
+/// Ends with true when we shall not compete any more, and with false when the sender is gone.
 async fn unwanted(compete: &mut watch::Receiver<bool>) -> bool {
     compete.wait_for(|compete| !compete).await.is_ok()
 }

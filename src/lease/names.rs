@@ -1,14 +1,12 @@
-//! Pure. What the lease is called and who we say we are.
+//! Pure. The name of the lease and our identity in the election.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 /// The name of the lease for a driver: upstream's, but in lower case.
 ///
-/// Upstream turns what is no letter, digit or dash into a dash and puts an `X` after a dash at
-/// the end. It keeps capitals, with which the API server refuses the object for ever;
-/// names that work there are the same here.
+/// Upstream turns what is no letter, digit or dash into a dash and puts an `X` after a dash at the end. It keeps
+/// capitals, with which the API server refuses the object for ever; names that work there are the same here.
 pub fn lease_name(driver: &str) -> String {
     let mut name = sanitised(driver).to_ascii_lowercase();
     if name.ends_with('-') {
@@ -23,11 +21,11 @@ fn sanitised(text: &str) -> String {
         .collect()
 }
 
-/// Who we are in the election: the hostname and the UID of our pod.
+/// Our identity in the election: the hostname and the UID of our pod.
 ///
-/// The UID is taken from the service-account token's own claims. It survives a restart of the
-/// container, so that the same pod leads again at once, and differs between two replicas on one
-/// host's network, who share the hostname. Without such a token `nonce` tells replicas apart.
+/// The UID is read from the payload of the service-account token. It survives a restart of the container, so that the
+/// same pod leads again at once, and it differs between two replicas on one host's network, which share the hostname.
+/// Without such a token `nonce` tells replicas apart.
 pub fn identity(hostname: &str, token: Option<&str>, nonce: u64) -> String {
     let host = sanitised(hostname);
     match token.and_then(pod_uid) {
@@ -36,13 +34,13 @@ pub fn identity(hostname: &str, token: Option<&str>, nonce: u64) -> String {
     }
 }
 
-/// `kubernetes.io`.pod.uid of a bound token. The signature is not checked: the token is our own
-/// file, and nothing but a name is made of it.
+/// `kubernetes.io`.pod.uid of a bound token. The signature is not checked: the token is our own file, and nothing but a
+/// name is made of it.
 fn pod_uid(token: &str) -> Option<String> {
-    let claims = token.trim().split('.').nth(1)?;
-    let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
-    let uid = claims.pointer("/kubernetes.io/pod/uid")?.as_str()?;
+    let payload = token.trim().split('.').nth(1)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    let payload: Value = serde_json::from_slice(&payload).ok()?;
+    let uid = payload.pointer("/kubernetes.io/pod/uid")?.as_str()?;
     // A UID is 36 letters, digits and dashes; anything else would end up in logs and in the lease.
     let fits = (1..=64).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     fits.then(|| uid.to_owned())
@@ -54,8 +52,8 @@ mod tests {
 
     use super::*;
 
-    fn token(claims: &str) -> String {
-        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    fn token(payload: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Pure. What a Lease object says, read from and written into the raw object.
 //!
-//! The object is never rebuilt from a typed copy: a PUT of one would drop fields that are newer
-//! than our types, and the lease is shared with upstream's replicas during a migration.
+//! The object is never rebuilt from a typed copy: a PUT of one would drop fields that are newer than our types, and the
+//! lease is shared with upstream's replicas during a migration.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -16,7 +15,7 @@ use serde_json::{Map, Value, json};
 pub(super) struct LeaderElectionRecord {
     /// Who leads; empty when nobody does.
     pub(super) holder: String,
-    /// For how many seconds without change the holder's claim stands.
+    /// For how many seconds without a change the lease stays the holder's.
     pub(super) seconds: i64,
     /// When the holder began to lead, by its own clock.
     pub(super) acquired: String,
@@ -40,7 +39,7 @@ impl LeaderElectionRecord {
         }
     }
 
-    /// How long the claim stands, or `otherwise` where the record does not say.
+    /// How long the lease stays the holder's without a change, or `otherwise` where the record does not say.
     pub(super) fn duration(&self, otherwise: Duration) -> Duration {
         match u64::try_from(self.seconds) {
             Ok(seconds @ 1..) => Duration::from_secs(seconds),

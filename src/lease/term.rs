@@ -1,12 +1,9 @@
 //! What the rest of the program sees of the election.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::Election;
 
@@ -66,41 +63,33 @@ impl fmt::Display for Over {
 /// One time of leading. While a clone exists the election does not compete again.
 #[derive(Clone)]
 pub struct Term {
-    /// Counts the terms of this process from 1, so that two in a row can be told apart.
-    pub number: u64,
     /// Nobody else has led since our previous term. True for the first one.
     pub undisturbed: bool,
-    /// When it began.
-    pub since: Instant,
     /// The lease, for the event.
     pub lease: Arc<LeaseRef>,
-    /// Never sent on: the receiver learns when the last clone is gone.
+    /// Nothing is ever sent. When the last clone is dropped, the channel closes, and the election sees that the work
+    /// of this term has stopped.
     pub(super) _alive: mpsc::Sender<Infallible>,
 }
 
 impl fmt::Debug for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            number,
             undisturbed,
-            since,
             lease,
             _alive: _,
         } = self;
         f.debug_struct("Term")
-            .field("number", number)
             .field("undisturbed", undisturbed)
-            .field("since", since)
             .field("lease", lease)
             .finish()
     }
 }
 
 impl Election {
-    /// A new term, shown to everybody. What is returned ends when its last clone is dropped.
+    /// Publishes a new term. The receiver that it returns ends when the last clone of the term is dropped.
     pub(super) fn begin(&mut self) -> mpsc::Receiver<Infallible> {
         let (alive, work) = mpsc::channel(1);
-        self.terms += 1;
         let transitions = self.transitions();
         let undisturbed = match (self.last_transitions.replace(transitions), transitions) {
             (None, _) => true,
@@ -108,26 +97,24 @@ impl Election {
             (Some(before), now) => now == before || now == before + 1,
         };
         let term = Term {
-            number: self.terms,
             undisturbed,
-            since: Instant::now(),
             lease: self.reference(),
             _alive: alive,
         };
-        tracing::info!(lease = %self.api.path(), identity = %self.candidate.identity, "Became leader");
-        self.shown.send_replace(Leadership::Leading(term));
+        tracing::info!(lease = %self.candidate.path(), identity = %self.candidate.identity, "Became leader");
+        self.leadership.send_replace(Leadership::Leading(term));
         work
     }
 
     pub(super) fn over(&self, lease: &Arc<LeaseRef>, why: Over) {
-        let (lease_path, identity) = (self.api.path(), &self.candidate.identity);
+        let (lease_path, identity) = (self.candidate.path(), &self.candidate.identity);
         match why {
             Over::Stopped | Over::Yielded => {
                 tracing::info!(lease = %lease_path, %identity, %why, "Stopped leading")
             }
             _ => tracing::warn!(lease = %lease_path, %identity, %why, "Stopped leading"),
         }
-        self.shown.send_replace(Leadership::Over {
+        self.leadership.send_replace(Leadership::Over {
             lease: Arc::clone(lease),
             why,
         });
@@ -189,14 +176,15 @@ impl Health {
 
     /// `Some` while we lead, with the moment of the last renewal.
     pub(super) fn set(&self, renewed: Option<Instant>) {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        *self.renewed.lock() = renewed;
     }
 
-    /// An error when we hold the lease and have not renewed it for its duration and 20 s. Standbys are well.
+    /// Whether the election works. A leader that cannot renew steps down long before; this finds an election that hangs.
     ///
-    /// A leader that cannot renew steps down long before; this is for an election that hangs.
+    /// # Errors
+    /// A text, when we hold the lease and have not renewed it for its duration and 20 s. Standbys are well.
     pub fn check(&self) -> Result<(), String> {
-        match *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) {
+        match *self.renewed.lock() {
             Some(renewed) if renewed.elapsed() > self.limit => Err(format!(
                 "the lease is held but was not renewed for {} s",
                 renewed.elapsed().as_secs()

@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use crate::cluster::api_error::ApiError;
+use crate::base::api_error::ApiError;
 
 /// Hears how many records are open, and how many of them are doubtful, whenever that changes.
 pub type OnCount = Box<dyn Fn(Count) + Send + Sync>;

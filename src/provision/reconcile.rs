@@ -15,10 +15,9 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    base::{names, secrets::SecretRef},
+    base::{api_error::ApiError, names, secrets::SecretRef},
     cluster::{
         api::ApiClient,
-        api_error::ApiError,
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Claim,

@@ -4,12 +4,14 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
 use super::{reconcile::Provision, record::Record, refusal::Refusal};
-use crate::cluster::{
-    api::SaveOutcome,
-    api_error::Reason,
-    events::Event,
-    objects::{Claim, Volume},
-    queue::Requeue,
+use crate::{
+    base::api_error::Reason,
+    cluster::{
+        api::SaveOutcome,
+        events::Event,
+        objects::{Claim, Volume},
+        queue::Requeue,
+    },
 };
 
 impl Provision {

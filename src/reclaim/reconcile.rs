@@ -14,10 +14,12 @@ use super::{
     metrics::ReclaimMetrics,
 };
 use crate::{
-    base::secrets::SecretRef,
+    base::{
+        api_error::{ApiError, Reason},
+        secrets::SecretRef,
+    },
     cluster::{
         api::ApiClient,
-        api_error::{ApiError, Reason},
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Volume,

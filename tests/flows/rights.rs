@@ -73,12 +73,9 @@ async fn each_missing_right_is_named_with_its_rule_and_heals_when_it_is_granted(
         // A waiting replica watches the lease.
         let other = (resource == "leases").then(|| sidecar.beside(&world, "pod-b", &world.driver));
         let cannot = format!("cannot {verb} resource \"{resource}\" in API group \"{group}\"");
-        let rule = match resource {
-            "leases" => "add a rule with apiGroups [coordination.k8s.io], resources [leases]".to_owned(),
-            _ => format!(
-                "add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
-            ),
-        };
+        let rule = format!(
+            "add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
+        );
         let live = async {
             world.add_claim("default", "data", "1Gi", |_| {});
             world.becomes_bound("data").await;

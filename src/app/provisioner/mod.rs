@@ -36,7 +36,7 @@ use crate::{
         events::EventRecorder,
     },
     csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
-    lease::{self, Election, Timing, TimingError, lease_name},
+    lease::{self, Election, lease_name},
     telemetry::{
         Readiness,
         http::{HttpError, HttpServer},
@@ -91,9 +91,6 @@ pub enum Fatal {
     /// The HTTP endpoint.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The election's durations.
-    #[error(transparent)]
-    Timing(#[from] TimingError),
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -118,7 +115,6 @@ impl Fatal {
     const fn code(&self) -> u8 {
         match self {
             Self::Address(_) | Self::NotADriver(_) | Self::Topology(_) | Self::Changed(_) => 1,
-            Self::Timing(_) => 2,
             Self::Access(_)
             | Self::Identify(_)
             | Self::MissingCapability(_)
@@ -252,8 +248,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     let election = match &config.election {
         None => None,
         Some(settings) => {
-            let timing = Timing::new(settings.lease, settings.renew, settings.retry)?;
-            let candidate = identity.candidate(settings, timing, lease_name(&driver_info.name));
+            let candidate = identity.candidate(settings, lease_name(&driver_info.name));
             let (name, metrics) = (candidate.name.clone(), metrics.sidecar.clone());
             let election = Election::new(lease, candidate, move || metrics.renewed_slowly(&name));
             // Set once, here; until then the endpoint shows a standby, which is healthy.

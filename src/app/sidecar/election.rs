@@ -1,6 +1,6 @@
 //! Leader election: its flags and settings.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use crate::{
     app::sidecar::flags::{
@@ -9,6 +9,7 @@ use crate::{
         ParsedFlags,
     },
     base::duration::GoDuration,
+    lease::Timing,
 };
 
 /// The flags of [`ElectionSettings`].
@@ -32,12 +33,8 @@ pub struct ElectionSettings {
     pub namespace: Option<String>,
     /// On the Lease, besides what is there.
     pub labels: BTreeMap<String, String>,
-    /// How long the others wait for a leader that is silent.
-    pub lease: Duration,
-    /// How long the leader tries to renew; shorter than `lease`.
-    pub renew: Duration,
-    /// Time between two tries; `renew` is more than 1.2 times as long.
-    pub retry: Duration,
+    /// Its three durations.
+    pub timing: Timing,
     /// Give the lease away at the end instead of letting it expire.
     pub release: bool,
 }
@@ -56,31 +53,16 @@ impl ElectionSettings {
         if !flags.get::<bool>("leader-election") {
             return Ok(None);
         }
-        let [lease, renew, retry] = ["lease-duration", "renew-deadline", "retry-period"]
-            .map(|name| flags.get::<GoDuration>(&format!("leader-election-{name}")));
-        // client-go's rules, for which upstream panics.
-        let broken = if lease.0 <= 0 || renew.0 <= 0 || retry.0 <= 0 {
-            Some("all of its three times must be above zero".to_owned())
-        } else if lease <= renew {
-            Some(format!(
-                "the lease duration {lease} must be longer than the renew deadline {renew}"
-            ))
-        } else if renew.0 as f64 <= retry.0 as f64 * 1.2 {
-            Some(format!(
-                "the renew deadline {renew} must be longer than 1.2 times the retry period {retry}"
-            ))
-        } else {
-            None
-        };
-        if let Some(reason) = broken {
-            return Err(Exit::error(2, format!("--leader-election: {reason}")));
-        }
+        let [lease, renew, retry] = ["lease-duration", "renew-deadline", "retry-period"].map(|name| {
+            flags
+                .get::<GoDuration>(&format!("leader-election-{name}"))
+                .or_zero()
+        });
+        let timing = Timing::new(lease, renew, retry).map_err(|error| Exit::error(2, error))?;
         Ok(Some(Self {
             namespace: flags.text("leader-election-namespace").or(pod_namespace),
             labels: flags.all("leader-election-labels").into_iter().collect(),
-            lease: lease.or_zero(),
-            renew: renew.or_zero(),
-            retry: retry.or_zero(),
+            timing,
             release,
         }))
     }

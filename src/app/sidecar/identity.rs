@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{
     app::sidecar::election::ElectionSettings,
-    lease::{Candidate, Timing, identity},
+    lease::{Candidate, identity},
 };
 
 /// Who this process is.
@@ -41,14 +41,14 @@ impl Identity {
     }
 
     /// This process as a candidate for the Lease called `name`.
-    pub(crate) fn candidate(&self, settings: &ElectionSettings, timing: Timing, name: String) -> Candidate {
+    pub(crate) fn candidate(&self, settings: &ElectionSettings, name: String) -> Candidate {
         let namespace = settings.namespace.clone().or_else(|| self.namespace.clone());
         Candidate {
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             name,
             identity: identity(&self.hostname, self.token.as_deref(), self.nonce),
             labels: settings.labels.clone(),
-            timing,
+            timing: settings.timing,
         }
     }
 }

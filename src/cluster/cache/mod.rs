@@ -18,12 +18,12 @@ use tokio::sync::watch;
 
 use self::volumes::VolumeUids;
 use super::{
-    api_error::ApiError,
     decode::Object,
     objects::{Attachment, Claim, Class, Volume},
     reflector::{self, Update},
     store::Store,
 };
+use crate::base::api_error::ApiError;
 
 /// Which objects need work: the cheap part of a controller's decision, applied to everything that arrives.
 #[derive(Clone, Copy)]

@@ -5,10 +5,12 @@ use sandbox::{ADMIN, Api, Fault, Harm};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
-use crate::cluster::{
-    api::{ApiClient, SaveOutcome},
-    api_error::Reason,
-    objects::VOLUME_FINALIZER,
+use crate::{
+    base::api_error::Reason,
+    cluster::{
+        api::{ApiClient, SaveOutcome},
+        objects::VOLUME_FINALIZER,
+    },
 };
 
 const VOLUMES: &str = "persistentvolumes";

@@ -12,8 +12,9 @@ use sandbox::{ADMIN, Api, Fault, Harm};
 use tokio::time::{Duration, sleep, timeout};
 use tower::{Service, ServiceExt};
 
-use crate::cluster::{
-    api::ApiClient, api_error::ApiError, client::over, objects::Volume, rate_limiter::RateLimit,
+use crate::{
+    base::api_error::ApiError,
+    cluster::{api::ApiClient, client::over, objects::Volume, rate_limiter::RateLimit},
 };
 
 const fn millis(n: u64) -> Duration {

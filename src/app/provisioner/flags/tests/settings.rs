@@ -11,6 +11,7 @@ use crate::{
     },
     base::{backoff::Backoff, names::UidLength},
     cluster::rate_limiter::RateLimit,
+    lease::Timing,
     telemetry::log::{Format, LogSettings, Vmodule},
 };
 
@@ -91,9 +92,7 @@ fn each_flag_reaches_its_setting() {
             election: Some(ElectionSettings {
                 namespace: Some("ns".into()),
                 labels: [("a".into(), "b".into()), ("c".into(), "e".into())].into(),
-                lease: seconds(20),
-                renew: seconds(15),
-                retry: seconds(2),
+                timing: Timing::new(seconds(20), seconds(15), seconds(2)).unwrap(),
                 release: false,
             }),
             naming: Naming {

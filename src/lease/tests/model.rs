@@ -1,21 +1,19 @@
-//! Electors against one store with optimistic concurrency, in a world of random faults.
+//! A model of several electors and one store with optimistic concurrency, with random faults.
 //!
-//! Their clocks start anywhere and run at slightly different speeds, their wall clocks are days
-//! apart, requests and answers are slow or lost, writes come late, processes restart and release.
-//! Whatever happens, two of them never lead at once; and once the faults stop somebody leads.
+//! Their clocks start anywhere and run at slightly different speeds, their wall clocks are days apart, requests and
+//! answers are slow or lost, writes come late, processes restart and release. Whatever happens, two of them never lead at
+//! once; and once the faults stop somebody leads.
 
-#![allow(clippy::unwrap_used)]
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::time::Duration;
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use jiff::{Timestamp, ToSpan as _};
 use proptest::prelude::*;
 
-use super::elect::{Elector, Move};
-use super::record::LeaderElectionRecord;
-use super::timing::Timing;
+use crate::lease::{
+    elect::{Elector, Move},
+    record::LeaderElectionRecord,
+    timing::Timing,
+};
 
 /// The faults stop here, in milliseconds of true time.
 const CALM: u64 = 300_000;
@@ -48,7 +46,7 @@ struct Replica {
 }
 
 struct World {
-    nonce: fastrand::Rng,
+    rng: fastrand::Rng,
     timing: Timing,
     quick_there_slow_back: bool,
     now: u64,
@@ -59,30 +57,30 @@ struct World {
     terms: u32,
 }
 
-/// The defaults with clocks that are off by 5 %, and a renew deadline that leaves little room for them.
+/// The defaults with clocks that are off by 5 %, and a renew deadline that allows for little drift.
 const TIMINGS: [(u64, f64); 2] = [(10_000, 0.05), (14_800, 0.005)];
 
 impl World {
     fn new(seed: u64, replicas: usize) -> Self {
-        let mut nonce = fastrand::Rng::with_seed(seed);
-        let (renew, drift) = TIMINGS[nonce.usize(..TIMINGS.len())];
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (renew, drift) = TIMINGS[rng.usize(..TIMINGS.len())];
         let s = Duration::from_millis;
         let timing = Timing::new(s(15_000), s(renew), s(RETRY)).unwrap();
         let replicas = (0..replicas)
             .map(|i| Replica {
                 elector: Elector::new(format!("replica-{i}"), timing),
-                origin: nonce.u64(0..1_000_000_000),
-                speed: 1.0 + drift * (2.0 * nonce.f64() - 1.0),
-                wall: nonce.i64(-10_000..10_000),
+                origin: rng.u64(0..1_000_000_000),
+                speed: 1.0 + drift * (2.0 * rng.f64() - 1.0),
+                wall: rng.i64(-10_000..10_000),
                 round: 0,
                 version: None,
                 cut_until: 0,
             })
             .collect();
-        let quick_there_slow_back = nonce.bool();
+        let quick_there_slow_back = rng.bool();
         Self {
             quick_there_slow_back,
-            nonce,
+            rng,
             timing,
             now: 0,
             events: BinaryHeap::new(),
@@ -102,7 +100,7 @@ impl World {
     /// The delay of a message to or from a replica, or `None` when it is lost.
     fn way(&mut self, replica: usize, back: bool) -> Option<u64> {
         if self.now >= CALM {
-            return Some(self.nonce.u64(1..50));
+            return Some(self.rng.u64(1..50));
         }
         if self.now < self.replicas[replica].cut_until {
             return None;
@@ -110,15 +108,15 @@ impl World {
         if self.quick_there_slow_back {
             // The worst for a leader: its writes count long before it learns of them.
             return Some(if back {
-                self.nonce.u64(1..5_000)
+                self.rng.u64(1..5_000)
             } else {
-                self.nonce.u64(1..50)
+                self.rng.u64(1..50)
             });
         }
-        match self.nonce.u8(0..20) {
+        match self.rng.u8(0..20) {
             0..=1 => None,
-            2..=4 => Some(self.nonce.u64(1..40_000)),
-            _ => Some(self.nonce.u64(1..2_000)),
+            2..=4 => Some(self.rng.u64(1..40_000)),
+            _ => Some(self.rng.u64(1..2_000)),
         }
     }
 
@@ -149,10 +147,10 @@ impl World {
         let version = self.replicas[replica].version.take();
         match self.replicas[replica].elector.next(clock, wall) {
             Move::Wait(_) => {
-                let nonce = self.nonce.f64();
+                let jitter = self.rng.f64();
                 let me = &mut self.replicas[replica];
                 me.round += 1;
-                let (round, pause) = (me.round, me.elector.pause(clock, nonce).as_millis() as u64);
+                let (round, pause) = (me.round, me.elector.pause(clock, jitter).as_millis() as u64);
                 self.at(pause, replica, round, Step::Round);
             }
             Move::Create(record) | Move::Acquire(record) | Move::Renew(record) => {
@@ -164,9 +162,9 @@ impl World {
     fn begin(&mut self, replica: usize) {
         let clock = self.clock(replica);
         let wall = self.wall(replica);
-        let unhappy = self.now < CALM && self.nonce.u8(0..25) == 0;
-        let restart = unhappy && self.nonce.bool();
-        let cut = self.now < CALM && self.nonce.u8(0..6) == 0;
+        let unhappy = self.now < CALM && self.rng.u8(0..25) == 0;
+        let restart = unhappy && self.rng.bool();
+        let cut = self.now < CALM && self.rng.u8(0..6) == 0;
         let me = &mut self.replicas[replica];
         me.round += 1;
         let round = me.round;
@@ -181,8 +179,8 @@ impl World {
         let mut next = RETRY.min((certain.as_millis() as u64).max(1_000));
         if certain.is_zero() {
             me.elector.step_down();
-            let nonce = self.nonce.f64();
-            next = self.replicas[replica].elector.pause(clock, nonce).as_millis() as u64;
+            let jitter = self.rng.f64();
+            next = self.replicas[replica].elector.pause(clock, jitter).as_millis() as u64;
         }
         self.at(next, replica, round, Step::Round);
         let me = &mut self.replicas[replica];
@@ -238,7 +236,7 @@ impl World {
 
     fn run(mut self) -> Result<u32, TestCaseError> {
         for replica in 0..self.replicas.len() {
-            let delay = self.nonce.u64(0..10_000);
+            let delay = self.rng.u64(0..10_000);
             self.at(delay, replica, 0, Step::Round);
         }
         while let Some(Reverse((at, index))) = self.events.pop() {
