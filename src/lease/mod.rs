@@ -266,19 +266,19 @@ impl Election {
     async fn attempt(&mut self, deadline: Instant) -> Result<(), ApiError> {
         // A leader writes over what it wrote last, without reading it again.
         let led = !self.certain_for().is_zero();
-        let mut at_hand = self.lease.take().filter(|_| led);
-        if at_hand.is_none() {
+        let mut known = self.lease.take().filter(|_| led);
+        if known.is_none() {
             if led {
                 (self.slow_path)();
             }
-            at_hand = self.read(deadline).await?;
+            known = self.read(deadline).await?;
             if led && !self.elector.is_held() {
                 // The term is over. Even where the lease is free, the next begins when its work has stopped.
                 return Ok(());
             }
         }
         let (sent, wall) = (self.now(), Timestamp::now());
-        match (self.elector.next(sent, wall), at_hand) {
+        match (self.elector.next(sent, wall), known) {
             (Move::Wait(_), _) => Ok(()),
             (Move::Acquire(record) | Move::Renew(record), Some(mut lease)) => {
                 record.write(&mut lease, &self.candidate.labels);
