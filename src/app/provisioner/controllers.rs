@@ -197,6 +197,7 @@ impl Runnable for Controllers {
     fn publish(&self, reference: ObjectReference, event: Event) {
         self.events.publish(reference, event);
     }
+
     fn metrics(&self) -> &SidecarMetrics {
         &self.metrics.sidecar
     }
