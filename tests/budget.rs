@@ -303,7 +303,7 @@ async fn memory_keeps_to_its_budget() {
     holds(
         "an emptied work queue",
         MEMORY.current_usage().saturating_sub(before),
-        2 << 10,
+        1 << 10,
     );
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Key {
 
 /// What is to be done with an event.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Correlation {
     /// Write a new one.
     Create,
     /// Write a new one that stands for all similar ones.
@@ -55,23 +55,23 @@ pub(super) struct Correlator {
 
 impl Correlator {
     /// Decides about one event, and returns the key under which [`Correlator::stands`] is to be told its name.
-    pub(super) fn judge(&mut self, mut key: Key, now: Duration) -> (Key, Verdict) {
+    pub(super) fn correlate(&mut self, mut key: Key, now: Duration) -> (Key, Correlation) {
         let combined = self.is_one_too_many(&key, now);
         if combined {
             key.message.clear();
         }
         if !self.afford(&key.object, now) {
-            return (key, Verdict::Drop);
+            return (key, Correlation::Drop);
         }
-        let verdict = match self.written.get_mut(&key) {
+        let correlation = match self.written.get_mut(&key) {
             Some((name, count)) => {
                 *count = count.saturating_add(1);
-                Verdict::CountUp(name.clone(), *count)
+                Correlation::CountUp(name.clone(), *count)
             }
-            None if combined => Verdict::CreateCombined,
-            None => Verdict::Create,
+            None if combined => Correlation::CreateCombined,
+            None => Correlation::Create,
         };
-        (key, verdict)
+        (key, correlation)
     }
 
     /// The event under `key` stands in the cluster as `name`.
@@ -143,35 +143,35 @@ mod tests {
         }
     }
 
-    fn say(correlator: &mut Correlator, object: &str, message: &str, seconds: u64) -> Verdict {
-        let (key, verdict) = correlator.judge(key(object, message), Duration::from_secs(seconds));
-        if matches!(verdict, Verdict::Create | Verdict::CreateCombined) {
+    fn say(correlator: &mut Correlator, object: &str, message: &str, seconds: u64) -> Correlation {
+        let (key, correlation) = correlator.correlate(key(object, message), Duration::from_secs(seconds));
+        if matches!(correlation, Correlation::Create | Correlation::CreateCombined) {
             correlator.stands(key, format!("{object}.1"));
         }
-        verdict
+        correlation
     }
 
     #[test]
     fn the_same_event_again_is_counted_up() {
         let mut correlator = Correlator::default();
-        assert_eq!(say(&mut correlator, "a", "m", 0), Verdict::Create);
+        assert_eq!(say(&mut correlator, "a", "m", 0), Correlation::Create);
         assert_eq!(
             say(&mut correlator, "a", "m", 1),
-            Verdict::CountUp("a.1".into(), 2)
+            Correlation::CountUp("a.1".into(), 2)
         );
         assert_eq!(
             say(&mut correlator, "a", "m", 2),
-            Verdict::CountUp("a.1".into(), 3)
+            Correlation::CountUp("a.1".into(), 3)
         );
         assert_eq!(
             say(&mut correlator, "b", "m", 2),
-            Verdict::Create,
+            Correlation::Create,
             "another object"
         );
         correlator.vanished(&key("a", "m"));
         assert_eq!(
             say(&mut correlator, "a", "m", 3),
-            Verdict::Create,
+            Correlation::Create,
             "the old one has expired"
         );
     }
@@ -182,18 +182,18 @@ mod tests {
         for n in 0..9 {
             assert_eq!(
                 say(&mut correlator, "a", &n.to_string(), 0),
-                Verdict::Create,
+                Correlation::Create,
                 "{n}"
             );
         }
-        assert_eq!(say(&mut correlator, "a", "9", 0), Verdict::CreateCombined);
+        assert_eq!(say(&mut correlator, "a", "9", 0), Correlation::CreateCombined);
         assert_eq!(
             say(&mut correlator, "a", "10", 0),
-            Verdict::CountUp("a.1".into(), 2)
+            Correlation::CountUp("a.1".into(), 2)
         );
         assert_eq!(
             say(&mut correlator, "a", "11", 601),
-            Verdict::Create,
+            Correlation::Create,
             "after ten minutes it begins anew"
         );
     }
@@ -202,20 +202,20 @@ mod tests {
     fn an_object_that_speaks_all_the_time_is_cut_off_and_comes_back() {
         let mut correlator = Correlator::default();
         for n in 0..25 {
-            assert_ne!(say(&mut correlator, "a", "m", 0), Verdict::Drop, "{n}");
+            assert_ne!(say(&mut correlator, "a", "m", 0), Correlation::Drop, "{n}");
         }
-        assert_eq!(say(&mut correlator, "a", "m", 1), Verdict::Drop);
+        assert_eq!(say(&mut correlator, "a", "m", 1), Correlation::Drop);
         assert_ne!(
             say(&mut correlator, "b", "m", 1),
-            Verdict::Drop,
+            Correlation::Drop,
             "others are not affected"
         );
         assert_ne!(
             say(&mut correlator, "a", "m", 302),
-            Verdict::Drop,
+            Correlation::Drop,
             "one more after five minutes"
         );
-        assert_eq!(say(&mut correlator, "a", "m", 303), Verdict::Drop);
+        assert_eq!(say(&mut correlator, "a", "m", 303), Correlation::Drop);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
     api::ApiClient,
-    correlator::{Correlator, Key, Verdict},
+    correlator::{Correlator, Key, Correlation},
     objects::{Claim, Volume},
 };
 use crate::base::api_error::Reason;
@@ -167,20 +167,20 @@ async fn write(api: ApiClient, component: String, mut events: mpsc::Receiver<(Ob
             reason: event.reason.to_owned(),
             message: event.message.clone(),
         };
-        let (key, mut verdict) = correlator.judge(key, born.elapsed());
+        let (key, mut correlation) = correlator.correlate(key, born.elapsed());
         let mut tries = 0;
         let now = Timestamp::now();
         // One name for all tries: a create whose answer was lost must not become two events.
         let name = event_name(&subject.name, now);
         loop {
-            let done = match &verdict {
-                Verdict::Drop => break,
-                Verdict::CountUp(name, count) => {
+            let done = match &correlation {
+                Correlation::Drop => break,
+                Correlation::CountUp(name, count) => {
                     let patch = json!({"count": count, "lastTimestamp": seconds(now)});
                     api.patch_event(&subject.namespace, name, &patch).await
                 }
-                Verdict::Create | Verdict::CreateCombined => {
-                    let combined = verdict == Verdict::CreateCombined;
+                Correlation::Create | Correlation::CreateCombined => {
+                    let combined = correlation == Correlation::CreateCombined;
                     let body = event_body(&name, &subject, &event, combined, &component, now);
                     let done = match api.create_event(&subject.namespace, &body).await {
                         Err(error) if tries > 0 && error.reason == Reason::AlreadyExists => Ok(()),
@@ -198,9 +198,9 @@ async fn write(api: ApiClient, component: String, mut events: mpsc::Receiver<(Ob
             };
             tries += 1;
             match error.reason {
-                Reason::NotFound if matches!(verdict, Verdict::CountUp(..)) => {
+                Reason::NotFound if matches!(correlation, Correlation::CountUp(..)) => {
                     correlator.vanished(&key);
-                    verdict = Verdict::Create;
+                    correlation = Correlation::Create;
                 }
                 Reason::TooManyRequests(pause) if tries < 5 => tokio::time::sleep(pause).await,
                 Reason::Unavailable if tries < 5 => tokio::time::sleep(Duration::from_secs(tries)).await,

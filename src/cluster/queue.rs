@@ -288,8 +288,8 @@ impl WorkQueue {
             self.items.remove(key);
         }
         // A map does not shrink by itself: without this, one burst would cost its memory for ever.
-        if self.items.capacity() > 64 && self.items.len() < self.items.capacity() / 8 {
-            self.items.shrink_to(self.items.len() * 2);
+        if self.items.is_empty() {
+            self.items = HashMap::new();
         }
     }
 }

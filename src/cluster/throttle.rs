@@ -13,9 +13,9 @@ use crate::base::api_error::{ApiError, Reason};
 
 /// One rate limiter for all clones. Watches and the lease do not pass here: they are no load, and must not wait.
 #[derive(Clone)]
-pub(super) struct Throttle(Arc<Inner>);
+pub(super) struct Throttle(Arc<Shared>);
 
-struct Inner {
+struct Shared {
     limiter: Mutex<RateLimiter>,
     origin: Instant,
     /// A request has ended.
@@ -24,7 +24,7 @@ struct Inner {
 
 impl Throttle {
     pub(super) fn new(limit: Option<RateLimit>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(Shared {
             limiter: Mutex::new(RateLimiter::new(limit)),
             origin: Instant::now(),
             ended: Notify::new(),

@@ -93,7 +93,7 @@ const CAUGHT: &[(Rule, usize, &str, &str)] = &[
     (Rule::Pure, 2, "src/lease/elect.rs", "//! Pure. E.\nuse std::time::{Duration, Instant};\n"),
     (Rule::Pure, 2, "src/lease/elect.rs", "//! Pure. E.\nfn f(now: time::SystemTime) {}\n"),
     (Rule::Pure, 2, "src/lease/elect.rs", "//! Pure. E.\nfn f() { jiff::Timestamp::now(); }\n"),
-    (Rule::Pure, 2, "src/lease/elect.rs", "//! Pure. E.\nuse kube::Resource;\n"),
+    (Rule::Pure, 2, "src/cluster/objects.rs", "//! Pure. R.\nuse kube::Resource;\n"),
     (Rule::Pure, 2, "src/csi/codes.rs", "//! Pure. C.\nuse tonic::Code;\n"),
     (Rule::Pure, 2, "src/csi/codes.rs", "//! Pure. C.\nfn f() { tracing::info!(\"x\"); }\n"),
     (Rule::Pure, 2, "src/csi/codes.rs", "//! Pure. C.\nasync fn f() {}\n"),

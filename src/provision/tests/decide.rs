@@ -15,7 +15,7 @@ use crate::{
 
 const IN_TREE: &str = "kubernetes.io/aws-ebs";
 
-fn source(group: &str, kind: &str) -> SourceRef {
+pub(super) fn source(group: &str, kind: &str) -> SourceRef {
     SourceRef {
         group: group.into(),
         kind: kind.into(),
@@ -24,7 +24,7 @@ fn source(group: &str, kind: &str) -> SourceRef {
     }
 }
 
-fn tell(refusal: Refusal) -> Decision {
+pub(super) fn tell(refusal: Refusal) -> Decision {
     refusal.into()
 }
 
@@ -320,61 +320,6 @@ fn a_claim_that_does_not_concern_us_is_left_alone_without_further_checks() {
         let cheap = matches!(expected, Decision::Leave(Leave::HasVolume | Leave::NotOurs));
         assert_eq!(concerns(&world.claim, DRIVER), !cheap, "{name}");
     }
-}
-
-#[test]
-fn content_that_we_cannot_make_is_refused_and_what_a_populator_makes_is_left_to_it() {
-    let snapshot = || tell(Refusal::Source("VolumeSnapshot origin".into()));
-    let clone = || tell(Refusal::Source("PersistentVolumeClaim origin".into()));
-    let populator = || tell(Refusal::Populator);
-    let rows = [
-        (
-            "snapshot",
-            "snapshot.storage.k8s.io",
-            "VolumeSnapshot",
-            snapshot(),
-        ),
-        (
-            "snapshot of a group that is none",
-            "example.com",
-            "VolumeSnapshot",
-            snapshot(),
-        ),
-        ("claim", "", "PersistentVolumeClaim", clone()),
-        (
-            "claim of a group that is none",
-            "example.com",
-            "PersistentVolumeClaim",
-            clone(),
-        ),
-        ("anything else", "example.com", "MyPopulator", populator()),
-        (
-            "kinds are told apart by case",
-            "",
-            "persistentvolumeclaim",
-            populator(),
-        ),
-    ];
-    for (name, group, kind, expected) in rows {
-        for source_is_ref in [false, true] {
-            let mut world = world();
-            let source = Some(source(group, kind));
-            if source_is_ref {
-                world.claim.data_source_ref = source;
-            } else {
-                world.claim.data_source = source;
-            }
-            assert_eq!(
-                world.decide(),
-                expected,
-                "{name}, in dataSourceRef: {source_is_ref}"
-            );
-        }
-    }
-    let mut both = world();
-    both.claim.data_source = Some(source("", "PersistentVolumeClaim"));
-    both.claim.data_source_ref = Some(source("example.com", "MyPopulator"));
-    assert_eq!(both.decide(), clone(), "dataSource wins");
 }
 
 #[test]

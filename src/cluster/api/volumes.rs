@@ -1,38 +1,22 @@
-//! What is read once and what is written: one function per request, each with a deadline.
-//!
-//! The verbs are those of the role that upstream's users have installed: volumes are created, patched and deleted,
-//! never updated. Nothing is retried here; who asks knows whether asking again makes sense.
+//! PersistentVolumes: read, created, deleted, and their finalizer.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use k8s_openapi::api::core::v1::{PersistentVolume, Secret};
+use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{
-    Api, Client,
+    Api,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::Request,
 };
-use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
-use tokio::time::timeout;
 
-use super::{
-    decode::Decoded,
-    objects::{VOLUME_FINALIZER, Volume},
-    rate_limiter::RateLimit,
-    throttle::Throttle,
+use super::ApiClient;
+use crate::{
+    base::api_error::{ApiError, Reason},
+    cluster::{
+        decode::Decoded,
+        objects::{VOLUME_FINALIZER, Volume},
+    },
 };
-use crate::base::api_error::{ApiError, Reason};
 
-/// How long any single request may take. The API server itself gives up after 60 s.
-const DEADLINE: Duration = Duration::from_secs(30);
 const VOLUMES: &str = "persistentvolumes";
-
-/// The API server, as a place to read single objects and to write.
-#[derive(Clone)]
-pub struct ApiClient {
-    client: Client,
-    throttle: Throttle,
-}
 
 /// How the creation of a volume object ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,31 +33,6 @@ pub enum SaveOutcome {
 }
 
 impl ApiClient {
-    /// A door with a pace of its own: `limit`, or what the server's answers allow. Clones share it.
-    pub fn new(client: Client, limit: Option<RateLimit>) -> Self {
-        Self {
-            client,
-            throttle: Throttle::new(limit),
-        }
-    }
-
-    async fn ask<T>(
-        &self,
-        verb: &'static str,
-        group: &'static str,
-        resource: &'static str,
-        name: &str,
-        request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, ApiError> {
-        let answered = async {
-            match timeout(DEADLINE, request).await {
-                Ok(answer) => answer.map_err(|error| ApiError::from_kube(verb, group, resource, name, error)),
-                Err(_) => Err(ApiError::late(verb, group, resource, name, DEADLINE)),
-            }
-        };
-        self.throttle.send(answered).await
-    }
-
     /// The volume as the API server has it at this moment, not as a watch told.
     ///
     /// # Errors
@@ -199,116 +158,6 @@ impl ApiClient {
             Err(error) if error.reason == Reason::NotFound => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// The data of a secret as strings, `None` if there is no such secret. Bytes that are not UTF-8 are replaced, as
-    /// CSI knows strings only.
-    ///
-    /// # Errors
-    /// [`ApiError`]
-    pub async fn secret(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<BTreeMap<String, String>>, ApiError> {
-        let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        let secret = match self
-            .ask(
-                "get",
-                "",
-                "secrets",
-                &format!("{namespace}/{name}"),
-                api.get(name),
-            )
-            .await
-        {
-            Ok(secret) => secret,
-            Err(error) if error.reason == Reason::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Some(
-            secret
-                .data
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(key, value)| (key, text(value.0)))
-                .collect(),
-        ))
-    }
-
-    /// Whether the server serves VolumeAttributesClass at v1 (Kubernetes 1.34 and later).
-    ///
-    /// # Errors
-    /// [`ApiError`]
-    pub async fn serves_attributes_classes(&self) -> Result<bool, ApiError> {
-        #[derive(Deserialize)]
-        struct Resources {
-            resources: Vec<Kind>,
-        }
-        #[derive(Deserialize)]
-        struct Kind {
-            kind: String,
-        }
-        let request = Request::new("/apis").get("storage.k8s.io/v1", &kube::api::GetParams::default());
-        let request = request.map_err(|error| ApiError::odd("get", "apis", "", &error.to_string()))?;
-        match self
-            .ask(
-                "get",
-                "",
-                "apis",
-                "storage.k8s.io/v1",
-                self.client.request::<Resources>(request),
-            )
-            .await
-        {
-            Ok(list) => Ok(list
-                .resources
-                .iter()
-                .any(|kind| kind.kind == "VolumeAttributesClass")),
-            Err(error) if error.reason == Reason::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) async fn create_event(
-        &self,
-        namespace: &str,
-        event: &serde_json::Value,
-    ) -> Result<(), ApiError> {
-        let body = event.to_string().into_bytes();
-        let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
-            .create(&PostParams::default(), body)
-            .map_err(|error| ApiError::odd("create", "events", namespace, &error.to_string()))?;
-        self.ask(
-            "create",
-            "",
-            "events",
-            namespace,
-            self.client.request::<IgnoredAny>(request),
-        )
-        .await
-        .map(|_| ())
-    }
-
-    pub(super) async fn patch_event(
-        &self,
-        namespace: &str,
-        name: &str,
-        patch: &serde_json::Value,
-    ) -> Result<(), ApiError> {
-        let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"))
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .map_err(|error| ApiError::odd("patch", "events", name, &error.to_string()))?;
-        self.ask(
-            "patch",
-            "",
-            "events",
-            name,
-            self.client.request::<IgnoredAny>(request),
-        )
-        .await
-        .map(|_| ())
     }
 }
 
