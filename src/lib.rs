@@ -1,14 +1,14 @@
 //! CSI sidecars for Kubernetes: one library, one thin binary per sidecar. The first is `csi-provisioner`.
 //!
-//! The world comes in as rows, a pure function turns facts into a decision, a thin hand carries it out. ARCHITECTURE.md
-//! follows one claim through these rooms; `tests/architecture.rs` keeps them apart.
+//! Objects come in lean, a pure function turns facts into a decision, a thin reconciler carries it out. ARCHITECTURE.md
+//! follows one claim through these modules; `tests/architecture.rs` keeps them apart.
 //!
-//! - [`app`] puts a sidecar together: flags, start-up, terms of leadership. Nothing imports it but the doors in `bin/`.
-//! - [`provision`] and [`reclaim`] are the rooms: a claim becomes a volume, a released volume goes away.
-//! - [`csi`] is the driver's side: one door for calls, who the driver is, whether it is there.
-//! - [`cluster`] is the API server's side: watches as lean rows, what is hot and its turns, reads and writes, events.
-//! - [`lease`] finds one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says so.
-//! - [`serve`] is what operators see; [`base`] holds small pure values.
+//! - [`app`] puts a sidecar together: flags, start-up, leadership. Nothing imports it but the binaries in `bin/`.
+//! - [`provision`] and [`reclaim`] are controllers: a claim becomes a volume, a released volume goes away.
+//! - [`csi`] is the driver's side: the RPC client, who the driver is, whether it is ready.
+//! - [`cluster`] is the API server's side: reflectors and cache, work queue and workers, requests, events.
+//! - [`lease`] elects one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says so.
+//! - [`telemetry`] is what operators see: metrics, log, HTTP endpoints; [`base`] holds small pure values.
 
 pub mod app;
 pub mod base;
