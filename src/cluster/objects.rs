@@ -40,17 +40,13 @@ pub struct Claim {
     pub attributes_class: Option<String>,
 }
 
-/// Where the content of a claim is to come from.
+/// Where the content of a claim is to come from. Of what upstream reads, the kind alone decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceRef {
-    /// API group, empty for the core group.
-    pub group: String,
     /// For instance `VolumeSnapshot`.
     pub kind: String,
     /// Object name.
     pub name: String,
-    /// Only in `dataSourceRef`, when it names one.
-    pub namespace: Option<String>,
 }
 
 /// Set by the PersistentVolume controller: who is to provision.

@@ -57,7 +57,13 @@ fn inspect(sources: &Sources, file: &str) -> Vec<Breach> {
         .map(|it| it.to_string_lossy())
         .unwrap_or_default();
     let by_name = matches!(here, Place::Controller(_) | Place::App)
-        || ["cluster/objects.rs", "lease/elect.rs"].contains(&inner);
+        || [
+            "cluster/objects.rs",
+            "cluster/queue.rs",
+            "lease/elect.rs",
+            "lease/record.rs",
+        ]
+        .contains(&inner);
     if by_name && MUST_BE_PURE.contains(&&*stem) && !pure {
         breach(Rule::PureByName, 1, format!("`{stem}.rs`"));
     }

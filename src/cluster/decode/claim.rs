@@ -40,23 +40,18 @@ struct RawRequests {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct RawSource {
-    api_group: Option<String>,
     #[serde(default)]
     kind: String,
     #[serde(default)]
     name: String,
-    namespace: Option<String>,
 }
 
 impl From<RawSource> for SourceRef {
     fn from(raw: RawSource) -> Self {
         Self {
-            group: raw.api_group.unwrap_or_default(),
             kind: raw.kind,
             name: raw.name,
-            namespace: raw.namespace.filter(|namespace| !namespace.is_empty()),
         }
     }
 }

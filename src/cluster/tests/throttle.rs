@@ -1,4 +1,4 @@
-//! The gate, over real requests.
+//! The throttle, over real requests.
 
 use std::{
     sync::{Arc, Mutex},
@@ -33,7 +33,7 @@ fn answered(api: &Api) -> Vec<Duration> {
         .collect()
 }
 
-/// Counts the requests that are under way behind the pace.
+/// Counts the requests that are under way behind the throttle.
 #[derive(Clone)]
 struct Counted(sandbox::Service, Arc<Mutex<(usize, usize)>>);
 
@@ -117,7 +117,7 @@ async fn one_429_pauses_everything_for_as_long_as_the_server_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pace_slows_down_under_429_and_wins_back() {
+async fn requests_slow_down_under_429_and_win_back() {
     let api = Api::new();
     api.latency(millis(10));
     let (client, count) = counted(&api);
@@ -198,8 +198,5 @@ async fn the_wait_for_a_turn_is_no_part_of_the_deadline() {
         Some(RateLimit { qps: 5.0, burst: 10 }),
     );
     let answers = join_all((0..300).map(|_| ask(&client))).await;
-    assert!(
-        answers.iter().all(Result::is_ok),
-        "the last one's turn comes after 58 s"
-    );
+    assert!(answers.iter().all(Result::is_ok), "the last one goes after 58 s");
 }

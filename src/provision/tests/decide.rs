@@ -15,12 +15,10 @@ use crate::{
 
 const IN_TREE: &str = "kubernetes.io/aws-ebs";
 
-pub(super) fn source(group: &str, kind: &str) -> SourceRef {
+pub(super) fn source(kind: &str) -> SourceRef {
     SourceRef {
-        group: group.into(),
         kind: kind.into(),
         name: "origin".into(),
-        namespace: None,
     }
 }
 
@@ -108,12 +106,12 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         ),
         (
             "filled from a snapshot",
-            |w| w.claim.data_source = Some(source("snapshot.storage.k8s.io", "VolumeSnapshot")),
+            |w| w.claim.data_source = Some(source("VolumeSnapshot")),
             tell(Refusal::Source("VolumeSnapshot origin".into())),
         ),
         (
             "filled by a populator",
-            |w| w.claim.data_source_ref = Some(source("example.com", "Dump")),
+            |w| w.claim.data_source_ref = Some(source("Dump")),
             tell(Refusal::Populator),
         ),
         (
