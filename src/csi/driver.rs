@@ -68,6 +68,7 @@ impl Driver {
             on_call,
             driver_name: Arc::new(OnceLock::new()),
             recheck,
+            answers: Arc::default(),
         };
         Self {
             rpc,
@@ -160,9 +161,9 @@ impl Driver {
     fn refuse_other_driver(&self, method: &'static str) -> Result<(), RpcError> {
         match &*self.driver_state.borrow() {
             DriverState::Lost {
-                reason: reason @ NotReadyReason::NotIdentified(IdentifyError::OtherDriver { .. }),
+                reason: reason @ NotReadyReason::NotIdentified(_),
                 ..
-            } => Err(RpcError {
+            } if reason.is_another_driver() => Err(RpcError {
                 method,
                 code: Code::Unavailable,
                 message: reason.to_string(),

@@ -1,7 +1,10 @@
 //! Whether the driver is there: waiting for it at start, and watching it afterwards. A driver that is away is a state
 //! with a way back, never an exit (upstream gives up after 30 s at start, and exits on a lost connection).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,7 +23,7 @@ pub enum DriverState {
     Ready(Arc<DriverInfo>),
     /// It cannot be used.
     Lost {
-        /// Since when, on tokio's clock.
+        /// Since when it has been away, or been there without being ready; on tokio's clock.
         since: Instant,
         /// As last seen.
         reason: NotReadyReason,
@@ -33,7 +36,7 @@ pub enum NotReadyReason {
     /// It has not been asked yet.
     #[error("the CSI driver has not introduced itself yet")]
     NotChecked,
-    /// The socket, the connection or the answer failed.
+    /// Nobody listens, or the connection broke before an answer.
     #[error("the CSI driver cannot be reached: {0}")]
     Unreachable(String),
     /// Probe ran into the deadline.
@@ -50,6 +53,23 @@ pub enum NotReadyReason {
     /// It is ready, and could not be identified or was refused.
     #[error(transparent)]
     NotIdentified(IdentifyError),
+}
+
+impl NotReadyReason {
+    /// Whether our driver is not there at all. One that is silent, or says anything, is there: its answer to Probe tells
+    /// little about its answer to the next call.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable(_)) || self.is_another_driver()
+    }
+
+    /// Whether the socket belongs to something that is not our driver.
+    pub(super) fn is_another_driver(&self) -> bool {
+        use IdentifyError::{OtherDriver, UnsupportedDriver};
+        matches!(
+            self,
+            Self::NotIdentified(OtherDriver { .. } | UnsupportedDriver(_))
+        )
+    }
 }
 
 /// Probe is not implemented, so waiting longer does not help.
@@ -110,7 +130,10 @@ impl Driver {
                 Ok(()) => {}
                 Err(reason) => {
                     if reminder.is_due(&reason, origin.elapsed()) {
-                        tracing::warn!("the CSI driver is away: {reason}");
+                        match reason.is_absence() {
+                            true => tracing::warn!("the CSI driver is away: {reason}"),
+                            false => tracing::warn!("the CSI driver is there, but not ready: {reason}"),
+                        }
                     }
                     self.set_lost(reason);
                 }
@@ -128,12 +151,15 @@ impl Driver {
     }
 
     async fn check_ready(&self) -> Result<(), NotReadyReason> {
+        let answers = || self.rpc.answers.load(Ordering::Relaxed);
+        let before = answers();
         match self.probe().await {
             Ok(true) => Ok(()),
             Ok(false) => Err(NotReadyReason::NotReady),
             Err(rpc_error) => Err(match rpc_error.code {
                 Code::DeadlineExceeded => NotReadyReason::ProbeTimeout,
-                Code::Unavailable => NotReadyReason::Unreachable(rpc_error.message),
+                // Whoever answers anything meanwhile, if only this code, can be reached.
+                Code::Unavailable if answers() == before => NotReadyReason::Unreachable(rpc_error.message),
                 _ => NotReadyReason::ProbeError(rpc_error),
             }),
         }
@@ -148,12 +174,21 @@ impl Driver {
         });
     }
 
-    /// `since` stays while the driver is away, whatever the reason becomes.
+    /// `since` stays while the driver is away, or is there without being ready, whatever the reason becomes. Another
+    /// driver on the socket stays one until ours is identified: a failing Probe is no proof that it has gone.
     fn set_lost(&self, reason: NotReadyReason) {
         self.driver_state
             .send_if_modified(|driver_state| match driver_state {
                 DriverState::Lost { reason: known, .. } if *known == reason => false,
-                DriverState::Lost { reason: known, .. } => {
+                DriverState::Lost { reason: known, .. }
+                    if known.is_another_driver() && !reason.is_another_driver() =>
+                {
+                    false
+                }
+                DriverState::Lost { reason: known, since } => {
+                    if known.is_absence() != reason.is_absence() {
+                        *since = Instant::now();
+                    }
                     *known = reason;
                     true
                 }

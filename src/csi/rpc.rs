@@ -8,7 +8,10 @@
 use std::{
     error::Error as _,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,6 +69,8 @@ pub(super) struct RpcClient {
     pub(super) driver_name: Arc<OnceLock<Arc<str>>>,
     /// Notified of each new connection, and when a call suggests that the driver may be gone.
     pub(super) recheck: Arc<Notify>,
+    /// How many answers have arrived, whatever they said.
+    pub(super) answers: Arc<AtomicU64>,
 }
 
 impl RpcClient {
@@ -120,10 +125,12 @@ impl RpcClient {
         // Set once the driver itself has sent a grpc-status: whether that is 0, "OK".
         let status_ok = Arc::new(OnceLock::new());
         let (in_headers, in_trailers) = (status_ok.clone(), status_ok.clone());
+        let answers = self.answers.clone();
         let channel = self
             .channel
             .clone()
             .map_response(move |response: http::Response<Body>| {
+                answers.fetch_add(1, Ordering::Relaxed);
                 note_status(&in_headers, response.headers());
                 response.map(|body| {
                     Body::new(body.map_frame(move |frame| {

@@ -3,7 +3,8 @@
 //! The rules are client-go's, so that its replicas and ours can compete for one lease. Two of them make it safe however
 //! wrong the clocks are. A standby measures how long the record has not *changed*, on its own monotonic clock from when
 //! it saw the change; the times in the record are never compared with a clock. And a leader counts its term from when it
-//! *sent* the last write that was confirmed, and leads for less than the time that a standby waits.
+//! *sent* the last write that was confirmed, and leads for less than the time that a standby waits. So it does no harm
+//! however long a request takes: an answer that comes too late is no term, and one that comes in time is.
 //!
 //! Moments are durations on a monotonic clock with any origin; wall-clock time is only written down.
 
@@ -103,8 +104,25 @@ impl Elector {
     /// How long our leadership is certain from `now` on; zero when we do not lead.
     pub(super) fn certain_for(&self, now: Duration) -> Duration {
         self.held.as_ref().map_or(Duration::ZERO, |held| {
-            (held.sent + self.timing.renew()).saturating_sub(now)
+            (held.sent + self.timing.validity()).saturating_sub(now)
         })
+    }
+
+    /// How long from `now` on the next renewal is sent; zero when it is due, or when we do not lead.
+    pub(super) fn renew_in(&self, now: Duration) -> Duration {
+        self.held.as_ref().map_or(Duration::ZERO, |held| {
+            (held.sent + self.timing.renewal_interval()).saturating_sub(now)
+        })
+    }
+
+    /// How long the lease stays somebody else's by the record that we saw last; zero when we may take it.
+    pub(super) fn left(&self, now: Duration) -> Duration {
+        match &self.seen {
+            Some(Seen { record, at }) if !record.holder.is_empty() && record.holder != self.identity => {
+                (*at + record.duration(self.timing.lease())).saturating_sub(now)
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether no answer so far says that our term is over; it may still have run out.
@@ -112,7 +130,7 @@ impl Elector {
         self.held.is_some()
     }
 
-    /// The renew deadline has passed: we lead no more, whatever the lease says.
+    /// Our term has run out: we lead no more, whatever the lease says.
     pub(super) fn step_down(&mut self) {
         self.held = None;
     }
@@ -128,7 +146,7 @@ impl Elector {
             renewed: wall,
             transitions: 0,
         };
-        let Some(Seen { record, at }) = &self.seen else {
+        let Some(Seen { record, .. }) = &self.seen else {
             return Move::Create(fresh);
         };
         // Also when we do not lead: our container was restarted, or a write counted after all.
@@ -144,8 +162,8 @@ impl Elector {
                 Move::Acquire(go_on)
             };
         }
-        let left = (*at + record.duration(self.timing.lease())).saturating_sub(now);
-        if !record.holder.is_empty() && !left.is_zero() {
+        let left = self.left(now);
+        if !left.is_zero() {
             return Move::Wait(left);
         }
         Move::Acquire(LeaderElectionRecord {
@@ -170,21 +188,11 @@ impl Elector {
 
     /// How long a standby waits before it looks again; `jitter` is from 0 to 1.
     ///
-    /// This is client-go's pause, but not beyond the moment at which the lease runs out. There the jitter keeps several
-    /// standbys from writing at the same moment.
+    /// This is client-go's pause, but not beyond the moment at which the lease runs out. Of several standbys that write
+    /// then, one gets the lease and the others a conflict.
     pub(super) fn pause(&self, now: Duration, jitter: f64) -> Duration {
-        let jitter = jitter.clamp(0.0, 1.0);
-        let usual = self.timing.retry().mul_f64(1.0 + JITTER * jitter);
-        let seen = self
-            .seen
-            .as_ref()
-            .filter(|seen| !seen.record.holder.is_empty() && seen.record.holder != self.identity);
-        let left = seen.map(|seen| (seen.at + seen.record.duration(self.timing.lease())).saturating_sub(now));
-        match left {
-            Some(left) if !left.is_zero() => {
-                usual.min(left + self.timing.retry().mul_f64(0.02 + 0.1 * jitter))
-            }
-            _ => usual,
-        }
+        let usual = self.timing.retry().mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0));
+        let left = self.left(now);
+        if left.is_zero() { usual } else { usual.min(left) }
     }
 }

@@ -4,10 +4,10 @@
 //! [`Leadership`]. Losing the lease is a state with a way back, not an end of the process.
 
 mod elect;
+mod lease_watch;
 mod names;
 mod record;
 mod release;
-mod release_watch;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     elect::{Elector, Move},
+    lease_watch::LeaseWatch,
     record::LeaderElectionRecord,
-    release_watch::ReleaseWatch,
 };
 pub use self::{
     names::{identity, lease_name},
@@ -76,10 +76,10 @@ pub struct Election {
     /// A write was sent and its answer has not arrived: the lease may be ours without our knowing.
     unconfirmed_write: bool,
     origin: Instant,
-    /// `leaseTransitions` at the beginning of our last term.
-    last_transitions: Option<i64>,
+    /// The lease's UID and `leaseTransitions` at the beginning of our last term.
+    last_term: Option<(String, i64)>,
     reminder: Reminder<ApiError>,
-    /// The resourceVersion at which it was last read.
+    /// The resourceVersion at which it was last seen.
     version: Option<String>,
     leadership: watch::Sender<Leadership>,
     health: Health,
@@ -97,7 +97,7 @@ impl Election {
             lease: None,
             unconfirmed_write: false,
             origin: Instant::now(),
-            last_transitions: None,
+            last_term: None,
             reminder: Reminder::default(),
             version: None,
             leadership: watch::Sender::new(Leadership::Standby { holder: None }),
@@ -110,6 +110,11 @@ impl Election {
     /// Where we stand, kept up to date by [`run`](Self::run).
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
+    }
+
+    /// The lease's name.
+    pub fn name(&self) -> &str {
+        &self.candidate.name
     }
 
     /// Our identity in the election.
@@ -137,19 +142,9 @@ impl Election {
 
     /// Returns true when we lead, false when we are to stop.
     async fn acquire(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) -> bool {
-        let mut release_watch = ReleaseWatch::default();
+        let mut watch = LeaseWatch::default();
         loop {
-            self.leadership.send_if_modified(|leadership| {
-                let holder = self.elector.holder();
-                let same =
-                    matches!(leadership, Leadership::Standby { holder: known } if known.as_deref() == holder);
-                if !same {
-                    *leadership = Leadership::Standby {
-                        holder: holder.map(str::to_owned),
-                    };
-                }
-                !same
-            });
+            self.publish_standby();
             if stop.is_cancelled() {
                 return false;
             }
@@ -160,20 +155,16 @@ impl Election {
                 }
                 continue;
             }
-            let limit = self.candidate.timing.retry();
             tokio::select! {
                 biased;
-                _ = self.try_acquire_or_renew(limit) => {}
+                _ = self.try_acquire_or_renew() => {}
                 () = stop.cancelled() => return false,
             }
             if !self.certain_for().is_zero() {
                 return true;
             }
-            let pause = self.elector.pause(self.now(), fastrand::f64());
             tokio::select! {
-                () = release_watch.pause(
-                    pause, &self.leases, &self.candidate.name, self.version.as_deref(),
-                ) => {}
+                () = self.pause(&mut watch) => {}
                 Ok(()) = compete.changed() => {}
                 () = stop.cancelled() => {}
             }
@@ -185,7 +176,7 @@ impl Election {
         let (retry, mut work) = (self.candidate.timing.retry(), self.begin());
         let lease = self.reference();
         let mut leaving = false;
-        let mut next = Instant::now() + retry;
+        let mut next = self.next_renewal();
         loop {
             let why = tokio::select! {
                 _ = work.recv(), if leaving => return self.release().await,
@@ -198,11 +189,10 @@ impl Election {
                 leaving = true;
                 continue;
             }
-            let (started, before) = (Instant::now(), self.certain_for());
-            let renewed = !before.is_zero()
+            let renewed = !self.certain_for().is_zero()
                 && tokio::select! {
                     biased;
-                    done = self.try_acquire_or_renew(retry.min(before)) => done,
+                    done = self.try_acquire_or_renew() => done,
                     // Work is to stop now, not when a slow API server has answered.
                     () = stop.cancelled(), if !leaving => false,
                 };
@@ -225,9 +215,9 @@ impl Election {
                 }
                 return self.stopped(work).await;
             }
-            // After a renewal there is a whole retry period; without one the lease runs out soon, so try again sooner.
+            // Without a renewal the lease runs out soon, so try again sooner.
             next = if renewed {
-                started + retry
+                self.next_renewal()
             } else {
                 Instant::now() + (retry / RETRIES_PER_PERIOD).min(now)
             };
@@ -241,9 +231,29 @@ impl Election {
         }
     }
 
+    /// Tells who leads, by the last record that we saw.
+    fn publish_standby(&self) {
+        self.leadership.send_if_modified(|leadership| {
+            let holder = self.elector.holder();
+            let same =
+                matches!(leadership, Leadership::Standby { holder: known } if known.as_deref() == holder);
+            if !same {
+                *leadership = Leadership::Standby {
+                    holder: holder.map(str::to_owned),
+                };
+            }
+            !same
+        });
+    }
+
+    /// When the next renewal is sent: counted from when the last one was, so that a slow answer leaves as much time.
+    fn next_renewal(&self) -> Instant {
+        Instant::now() + self.elector.renew_in(self.now())
+    }
+
     /// Tries once to get or keep the lease, and logs what went wrong. Returns whether nothing did.
-    async fn try_acquire_or_renew(&mut self, limit: Duration) -> bool {
-        match self.attempt(Instant::now() + limit).await {
+    async fn try_acquire_or_renew(&mut self) -> bool {
+        match self.attempt().await {
             Err(error) if !is_conflict(&error) => {
                 if self.reminder.is_due(&error, self.now()) {
                     tracing::warn!(err = %error, "Leader election: will try again");
@@ -263,7 +273,7 @@ impl Election {
         }
     }
 
-    async fn attempt(&mut self, deadline: Instant) -> Result<(), ApiError> {
+    async fn attempt(&mut self) -> Result<(), ApiError> {
         // A leader writes over what it wrote last, without reading it again.
         let led = !self.certain_for().is_zero();
         let mut known = self.lease.take().filter(|_| led);
@@ -271,13 +281,13 @@ impl Election {
             if led {
                 (self.slow_path)();
             }
-            known = self.read(deadline).await?;
+            known = self.read(self.deadline(led)).await?;
             if led && !self.elector.is_held() {
                 // The term is over. Even where the lease is free, the next begins when its work has stopped.
                 return Ok(());
             }
         }
-        let (sent, wall) = (self.now(), Timestamp::now());
+        let (sent, wall, deadline) = (self.now(), Timestamp::now(), self.deadline(led));
         match (self.elector.next(sent, wall), known) {
             (Move::Wait(_), _) => Ok(()),
             (Move::Acquire(record) | Move::Renew(record), Some(mut lease)) => {
@@ -290,16 +300,29 @@ impl Election {
         }
     }
 
+    /// How long the next request may take. A leader has what is left of its term; to acquire, each request has as long
+    /// as its answer can still begin one, however slow the API server is.
+    fn deadline(&self, led: bool) -> Instant {
+        let limit = match led {
+            true => self.certain_for(),
+            false => self.candidate.timing.validity(),
+        };
+        Instant::now() + limit
+    }
+
     async fn read(&mut self, deadline: Instant) -> Result<Option<Value>, ApiError> {
         let lease = self.leases.get(&self.candidate.name, deadline).await?;
-        let version = lease
-            .as_ref()
-            .and_then(|lease| lease.pointer("/metadata/resourceVersion")?.as_str());
-        self.version = version.map(str::to_owned);
-        self.elector
-            .observe(lease.as_ref().map(LeaderElectionRecord::read), self.now());
+        self.observe(lease.as_ref());
         self.unconfirmed_write = false;
         Ok(lease)
+    }
+
+    /// The API server has just shown us the lease.
+    fn observe(&mut self, lease: Option<&Value>) {
+        let version = lease.and_then(|lease| lease.pointer("/metadata/resourceVersion")?.as_str());
+        self.version = version.map(str::to_owned);
+        self.elector
+            .observe(lease.map(LeaderElectionRecord::read), self.now());
     }
 
     async fn create(

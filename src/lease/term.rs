@@ -35,7 +35,7 @@ pub enum Leadership {
 /// Why a term is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Over {
-    /// No renewal got through before the renew deadline.
+    /// No renewal was confirmed in time.
     Deadline,
     /// The lease is somebody else's, was deleted, or was given away.
     Taken {
@@ -63,7 +63,7 @@ impl fmt::Display for Over {
 /// One time of leading. While a clone exists the election does not compete again.
 #[derive(Clone)]
 pub struct Term {
-    /// Nobody else has led since our previous term. True for the first one.
+    /// Nobody else has led since our previous term, as far as the lease tells. True for the first one.
     pub undisturbed: bool,
     /// The lease, for the event.
     pub lease: Arc<LeaseRef>,
@@ -90,15 +90,16 @@ impl Election {
     /// Publishes a new term. The receiver that it returns ends when the last clone of the term is dropped.
     pub(super) fn begin(&mut self) -> mpsc::Receiver<Infallible> {
         let (alive, work) = mpsc::channel(1);
-        let transitions = self.transitions();
-        let undisturbed = match (self.last_transitions.replace(transitions), transitions) {
-            (None, _) => true,
-            // A release and our own return count as one.
-            (Some(before), now) => now == before || now == before + 1,
+        let (lease, transitions) = (self.reference(), self.transitions());
+        let undisturbed = match self.last_term.replace((lease.uid.clone(), transitions)) {
+            None => true,
+            // A release and our own return count as one. A lease that was made anew counts from zero: who led before,
+            // or in between, is not known.
+            Some((uid, before)) => uid == lease.uid && (transitions == before || transitions == before + 1),
         };
         let term = Term {
             undisturbed,
-            lease: self.reference(),
+            lease,
             _alive: alive,
         };
         tracing::info!(lease = %self.candidate.path(), identity = %self.candidate.identity, "Became leader");

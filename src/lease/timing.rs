@@ -81,6 +81,19 @@ impl Timing {
         self.renew
     }
 
+    /// How long a confirmed write makes us the leader, counted from when it was sent: nine tenths of the lease duration,
+    /// as others wait for all of it by clocks that may run a little faster than ours; or the renew deadline, where that
+    /// is longer.
+    pub(super) fn validity(&self) -> Duration {
+        self.renew.max(self.lease - self.lease / 10)
+    }
+
+    /// How long after one renewal the next is sent: the retry period, or earlier if a renewal could otherwise not take
+    /// as long as the renew deadline. Never below half of the retry period.
+    pub(super) fn renewal_interval(&self) -> Duration {
+        (self.validity() - self.renew).clamp(self.retry / 2, self.retry)
+    }
+
     /// `--leader-election-retry-period`.
     pub fn retry(&self) -> Duration {
         self.retry
@@ -121,5 +134,34 @@ mod tests {
         let ms = Duration::from_millis;
         assert!(Timing::new(S(15), ms(3_600), S(3)).is_err());
         assert!(Timing::new(S(15), ms(3_601), S(3)).is_ok());
+    }
+
+    #[test]
+    fn a1_a_renewal_may_take_the_renew_deadline() {
+        let ms = Duration::from_millis;
+        for (name, [lease, renew, retry], validity, interval) in [
+            ("the defaults", [15_000, 10_000, 5_000], 13_500, 3_500),
+            (
+                "as advised for large clusters",
+                [137_000, 107_000, 26_000],
+                123_300,
+                16_300,
+            ),
+            ("short", [6_000, 4_000, 1_000], 5_400, 1_000),
+            ("no room for that", [15_000, 13_000, 5_000], 13_500, 2_500),
+            (
+                "a renew deadline near the lease duration",
+                [15_000, 14_800, 5_000],
+                14_800,
+                2_500,
+            ),
+        ] {
+            let timing = Timing::new(ms(lease), ms(renew), ms(retry)).unwrap();
+            assert_eq!(
+                (timing.validity(), timing.renewal_interval()),
+                (ms(validity), ms(interval)),
+                "{name}"
+            );
+        }
     }
 }

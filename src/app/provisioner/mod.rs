@@ -26,7 +26,7 @@ use self::{config::Config, controllers::Controllers, metrics::Metrics, requireme
 pub use crate::app::sidecar::identity::Identity;
 use crate::{
     app::sidecar::{
-        leadership::{Eligibility, LastResponse, run_alone, run_elected},
+        leadership::{Eligibility, run_alone, run_elected},
         signals,
         startup::wait_for_cache_sync,
     },
@@ -202,8 +202,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     }
 
     let unsynced = ready.until("lists of claims, volumes and classes");
-    let last_response = LastResponse::now();
-    let found = startup::find_driver(&config, &dialer, &metrics, &ready, &last_response);
+    let found = startup::find_driver(&config, &dialer, &metrics, &ready);
     let Some(found) = stop.run_until_cancelled(found).await else {
         return Ok(());
     };
@@ -240,7 +239,6 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         &driver,
         driver_info.clone(),
         halt.clone(),
-        last_response,
         config.driver.timeout,
         &ready,
         &mut tasks,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Fatal, config::Config, metrics::Metrics, requirements};
 use crate::{
-    app::sidecar::{leadership::LastResponse, startup},
+    app::sidecar::startup,
     csi::{Dialer, Driver, DriverInfo},
     telemetry::Readiness,
 };
@@ -18,15 +18,13 @@ pub(super) async fn find_driver(
     dialer: &Dialer,
     metrics: &Metrics,
     ready: &Readiness,
-    last_response: &LastResponse,
 ) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
-    let (metrics, last_response) = (metrics.sidecar.clone(), last_response.clone());
+    let metrics = metrics.sidecar.clone();
     let driver = Driver::new(
         dialer,
         config.driver.timeout,
         Arc::new(move |call| {
-            last_response.note(call);
             metrics.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
         }),
     );

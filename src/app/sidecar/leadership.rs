@@ -1,8 +1,7 @@
 //! When a sidecar works: always, or while it leads. And when it competes: while its driver is there.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::sidecar::metrics::SidecarMetrics,
     cluster::events::{Event, ObjectReference},
-    csi::{Call, Code, Driver, DriverInfo, DriverState},
+    csi::{Driver, DriverInfo, DriverState},
     lease::{Election, Leadership, LeaseRef},
     telemetry::Readiness,
 };
@@ -56,6 +55,7 @@ pub(crate) async fn run_elected(
     stop: &CancellationToken,
 ) {
     let (identity, mut leadership) = (election.identity().to_owned(), election.leadership());
+    work.metrics().leading(election.name(), false);
     // Without release the Lease is renewed until the work has stopped, and then left to expire.
     let election_stop = if release {
         stop.clone()
@@ -107,33 +107,14 @@ fn event(identity: &str, what: &str) -> Event {
     Event::normal("LeaderElection", format!("{identity} {what}"))
 }
 
-/// When the driver last answered any call. A driver that is busy with other calls may be late with Probe alone.
-#[derive(Clone)]
-pub(crate) struct LastResponse(Arc<Mutex<Instant>>);
-
-impl LastResponse {
-    pub(crate) fn now() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    /// To be told of every finished call.
-    pub(crate) fn note(&self, call: &Call) {
-        if !matches!(call.code, Code::Unavailable | Code::DeadlineExceeded) {
-            *self.0.lock() = Instant::now();
-        }
-    }
-
-    fn last(&self) -> Instant {
-        *self.0.lock()
-    }
-}
-
 /// Whether this process should compete for the Lease: true unless the driver has been away for long.
 pub(crate) struct Eligibility(watch::Receiver<bool>);
 
 impl Eligibility {
     /// Follows the driver. A leader without its driver can do nothing, while another replica's driver may be ready:
-    /// after three times `timeout`, at least 30 s, the Lease is given up until the driver is back.
+    /// after three times `timeout`, at least 30 s, the Lease is given up until the driver is back. A driver that is
+    /// there and not ready is no reason to: what it says to Probe need not hold for other calls, and while it is silent
+    /// it may be at work for us, which the other replica's driver would then do a second time.
     ///
     /// The work was set up for the capabilities in `first`. When the driver comes back with other ones, `halt` is
     /// cancelled.
@@ -141,7 +122,6 @@ impl Eligibility {
         driver: &Driver,
         first: DriverInfo,
         halt: CancellationToken,
-        last_response: LastResponse,
         timeout: Duration,
         ready: &Readiness,
         tasks: &mut JoinSet<()>,
@@ -152,8 +132,9 @@ impl Eligibility {
         tasks.spawn(async move {
             let mut pending = None;
             loop {
-                let lost_since = match &*driver_state.borrow_and_update() {
+                let away_since = match &*driver_state.borrow_and_update() {
                     DriverState::Ready(now) => {
+                        pending = None;
                         let same_version = DriverInfo {
                             vendor_version: first.vendor_version.clone(),
                             ..DriverInfo::clone(now)
@@ -168,14 +149,12 @@ impl Eligibility {
                         }
                         None
                     }
-                    DriverState::Lost { since, .. } => Some(since.to_owned()),
+                    DriverState::Lost { since, reason } => {
+                        pending.get_or_insert_with(|| ready.until("CSI driver"));
+                        reason.is_absence().then(|| since.to_owned())
+                    }
                 };
-                match lost_since {
-                    None => pending = None,
-                    Some(_) if pending.is_none() => pending = Some(ready.until("CSI driver")),
-                    Some(_) => {}
-                }
-                let deadline = lost_since.map(|since| since.max(last_response.last()) + patience);
+                let deadline = away_since.map(|since| since + patience);
                 let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
                 eligible.send_if_modified(|eligible| std::mem::replace(eligible, !late) == late);
                 let changed = tokio::select! {

@@ -35,7 +35,8 @@ async fn the_first_creates_the_lease_and_renews_it_with_one_request_each() {
     // The edit from outside costs a conflict and one renewal that reads again; the term goes on.
     assert_eq!(a.slow.load(Ordering::Relaxed), 1);
     let requests = api.with(|server| server.seen.clone());
-    assert!((13..=15).contains(&requests.len()), "{requests:?}");
+    // Every 3.5 s, so that one may take the renew deadline.
+    assert!((18..=20).contains(&requests.len()), "{requests:?}");
     assert_eq!(
         requests
             .iter()
@@ -72,13 +73,86 @@ async fn a_standby_takes_over_from_a_killed_leader_after_the_lease_duration() {
     let killed = Instant::now();
     b.term().await;
     let took = killed.elapsed();
-    // 15 s from when b saw the last renewal, at most a retry period with its jitter after it was made.
+    // 15 s from the last renewal, which the standby sees when it is made.
     assert!(
-        took > Duration::from_secs(9) && took < Duration::from_secs(27),
+        took > Duration::from_secs(11) && took < Duration::from_secs(16),
         "{took:?}"
     );
     assert_eq!(api.lease()["spec"]["leaseTransitions"], 1);
     b.kill();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_the_standby_has_just_not_polled_counts_from_when_it_was_made() {
+    // Without a watch a standby learns of a renewal at its next poll, up to 2.2 retry periods later.
+    for (may_watch, at_most) in [(true, 15_100), (false, 26_100)] {
+        for killed_after in (100..12_000).step_by(700) {
+            let api = Api::new();
+            api.with(|server| server.may_watch = may_watch);
+            let mut a = start(&api, "a");
+            a.term().await;
+            let mut b = start(&api, "b");
+            b.standby("a").await;
+            tokio::time::sleep(Duration::from_millis(killed_after)).await;
+            let renewed = Instant::now() - Duration::from_millis(killed_after % 3_500);
+            a.kill();
+            b.term().await;
+            let took = renewed.elapsed();
+            assert!(
+                took >= Duration::from_secs(15) && took <= Duration::from_millis(at_most),
+                "may watch: {may_watch}, killed after {killed_after} ms, took {took:?} from the last renewal"
+            );
+            b.kill();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_with_a_watch_asks_for_nothing_while_the_leader_renews() {
+    let api = Api::new();
+    let mut a = start(&api, "a");
+    a.term().await;
+    let mut b = start(&api, "b");
+    b.standby("a").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    api.with(|server| server.seen.clear());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let reads = api.with(|server| {
+        server
+            .seen
+            .iter()
+            .filter(|(method, _)| method == Method::GET)
+            .count()
+    });
+    assert_eq!(reads, 0);
+    a.kill();
+    b.kill();
+}
+
+#[tokio::test(start_paused = true)]
+async fn c12_a_term_after_the_lease_was_made_anew_is_not_undisturbed() {
+    let api = Api::new();
+    let mut a = start(&api, "a");
+    assert!(a.term().await.undisturbed);
+    a.compete.send(false).unwrap();
+    a.standby("").await;
+    api.with(|server| server.lease = None);
+    let mut b = start(&api, "b");
+    b.term().await;
+    b.stop.cancel();
+    b.task.await.unwrap();
+    // As often as if nobody else had led.
+    a.compete.send(true).unwrap();
+    let term = a.term().await;
+    assert_eq!(api.lease()["spec"]["leaseTransitions"], 1);
+    assert!(!term.undisturbed);
+    // Nobody else leads from here on.
+    a.compete.send(false).unwrap();
+    drop(term);
+    a.standby("").await;
+    a.compete.send(true).unwrap();
+    assert!(a.term().await.undisturbed);
+    a.kill();
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,6 +28,7 @@ pub(super) enum Fault {
 pub(super) struct Server {
     pub(super) lease: Option<Value>,
     version: u64,
+    created: u32,
     fault: Fault,
     pub(super) seen: Vec<(Method, String)>,
     watches: Vec<mpsc::UnboundedSender<String>>,
@@ -49,6 +50,7 @@ impl Api {
         Self(Arc::new(Mutex::new(Server {
             lease: None,
             version: 1,
+            created: 0,
             fault: Fault::None,
             seen: Vec::new(),
             watches: Vec::new(),
@@ -144,7 +146,10 @@ impl Server {
     fn store(&mut self, mut lease: Value) -> Value {
         self.version += 1;
         lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        lease["metadata"]["uid"] = json!("uid-1");
+        if self.lease.is_none() {
+            self.created += 1;
+            lease["metadata"]["uid"] = json!(format!("uid-{}", self.created));
+        }
         self.lease = Some(lease.clone());
         let event = format!("{}\n", json!({"type": "MODIFIED", "object": lease}));
         self.watches.retain(|watch| watch.send(event.clone()).is_ok());

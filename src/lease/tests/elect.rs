@@ -141,8 +141,11 @@ fn leading() -> Elector {
 #[test]
 fn a_term_counts_from_when_the_confirmed_write_was_sent() {
     let mut elector = leading();
-    assert_eq!(elector.certain_for(S(103)), S(7));
-    assert_eq!(elector.certain_for(S(110)), S(0));
+    assert_eq!(elector.certain_for(S(103)), Duration::from_millis(10_500));
+    assert_eq!(elector.certain_for(S(114)), S(0));
+    // So does the next renewal.
+    assert_eq!(elector.renew_in(S(103)), Duration::from_millis(500));
+    assert_eq!(elector.renew_in(S(104)), S(0));
     let later = wall() + S(5);
     let Move::Renew(renewal) = elector.next(S(105), later) else {
         unreachable!()
@@ -154,9 +157,9 @@ fn a_term_counts_from_when_the_confirmed_write_was_sent() {
     );
     // The answer to the renewal was lost, the write was not: the term goes on, no more certain than before.
     elector.observe(Some(renewal.clone()), S(106));
-    assert_eq!(elector.certain_for(S(106)), S(4));
+    assert_eq!(elector.certain_for(S(106)), Duration::from_millis(7_500));
     elector.confirmed(renewal, S(105), S(107));
-    assert_eq!(elector.certain_for(S(107)), S(8));
+    assert_eq!(elector.certain_for(S(107)), Duration::from_millis(11_500));
     elector.step_down();
     assert_eq!(elector.certain_for(S(107)), S(0));
 }
@@ -225,8 +228,8 @@ fn a_standby_looks_again_when_the_lease_may_run_out() {
         // name, holder, seen at, now, jitter, pause
         ("usual, least", "you", 100, 100, 0.0, 5.0),
         ("usual, most", "you", 100, 100, 1.0, 11.0),
-        ("just after the end", "you", 100, 113, 0.0, 2.1),
-        ("just after the end, not all at once", "you", 100, 113, 1.0, 2.6),
+        ("at the end", "you", 100, 113, 0.0, 2.0),
+        ("at the end, whatever the jitter", "you", 100, 113, 1.0, 2.0),
         ("past the end the pause is the usual", "you", 100, 120, 0.5, 8.0),
         ("free", "", 100, 100, 0.0, 5.0),
         ("our own", "me", 100, 113, 0.0, 5.0),

@@ -90,9 +90,12 @@ impl Running {
         }
     }
 
+    /// While this one leads; empty for nobody.
     async fn standby(&mut self, by: &str) {
-        self.until(|now| matches!(now, Leadership::Standby { holder } if holder.as_deref() == Some(by)))
-            .await;
+        self.until(|now| {
+            matches!(now, Leadership::Standby { holder } if holder.as_deref().unwrap_or_default() == by)
+        })
+        .await;
     }
 
     /// As kill -9 does.

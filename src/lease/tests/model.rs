@@ -31,6 +31,8 @@ enum Step {
     Shown(Option<LeaderElectionRecord>, u64),
     Written(LeaderElectionRecord, u64, Duration),
     Refused,
+    /// The watch tells of a write, at any time after it and in any order.
+    Watched(LeaderElectionRecord),
 }
 
 struct Replica {
@@ -211,6 +213,11 @@ impl World {
             Step::Write(record, version, sent) => {
                 let answer = if version == self.store.1 {
                     self.store = (Some(record.clone()), version + 1);
+                    for watcher in 0..self.replicas.len() {
+                        if let Some(delay) = self.way(watcher, true) {
+                            self.at(delay, watcher, 0, Step::Watched(record.clone()));
+                        }
+                    }
                     Step::Written(record, version + 1, sent)
                 } else {
                     Step::Refused
@@ -230,7 +237,11 @@ impl World {
                 me.elector.confirmed(record, sent, clock);
                 me.version = Some(version);
             }
-            Step::Round | Step::Shown(..) | Step::Written(..) | Step::Refused => {}
+            // Only a standby watches.
+            Step::Watched(record) if !self.replicas[replica].elector.is_held() => {
+                self.replicas[replica].elector.observe(Some(record), clock);
+            }
+            Step::Round | Step::Shown(..) | Step::Written(..) | Step::Refused | Step::Watched(_) => {}
         }
     }
 

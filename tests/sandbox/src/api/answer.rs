@@ -70,6 +70,11 @@ impl Api {
                 tokio::time::sleep(*time).await;
                 Ok(self.serve(user, route, parts, body).await)
             }
+            Some(Harm::DelayReply(time)) => {
+                let answer = self.serve(user, route, parts, body).await;
+                tokio::time::sleep(*time).await;
+                Ok(answer)
+            }
             Some(Harm::LoseReply) => {
                 self.serve(user, route, parts, body).await;
                 Err("connection reset by the sandbox, request carried out".into())

@@ -16,6 +16,8 @@ pub enum Harm {
     Throttle(u64),
     /// Served after this much time.
     Delay(Duration),
+    /// Carried out at once, and answered after this much time, whether the client still waits or not.
+    DelayReply(Duration),
     /// The connection breaks before the request is read.
     Cut,
     /// The request is carried out, then the connection breaks.
