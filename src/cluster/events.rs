@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
     api::ApiClient,
-    correlator::{Correlator, Key, Correlation},
+    correlator::{Correlation, Correlator, Key},
     objects::{Claim, Volume},
 };
 use crate::base::api_error::Reason;
@@ -203,7 +203,9 @@ async fn write(api: ApiClient, component: String, mut events: mpsc::Receiver<(Ob
                     correlation = Correlation::Create;
                 }
                 Reason::TooManyRequests(pause) if tries < 5 => tokio::time::sleep(pause).await,
-                Reason::Unavailable if tries < 5 => tokio::time::sleep(Duration::from_secs(tries)).await,
+                Reason::Unavailable | Reason::RetryLater if tries < 5 => {
+                    tokio::time::sleep(Duration::from_secs(tries)).await
+                }
                 Reason::Forbidden if forbidden => break,
                 why => {
                     forbidden = why == Reason::Forbidden;
