@@ -32,5 +32,7 @@ mod replicas;
 mod rights;
 #[path = "flows/saving.rs"]
 mod saving;
+#[path = "flows/watches.rs"]
+mod watches;
 #[path = "flows/weather.rs"]
 mod weather;

@@ -30,8 +30,10 @@ pub enum Reason {
     Forbidden,
     /// 400, 413, 415, 422: the same request can never succeed.
     Invalid,
-    /// 429, with the pause the server asked for.
+    /// 429 of the server's flow control, with the pause that it wants from all requests.
     TooManyRequests(Duration),
+    /// 429 with a Status: this one request is refused for now, for instance by an admission webhook.
+    RetryLater,
     /// 410: the resourceVersion is too old.
     Expired,
     /// 5xx, a cut connection, a deadline: it may or may not have been done.
@@ -80,6 +82,9 @@ impl ApiError {
     }
 }
 
+/// The reason in the Status that the client makes of a 429 that has none.
+pub(crate) const FLOW_CONTROL: &str = "FlowControl";
+
 /// Sorts a refusal of the API server, and words it: the HTTP code, the reason and message of its Status object, and the
 /// seconds after which it wants to be asked again, 0 if it does not say.
 pub(crate) fn classify(code: u16, reason: &str, message: &str, retry_after: u32) -> (Reason, String) {
@@ -90,7 +95,10 @@ pub(crate) fn classify(code: u16, reason: &str, message: &str, retry_after: u32)
         409 if reason == "AlreadyExists" => Reason::AlreadyExists,
         409 => Reason::Conflict,
         410 => Reason::Expired,
-        429 => Reason::TooManyRequests(Duration::from_secs(retry_after.clamp(1, 60).into())),
+        429 if reason == FLOW_CONTROL => {
+            Reason::TooManyRequests(Duration::from_secs(retry_after.clamp(1, 60).into()))
+        }
+        429 => Reason::RetryLater,
         400 | 405 | 413 | 415 | 422 => Reason::Invalid,
         _ => Reason::Unavailable,
     };
@@ -148,9 +156,10 @@ mod tests {
             (409, "Conflict", 0, Reason::Conflict),
             (410, "", 0, Reason::Expired),
             (422, "", 0, Reason::Invalid),
-            (429, "", 0, Reason::TooManyRequests(S(1))),
-            (429, "", 7, Reason::TooManyRequests(S(7))),
-            (429, "", 3600, Reason::TooManyRequests(S(60))),
+            (429, FLOW_CONTROL, 0, Reason::TooManyRequests(S(1))),
+            (429, FLOW_CONTROL, 7, Reason::TooManyRequests(S(7))),
+            (429, FLOW_CONTROL, 3600, Reason::TooManyRequests(S(60))),
+            (429, "TooManyRequests", 7, Reason::RetryLater),
             (500, "", 0, Reason::Unavailable),
             (503, "", 7, Reason::Unavailable),
         ];

@@ -39,6 +39,7 @@ mod tests {
     use kube::core::{Status, response::StatusDetails};
 
     use super::*;
+    use crate::base::api_error::FLOW_CONTROL;
 
     #[test]
     fn a_status_keeps_its_reason_its_message_and_its_pause() {
@@ -63,7 +64,7 @@ mod tests {
                 "get secrets ns/x: m",
             ),
             (
-                status(429, "", 7),
+                status(429, FLOW_CONTROL, 7),
                 Reason::TooManyRequests(Duration::from_secs(7)),
                 "get secrets ns/x: m (HTTP 429)",
             ),

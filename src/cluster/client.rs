@@ -23,9 +23,8 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use tower::{BoxError, Service, ServiceBuilder};
 
-/// How long the beginning of any answer may take, a watch's too: a connection that hangs would stop it for ever. The API
-/// server itself gives up after 60 s.
-const ANSWER: Duration = Duration::from_secs(65);
+use super::header_timeout::HeaderTimeout;
+use crate::base::api_error::FLOW_CONTROL;
 
 /// Where the API server is, as given on the command line.
 #[derive(Clone, Debug, Default)]
@@ -180,21 +179,24 @@ where
 {
     let service = ServiceBuilder::new()
         .map_response(keep_retry_after)
-        .timeout(ANSWER)
+        .layer_fn(HeaderTimeout)
         .service(service);
     Client::new(service, namespace)
 }
 
-/// Moves Retry-After, which kube drops with all headers, to where a Status has it. The API server sends the header and
-/// plain text when it is its own load that it sheds.
+/// Puts Retry-After, which kube drops with all headers, where a Status has it. The API server sends the header and plain
+/// text when it is its own load that it sheds; so do proxies. A 429 with a Status is about that one request, and may come
+/// from an admission webhook.
 fn keep_retry_after<B>(response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
-    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_status = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if response.status() != StatusCode::TOO_MANY_REQUESTS || is_status {
         return response.map(Either::Left);
     }
     let seconds = response.headers().get(header::RETRY_AFTER);
     let seconds = seconds.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     let status = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429, "reason": "TooManyRequests",
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429, "reason": FLOW_CONTROL,
         "message": "too many requests, the API server asks to come back later",
         "details": {"retryAfterSeconds": seconds.unwrap_or(1)},
     });

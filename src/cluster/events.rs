@@ -203,7 +203,9 @@ async fn write(api: ApiClient, component: String, mut events: mpsc::Receiver<(Ob
                     correlation = Correlation::Create;
                 }
                 Reason::TooManyRequests(pause) if tries < 5 => tokio::time::sleep(pause).await,
-                Reason::Unavailable if tries < 5 => tokio::time::sleep(Duration::from_secs(tries)).await,
+                Reason::Unavailable | Reason::RetryLater if tries < 5 => {
+                    tokio::time::sleep(Duration::from_secs(tries)).await
+                }
                 Reason::Forbidden if forbidden => break,
                 why => {
                     forbidden = why == Reason::Forbidden;

@@ -11,6 +11,7 @@ pub mod client;
 mod correlator;
 mod decode;
 pub mod events;
+mod header_timeout;
 pub mod leases;
 pub mod objects;
 pub mod queue;
@@ -20,4 +21,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod watch_requests;
 pub mod workers;

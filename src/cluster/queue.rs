@@ -142,6 +142,17 @@ impl WorkQueue {
         }
     }
 
+    /// The key is worth another look, although nothing changed. One that waits for a moment is looked at then, so that
+    /// this shortens no delay.
+    pub fn resync(&mut self, key: &str, now: Duration) {
+        if !matches!(
+            self.items.get(key).map(|item| &item.state),
+            Some(State::Delayed { .. } | State::Processing { .. })
+        ) {
+            self.add(key, now);
+        }
+    }
+
     /// The object is gone: the key need not be worked on, and its failures do not count any more.
     pub fn forget(&mut self, key: &str) {
         self.unqueue(key);

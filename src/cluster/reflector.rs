@@ -1,9 +1,9 @@
 //! One kind of object, listed and watched for ever.
 //!
-//! kube's watcher does the work; three things it does not do are added around it. It never lists again when the
-//! *start* of a watch answers 410, so it is thrown away then. It never falls back where streaming lists are not
-//! served: those answer 400 or 422, or, on servers that ignore the parameter, never say that the list is complete.
-//! And it names no reason that an operator could act on.
+//! kube's watcher does the work; what it does not do is added around it. It never lists again when the *start* of a watch
+//! answers 410, or when an event cannot be decoded, so it is thrown away then. It never falls back where streaming lists
+//! are not served: those answer 400 or 422, or, on servers that ignore the parameter, never say that the list is
+//! complete. It never pauses, see also [`super::watch_requests`]. And it names no reason that an operator could act on.
 
 use std::{convert::Infallible, pin::pin, time::Duration};
 
@@ -14,7 +14,10 @@ use kube::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::decode::{Decoded, Object};
+use super::{
+    decode::{Decoded, Object},
+    watch_requests::WatchRequests,
+};
 use crate::base::{api_error::ApiError, backoff::Backoff};
 
 /// A streaming list that is silent for this long will never be complete (client-go waits as long).
@@ -26,6 +29,8 @@ const PAUSE: Backoff = Backoff {
     start: Duration::from_millis(500),
     max: Duration::from_secs(30),
 };
+/// After this long without an error the pauses begin anew (client-go waits as long).
+const CALM: Duration = Duration::from_secs(120);
 
 /// What a watch brings.
 #[derive(Debug, PartialEq)]
@@ -47,7 +52,7 @@ pub(super) enum Update<R> {
 enum Recovery {
     /// The watcher goes on by itself.
     Resume,
-    /// The watcher would ask for a version that the server has forgotten, for ever.
+    /// The watcher would ask for a version that the server has forgotten, for ever; or what an event said is lost.
     Relist,
     /// This server does not serve streaming lists.
     Page,
@@ -57,6 +62,10 @@ fn recovery(error: &watcher::Error, streaming: bool) -> Recovery {
     let code = match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
         watcher::Error::WatchError(status) => status.code,
+        // What is no event is taken for a Status, whose fields are all optional.
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) => {
+            return Recovery::Relist;
+        }
         _ => return Recovery::Resume,
     };
     match code {
@@ -69,6 +78,9 @@ fn recovery(error: &watcher::Error, streaming: bool) -> Recovery {
 fn reason<R: Object>(error: watcher::Error) -> ApiError {
     let (verb, error) = match error {
         watcher::Error::InitialListFailed(error) => ("list", error),
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) => {
+            return ApiError::odd("watch", R::PLURAL, "", "an event cannot be decoded");
+        }
         watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => ("watch", error),
         watcher::Error::WatchError(status) => ("watch", kube::Error::Api(status)),
         watcher::Error::NoResourceVersion => {
@@ -89,8 +101,10 @@ fn odd<R: Object>(name: String) {
 
 /// Tells `update` what exists and what changes. Never returns; dropped when nobody needs to know any more.
 pub(super) async fn list_watch<R: Object>(client: Client, mut update: impl FnMut(Update<R>)) -> Infallible {
+    let requests = WatchRequests::default();
+    let client = requests.client(&client);
     let mut streaming = true;
-    let mut failures = 0;
+    let (mut failures, mut calm_from) = (0, Instant::now());
     loop {
         let config = watcher::Config::default();
         let config = if streaming {
@@ -118,8 +132,8 @@ pub(super) async fn list_watch<R: Object>(client: Client, mut update: impl FnMut
             };
             let error = match next {
                 Some(Ok(event)) => {
-                    // When paging, a list that is refused has begun all the same.
-                    if !matches!(event, Event::Init) {
+                    // A list that begins, or is cut off, is no sign that things are well.
+                    if matches!(event, Event::Apply(_) | Event::Delete(_)) {
                         failures = 0;
                     }
                     match event {
@@ -155,8 +169,12 @@ pub(super) async fn list_watch<R: Object>(client: Client, mut update: impl FnMut
                 break;
             }
             update(Update::Error(reason::<R>(error)));
+            if calm_from.elapsed() > CALM {
+                failures = 0;
+            }
             sleep(PAUSE.delay(failures).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
-            failures = failures.saturating_add(1);
+            (failures, calm_from) = (failures + 1, Instant::now());
+            requests.paused();
             if recovery == Recovery::Relist {
                 break;
             }
@@ -166,6 +184,7 @@ pub(super) async fn list_watch<R: Object>(client: Client, mut update: impl FnMut
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
     use kube::core::Status;
 
     use super::*;
@@ -178,6 +197,7 @@ mod tests {
                 ..Status::default()
             }))
         };
+        let json_error = || serde_json::from_str::<u8>("<html>").expect_err("no number");
         let start = |code| watcher::Error::WatchStartFailed(api(code));
         let cases = [
             ("410 at the start", start(410), true, Recovery::Relist),
@@ -199,6 +219,18 @@ mod tests {
                 watcher::Error::InitialListFailed(api(410)),
                 false,
                 Recovery::Resume,
+            ),
+            (
+                "an event that is no JSON",
+                watcher::Error::WatchFailed(kube::Error::SerdeError(json_error())),
+                true,
+                Recovery::Relist,
+            ),
+            (
+                "an event that is other JSON",
+                watcher::Error::WatchFailed(api(0)),
+                true,
+                Recovery::Relist,
             ),
         ];
         for (name, error, streaming, expected) in cases {

@@ -18,12 +18,16 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, interval_at, sleep_until},
 };
 use tokio_util::task::TaskTracker;
 
 use super::queue::{Key, OnQueueEvent, Requeue, WorkQueue};
 use crate::base::backoff::Backoff;
+
+/// How often each object that needs work is looked at although nothing changed (upstream's resync): whatever was missed is
+/// made good then.
+const RESYNC: Duration = Duration::from_secs(15 * 60);
 
 /// A work queue and the tasks that work on what it hands out.
 pub struct WorkerPool {
@@ -65,11 +69,11 @@ impl WorkerPool {
         self.queue.lock().forget(key);
     }
 
-    /// Reconciles until dropped: first what `keys` names, then what is added. What runs when this is dropped goes on
-    /// to its end; the next run waits for it before it reconciles the same key.
+    /// Reconciles until dropped: first what `keys` names, then what is added, and every 15 minutes what `keys` names then.
+    /// What runs when this is dropped goes on to its end; the next run waits for it before it reconciles the same key.
     pub async fn run<F>(
         self: Arc<Self>,
-        keys: impl FnOnce() -> Vec<String>,
+        keys: impl Fn() -> Vec<String>,
         reconcile: impl Fn(Key) -> F + Send + Sync + 'static,
     ) -> Infallible
     where
@@ -82,6 +86,7 @@ impl WorkerPool {
         for key in keys() {
             self.queue.lock().add(&key, self.now());
         }
+        let mut resync = interval_at(Instant::now() + RESYNC, RESYNC);
         loop {
             while let Some(key) = self.next() {
                 self.spawn(key, reconcile.clone());
@@ -90,6 +95,11 @@ impl WorkerPool {
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = sleep_until(self.origin + wake.unwrap_or_default()), if wake.is_some() => {}
+                _ = resync.tick() => {
+                    let keys = keys();
+                    let mut queue = self.queue.lock();
+                    keys.iter().for_each(|key| queue.resync(key, self.now()));
+                }
             }
         }
     }

@@ -269,3 +269,44 @@ async fn a_claim_that_fails_for_ever_does_not_slow_the_others() {
     world.becomes_bound("hopeless").await;
     sidecar.end(&world).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn c10_the_limit_of_workers_holds_over_claims_and_the_records_of_claims_that_are_gone() {
+    let world = world();
+    world.driver.upset("CreateVolume", 6, Trouble::Delay(secs(10)));
+    // The driver works on when the call has timed out, and is asked again: by the record, when the claim is gone.
+    let sidecar = Sidecar::with(&world, &["--worker-threads=2", "--timeout=4s"]);
+    sidecar.leads(&world).await;
+    crowd(&world, 6);
+    let mut deleted = 0;
+    while deleted < 6 {
+        let calls = world.driver.calls();
+        let under_way = calls
+            .iter()
+            .filter(|call| call.method == "CreateVolume" && call.code.is_none());
+        for call in under_way {
+            let claims = world.api.filter(CLAIMS, |claim| {
+                claim["metadata"]["uid"]
+                    .as_str()
+                    .is_some_and(|uid| call.target.ends_with(uid))
+            });
+            for claim in claims {
+                let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+                deleted += usize::from(world.api.delete(CLAIMS, "default", name));
+            }
+        }
+        tokio::time::sleep(secs(1)).await;
+    }
+    world
+        .eventually("each claim had its call", |world| {
+            let calls = world.driver.calls();
+            let made = calls
+                .iter()
+                .filter(|call| call.method == "CreateVolume" && call.code == Some(Code::Ok));
+            made.count() >= 6
+        })
+        .await;
+    world.becomes_clean().await;
+    assert_eq!(world.driver.peak("CreateVolume"), 2);
+    sidecar.end(&world).await;
+}

@@ -13,7 +13,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tower::{Service, ServiceExt};
 
 use crate::{
-    base::api_error::ApiError,
+    base::api_error::{ApiError, Reason},
     cluster::{api::ApiClient, client::over, objects::Volume, rate_limiter::RateLimit},
 };
 
@@ -114,6 +114,19 @@ async fn one_429_pauses_everything_for_as_long_as_the_server_says() {
         at[1] >= Duration::from_secs(7) && at[50] < Duration::from_secs(8),
         "{at:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn c15_a_429_with_a_status_pauses_nothing_else() {
+    let api = Api::new();
+    api.harm(Fault::new(Harm::Deny(30)).times(1));
+    let client = ApiClient::new(over(api.service(ADMIN), "default"), None);
+    let error = ask(&client).await.unwrap_err();
+    assert_eq!(error.reason, Reason::RetryLater);
+    assert!(error.to_string().contains("admission webhook"), "{error}");
+    join_all((0..50).map(|_| ask(&client))).await;
+    let at = answered(&api);
+    assert!(at.len() == 51 && at[50] < Duration::from_secs(1), "{at:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ use crate::cluster::{
 
 mod lists;
 mod objects;
+mod watches;
 
 const CLAIMS: &str = "persistentvolumeclaims";
 const VOLUMES: &str = "persistentvolumes";

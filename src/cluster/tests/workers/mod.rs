@@ -24,6 +24,7 @@ use crate::{
     },
 };
 
+mod cost;
 mod interleavings;
 mod runs;
 

@@ -71,3 +71,25 @@ async fn a_new_run_adds_every_key_but_waits_for_what_the_old_one_left_running() 
     objects.is_at_rest();
     assert_eq!((objects.pool.len(), objects.tasks.len()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn b8_every_key_is_looked_at_again_every_quarter_of_an_hour_and_no_delay_is_shortened() {
+    let objects = Objects::new(4);
+    objects.put("waits for a change", 1);
+    objects.put("waits for a moment", 2);
+    objects.put("is slow", 3);
+    let _run = objects.run(|object| async move {
+        match object {
+            1 => Requeue::AwaitChange,
+            2 => Requeue::After(secs(1000)),
+            _ => {
+                sleep(secs(1200)).await;
+                Requeue::AwaitChange
+            }
+        }
+    });
+    sleep(secs(2000)).await;
+    assert_eq!(objects.starts(1), [0, 900, 1800]);
+    assert_eq!(objects.starts(2), [0, 1000]);
+    assert_eq!(objects.starts(3), [0, 1800]);
+}

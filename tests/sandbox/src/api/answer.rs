@@ -2,11 +2,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{
-    Method, Response, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
-    request::Parts,
-};
+use http::{Method, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
@@ -61,11 +57,10 @@ impl Api {
             Some(Harm::Hang) => std::future::pending().await,
             Some(Harm::Cut) => Err("connection reset by the sandbox, request not read".into()),
             Some(Harm::Status(code)) => Ok(refuse(&faults::refusal(*code, user, &route))),
-            Some(Harm::Throttle(seconds)) => {
-                let mut answer = refuse(&faults::refusal(429, user, &route));
-                answer.headers_mut().insert(RETRY_AFTER, (*seconds).into());
-                Ok(answer)
-            }
+            Some(Harm::Throttle(seconds)) => Ok(faults::throttled(*seconds)),
+            Some(Harm::Deny(seconds)) => Ok(refuse(&faults::denied(*seconds))),
+            Some(Harm::End(lines)) => Ok(faults::ended(self.serve(user, route, parts, body).await, *lines)),
+            Some(Harm::HoldBack) => Ok(faults::held_back(self.serve(user, route, parts, body).await).await),
             Some(Harm::Delay(time)) => {
                 tokio::time::sleep(*time).await;
                 Ok(self.serve(user, route, parts, body).await)

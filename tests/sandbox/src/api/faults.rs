@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, future::ready, stream};
+use http::Response;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+
 use super::{
     failure::{self, Refusal},
     route::{Route, Verb},
+    serve::{ApiBody, full},
 };
 
 /// What happens to a request.
@@ -12,8 +18,10 @@ use super::{
 pub enum Harm {
     /// Answered with this code (401, 403, 404, 409, 500, 503) and a fitting `Status`.
     Status(u16),
-    /// 429 with `Retry-After` in seconds.
+    /// The server's flow control: 429 with `Retry-After` in seconds, and no `Status`.
     Throttle(u64),
+    /// An admission webhook denies this one request: 429 with a `Status`, and after how many seconds it may be made again.
+    Deny(u64),
     /// Served after this much time.
     Delay(Duration),
     /// Carried out at once, and answered after this much time, whether the client still waits or not.
@@ -24,6 +32,10 @@ pub enum Harm {
     LoseReply,
     /// No answer, ever, and nothing is done.
     Hang,
+    /// The answer is properly at its end after so many lines: a proxy or a server that goes away.
+    End(usize),
+    /// The answer comes, headers and all, when it is complete: a proxy that holds it back.
+    HoldBack,
 }
 
 /// Which requests are harmed, and how. Made with [`Fault::new`], narrowed by
@@ -148,7 +160,49 @@ impl Faults {
     }
 }
 
-/// The answer for [`Harm::Status`] and [`Harm::Throttle`].
+/// What an admission webhook's answer becomes on the API server.
+pub(crate) fn denied(seconds: u64) -> Refusal {
+    let text = "admission webhook \"quota.example.com\" denied the request: come back later";
+    let mut status = failure::bare(429, "TooManyRequests", text);
+    status.details = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails {
+        retry_after_seconds: i32::try_from(seconds).ok(),
+        ..Default::default()
+    });
+    status
+}
+
+/// The answer for [`Harm::End`].
+pub(crate) fn ended(answer: Response<ApiBody>, lines: usize) -> Response<ApiBody> {
+    answer.map(|body| {
+        let lines = body.into_data_stream().take(lines);
+        StreamBody::new(lines.map(|line| line.map(Frame::data))).boxed_unsync()
+    })
+}
+
+/// The answer for [`Harm::HoldBack`].
+pub(crate) async fn held_back(answer: Response<ApiBody>) -> Response<ApiBody> {
+    let (parts, body) = answer.into_parts();
+    let lines: Vec<_> = body
+        .into_data_stream()
+        .take_while(|line| ready(line.is_ok()))
+        .collect()
+        .await;
+    let frames = stream::iter(lines).map(|line| line.map(Frame::data));
+    Response::from_parts(parts, StreamBody::new(frames).boxed_unsync())
+}
+
+/// The answer for [`Harm::Throttle`].
+pub(crate) fn throttled(seconds: u64) -> Response<ApiBody> {
+    let mut answer = Response::new(full("Too many requests, please try again later.\n"));
+    *answer.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+    let headers = answer.headers_mut();
+    headers.insert(http::header::RETRY_AFTER, seconds.into());
+    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(http::header::CONTENT_TYPE, text);
+    answer
+}
+
+/// The answer for [`Harm::Status`].
 pub(crate) fn refusal(code: u16, user: &str, route: &Route) -> Refusal {
     let kind = route.kind;
     match code {
@@ -164,11 +218,6 @@ pub(crate) fn refusal(code: u16, user: &str, route: &Route) -> Refusal {
         404 => failure::not_found(kind, &route.name),
         409 if route.verb == Verb::Create => failure::already_exists(kind, &route.name),
         409 => failure::conflict(kind, &route.name, failure::MODIFIED),
-        429 => failure::bare(
-            429,
-            "TooManyRequests",
-            "the server has received too many requests and has asked us to try again later",
-        ),
         503 => failure::bare(
             503,
             "ServiceUnavailable",

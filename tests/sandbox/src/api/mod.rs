@@ -51,6 +51,8 @@ pub(crate) struct State {
     /// Counts how often all watches were cut.
     cuts: u64,
     hidden: BTreeSet<String>,
+    /// Resources whose next event cannot be read.
+    garbled: BTreeSet<String>,
     rng: fastrand::Rng,
 }
 
@@ -95,6 +97,7 @@ impl Api {
             ceiling: None,
             cuts: 0,
             hidden: BTreeSet::new(),
+            garbled: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(11),
         };
         let epoch = (jiff::Timestamp::now(), Instant::now());
@@ -290,6 +293,17 @@ impl Api {
     pub fn freeze_cache(&self) {
         let mut state = self.state.lock();
         state.ceiling = Some(state.store.revision);
+    }
+
+    /// As [`Api::freeze_cache`], so many writes ago: another server answers from now on, and it lags.
+    pub fn lag(&self, writes: u64) {
+        let mut state = self.state.lock();
+        state.ceiling = Some(state.store.revision.saturating_sub(writes));
+    }
+
+    /// The next event of this resource reaches one running watch as something that is no event.
+    pub fn garble(&self, plural: &str) {
+        self.state.lock().garbled.insert(plural.to_owned());
     }
 
     /// The cache catches up.

@@ -48,7 +48,11 @@ pub(crate) fn watch(
         .timeout
         .filter(|s| *s > 0)
         .unwrap_or_else(|| state.rng.u64(1800..3600));
-    let newest = state.ceiling.unwrap_or(state.store.revision);
+    let newest = match (options.initial_events, options.revision) {
+        // A consistent read.
+        (true, None) => state.store.revision,
+        _ => state.ceiling.unwrap_or(state.store.revision),
+    };
     let now = Instant::now();
     let mut watcher = Watcher {
         api: api.clone(),
@@ -130,7 +134,7 @@ impl Watcher {
     /// Takes what happened since; true when the connection was cut.
     fn collect(&mut self) -> bool {
         let api = self.api.clone();
-        let state = api.state.lock();
+        let mut state = api.state.lock();
         if state.cuts != self.cuts {
             return true;
         }
@@ -141,6 +145,11 @@ impl Watcher {
                 break;
             }
             self.report(change);
+        }
+        if let Some(last) = self.pending.back_mut()
+            && state.garbled.remove(self.route.kind.plural)
+        {
+            *last = Bytes::from_static(b"{\"type\":\"MODIFIED\",\"object\":7}\n");
         }
         self.cursor = self.cursor.max(newest);
         false

@@ -40,6 +40,9 @@ impl Driver {
                 at,
             });
             let entry = state.log.len() - 1;
+            let (now, most) = state.at_once.entry(method).or_default();
+            *now += 1;
+            *most = (*most).max(*now);
             let alone = target.is_empty() || state.awaited.insert(target.to_owned());
             if !alone {
                 let text = format!("{method} of {target} while another call for it is awaited");
@@ -58,10 +61,11 @@ impl Driver {
             (entry, alone, pending, trouble)
         };
         // Not inside the block above: its end takes the lock again.
-        let _awaited = alone.then(|| Awaited {
+        let _awaited = Awaited {
             driver: self.clone(),
-            target: target.to_owned(),
-        });
+            method,
+            target: alone.then(|| target.to_owned()),
+        };
         let result = match trouble {
             _ if pending => Err(Status::aborted(format!("an operation for {target} is pending"))),
             Some(Trouble::Refuse(code, text)) => Err(Status::new(code, text)),
@@ -104,12 +108,20 @@ impl Driver {
 /// Dropped when the caller has its answer or has given up.
 struct Awaited {
     driver: Driver,
-    target: String,
+    method: &'static str,
+    /// `None` when another call for the same volume was awaited before this one.
+    target: Option<String>,
 }
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        self.driver.state.lock().awaited.remove(&self.target);
+        let mut state = self.driver.state.lock();
+        if let Some((now, _)) = state.at_once.get_mut(self.method) {
+            *now -= 1;
+        }
+        if let Some(target) = &self.target {
+            state.awaited.remove(target);
+        }
     }
 }
 

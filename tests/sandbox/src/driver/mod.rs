@@ -39,6 +39,8 @@ struct State {
     awaited: BTreeSet<String>,
     /// Volumes, by name or id, that work goes on for, awaited or not.
     busy: BTreeSet<String>,
+    /// How many calls of a method are awaited now, and the most that ever were.
+    at_once: BTreeMap<&'static str, (usize, usize)>,
     script: Vec<Upset>,
     log: Vec<Call>,
     breaches: Vec<String>,
@@ -151,6 +153,7 @@ impl Driver {
             asked: BTreeMap::new(),
             awaited: BTreeSet::new(),
             busy: BTreeSet::new(),
+            at_once: BTreeMap::new(),
             script: Vec::new(),
             log: Vec::new(),
             breaches: Vec::new(),
@@ -254,6 +257,11 @@ impl Driver {
             .iter()
             .filter(|call| call.method == method)
             .count()
+    }
+
+    /// The most calls of a method that were ever awaited at once.
+    pub fn peak(&self, method: &str) -> usize {
+        self.state.lock().at_once.get(method).map_or(0, |(_, most)| *most)
     }
 
     /// What the caller did against the specification: two calls at once for
