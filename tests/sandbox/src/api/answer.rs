@@ -61,6 +61,7 @@ impl Api {
             Some(Harm::Hang) => std::future::pending().await,
             Some(Harm::Cut) => Err("connection reset by the sandbox, request not read".into()),
             Some(Harm::Status(code)) => Ok(refuse(&faults::refusal(*code, user, &route))),
+            Some(Harm::Body(code, text)) => Ok(response(*code, full(text.clone()))),
             Some(Harm::Throttle(seconds)) => {
                 let mut answer = refuse(&faults::refusal(429, user, &route));
                 answer.headers_mut().insert(RETRY_AFTER, (*seconds).into());

@@ -12,6 +12,8 @@ use super::{
 pub enum Harm {
     /// Answered with this code (401, 403, 404, 409, 500, 503) and a fitting `Status`.
     Status(u16),
+    /// Answered with this code and this text instead of what the server has; nothing is done.
+    Body(u16, String),
     /// 429 with `Retry-After` in seconds.
     Throttle(u64),
     /// Served after this much time.
