@@ -30,5 +30,7 @@ mod replicas;
 mod rights;
 #[path = "flows/saving.rs"]
 mod saving;
+#[path = "flows/secrets.rs"]
+mod secrets;
 #[path = "flows/weather.rs"]
 mod weather;
