@@ -22,6 +22,8 @@ mod bad_input;
 mod codes;
 #[path = "flows/deletion.rs"]
 mod deletion;
+#[path = "flows/events.rs"]
+mod events;
 #[path = "flows/life.rs"]
 mod life;
 #[path = "flows/replicas.rs"]

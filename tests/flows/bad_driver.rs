@@ -174,8 +174,8 @@ async fn a_driver_with_endless_error_texts_gets_its_message_through_shortened() 
         .await;
     let said = world.events("data");
     assert!(
-        said.iter().all(|event| event.len() < 1100),
-        "an event has at most 1024 bytes"
+        said.iter().all(|event| event.len() < (16 << 10) + 100),
+        "an event has at most 16 kB"
     );
     world.becomes_bound("data").await;
     assert_eq!(world.api.len(VOLUMES), 1);
