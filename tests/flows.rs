@@ -24,6 +24,8 @@ mod codes;
 mod deletion;
 #[path = "flows/election.rs"]
 mod election;
+#[path = "flows/events.rs"]
+mod events;
 #[path = "flows/life.rs"]
 mod life;
 #[path = "flows/replicas.rs"]
@@ -32,6 +34,8 @@ mod replicas;
 mod rights;
 #[path = "flows/saving.rs"]
 mod saving;
+#[path = "flows/secrets.rs"]
+mod secrets;
 #[path = "flows/watches.rs"]
 mod watches;
 #[path = "flows/weather.rs"]

@@ -1,34 +1,63 @@
 //! Pure. Which events are written, which are counted up, and which are dropped.
 //!
-//! The rules are those of client-go's recorder, which users know from every controller: the same event again counts up
-//! the one that stands; many different ones for the same reason become one "combined" event; and an object that
-//! speaks all the time is cut off. Times are durations since some fixed moment.
+//! The rules are those of client-go's event correlator, which users know from every controller: the same event again
+//! counts up the one that stands; many different messages for the same reason become one "combined" event; and an
+//! object with too many events gets no more for a while. Times are durations since some fixed moment.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher as _},
+    mem,
     time::Duration,
 };
 
-/// Remembered events; the oldest is forgotten first.
-const REMEMBERED: usize = 4096;
-/// So many different messages with one reason within [`WINDOW`] are combined.
-const SIMILAR: usize = 10;
+/// Entries of each cache; those that were used longest ago are forgotten first.
+const CAPACITY: usize = 4096;
+/// So long does the API server keep an event after its last change.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+/// So many messages with one reason have events of their own. Others are combined, until there was none for [`WINDOW`].
+const DISTINCT: usize = 9;
 const WINDOW: Duration = Duration::from_secs(600);
-/// Events of one object at once, and then one each [`REFILL`].
-const BURST: f64 = 25.0;
+/// Events of one object and type at once, and then one each [`REFILL`].
+const BURST: u32 = 25;
 const REFILL: Duration = Duration::from_secs(300);
 
-/// What identifies an event.
+/// What makes two events the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     /// UID of the object it is about.
-    pub(super) object: String,
+    object: String,
     /// Warning or Normal.
-    pub(super) warning: bool,
+    warning: bool,
     /// CamelCase reason.
-    pub(super) reason: String,
-    /// The message, or "" for a combined event.
-    pub(super) message: String,
+    reason: &'static str,
+    /// The hash of the message, `None` for a combined event. A driver's message may be long, and is not kept.
+    message: Option<u64>,
+}
+
+impl Key {
+    pub(super) fn new(object: &str, warning: bool, reason: &'static str, message: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        message.hash(&mut hasher);
+        Self {
+            object: object.to_owned(),
+            warning,
+            reason,
+            message: Some(hasher.finish()),
+        }
+    }
+
+    /// Whether it is that of the event that stands for all similar ones.
+    pub(super) const fn is_combined(&self) -> bool {
+        self.message.is_none()
+    }
+
+    fn combined(&self) -> Self {
+        Self {
+            message: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// What is to be done with an event.
@@ -36,91 +65,92 @@ pub(super) struct Key {
 pub(super) enum Correlation {
     /// Write a new one.
     Create,
-    /// Write a new one that stands for all similar ones.
-    CreateCombined,
-    /// Count the standing one up to this number.
+    /// Count the one of this name up to this number.
     CountUp(String, u32),
-    /// The object has said too much.
+    /// The object has had too many.
     Drop,
 }
 
 /// The memory of what was written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Correlator {
-    written: HashMap<Key, (String, u32)>,
-    order: VecDeque<Key>,
-    similar: HashMap<Key, (Duration, HashSet<String>)>,
-    budget: HashMap<String, (Duration, f64)>,
+    /// Name and count of what stands in the cluster.
+    written: Recent<Key, (String, u32)>,
+    /// When the last event with this reason came, and the messages that have events of their own.
+    similar: Recent<Key, (Duration, HashSet<u64>)>,
+    /// The tokens left at some moment, by object and type.
+    budget: Recent<(String, bool), (Duration, f64)>,
+}
+
+impl Default for Correlator {
+    fn default() -> Self {
+        Self {
+            written: Recent::new(EVENT_TTL),
+            similar: Recent::new(WINDOW),
+            // A bucket that is full again need not be remembered.
+            budget: Recent::new(REFILL * BURST),
+        }
+    }
 }
 
 impl Correlator {
-    /// Decides about one event, and returns the key under which [`Correlator::stands`] is to be told its name.
-    pub(super) fn correlate(&mut self, mut key: Key, now: Duration) -> (Key, Correlation) {
-        let combined = self.is_one_too_many(&key, now);
-        if combined {
-            key.message.clear();
-        }
-        if !self.afford(&key.object, now) {
+    /// Decides about one event, and returns the key under which [`Correlator::created`] is to be told its name.
+    pub(super) fn correlate(&mut self, key: Key, now: Duration) -> (Key, Correlation) {
+        let key = self.aggregate(key, now);
+        if !self.accept(&key, now) {
             return (key, Correlation::Drop);
         }
-        let correlation = match self.written.get_mut(&key) {
+        let correlation = match self.written.get(&key, now) {
             Some((name, count)) => {
                 *count = count.saturating_add(1);
                 Correlation::CountUp(name.clone(), *count)
             }
-            None if combined => Correlation::CreateCombined,
             None => Correlation::Create,
         };
         (key, correlation)
     }
 
     /// The event under `key` stands in the cluster as `name`.
-    pub(super) fn stands(&mut self, key: Key, name: String) {
-        if self.written.insert(key.clone(), (name, 1)).is_none() {
-            self.order.push_back(key);
-        }
-        while self.order.len() > REMEMBERED {
-            if let Some(oldest) = self.order.pop_front() {
-                self.written.remove(&oldest);
-            }
-        }
+    pub(super) fn created(&mut self, key: Key, name: String, now: Duration) {
+        self.written.insert(key, (name, 1), now);
     }
 
-    /// The event under `key` does not stand any more: the API server forgets events after an hour.
+    /// The event under `key` does not stand any more.
     pub(super) fn vanished(&mut self, key: &Key) {
         self.written.remove(key);
-        self.order.retain(|standing| standing != key);
     }
 
-    fn is_one_too_many(&mut self, key: &Key, now: Duration) -> bool {
-        let group = Key {
-            message: String::new(),
-            ..key.clone()
+    /// The key of the combined event, if there are too many messages like this one.
+    fn aggregate(&mut self, key: Key, now: Duration) -> Key {
+        let Some(message) = key.message else {
+            return key;
         };
-        if self.similar.len() > REMEMBERED {
-            self.similar
-                .retain(|_, (since, _)| now.saturating_sub(*since) < WINDOW);
-        }
-        let (since, messages) = self.similar.entry(group).or_insert_with(|| (now, HashSet::new()));
-        if now.saturating_sub(*since) >= WINDOW {
+        let combined = key.combined();
+        let (last, messages) = self
+            .similar
+            .get_or_insert_with(combined.clone(), now, || (now, HashSet::new()));
+        if now.saturating_sub(*last) > WINDOW {
             messages.clear();
-            *since = now;
         }
-        if messages.len() < SIMILAR {
-            messages.insert(key.message.clone());
+        *last = now;
+        if messages.contains(&message) {
+            return key;
         }
-        messages.len() >= SIMILAR
+        if messages.len() >= DISTINCT {
+            return combined;
+        }
+        messages.insert(message);
+        key
     }
 
-    fn afford(&mut self, object: &str, now: Duration) -> bool {
-        let full = |since: Duration, left: f64| {
-            left + now.saturating_sub(since).as_secs_f64() / REFILL.as_secs_f64() >= BURST
-        };
-        if self.budget.len() > REMEMBERED {
-            self.budget.retain(|_, (since, left)| !full(*since, *left));
-        }
-        let (since, left) = self.budget.entry(object.to_owned()).or_insert((now, BURST));
-        *left = (*left + now.saturating_sub(*since).as_secs_f64() / REFILL.as_secs_f64()).min(BURST);
+    /// Takes a token. Normal events and warnings have budgets of their own, or a controller that announces each attempt
+    /// would leave none to tell why it failed.
+    fn accept(&mut self, key: &Key, now: Duration) -> bool {
+        let full = f64::from(BURST);
+        let bucket = (key.object.clone(), key.warning);
+        let (since, left) = self.budget.get_or_insert_with(bucket, now, || (now, full));
+        let refilled = now.saturating_sub(*since).as_secs_f64() / REFILL.as_secs_f64();
+        *left = (*left + refilled).min(full);
         *since = now;
         if *left < 1.0 {
             return false;
@@ -130,110 +160,210 @@ impl Correlator {
     }
 }
 
+/// A map that forgets: what is not used for its lifetime is gone after twice that at the latest, and when it is full
+/// the half that was used longest ago goes.
+#[derive(Debug)]
+struct Recent<K, V> {
+    lifetime: Duration,
+    /// When `old` was replaced last.
+    since: Duration,
+    /// Used since then.
+    young: HashMap<K, V>,
+    /// Used in the time before.
+    old: HashMap<K, V>,
+}
+
+impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+    fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            since: Duration::ZERO,
+            young: HashMap::new(),
+            old: HashMap::new(),
+        }
+    }
+
+    fn get(&mut self, key: &K, now: Duration) -> Option<&mut V> {
+        self.age(now);
+        if let Some((key, value)) = self.old.remove_entry(key) {
+            self.young.insert(key, value);
+        }
+        self.young.get_mut(key)
+    }
+
+    fn get_or_insert_with(&mut self, key: K, now: Duration, value: impl FnOnce() -> V) -> &mut V {
+        self.age(now);
+        let known = self.old.remove(&key);
+        self.young
+            .entry(key)
+            .or_insert_with(|| known.unwrap_or_else(value))
+    }
+
+    fn insert(&mut self, key: K, value: V, now: Duration) {
+        self.age(now);
+        self.old.remove(&key);
+        self.young.insert(key, value);
+    }
+
+    fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    fn age(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.since);
+        if passed < self.lifetime && self.young.len() < CAPACITY / 2 {
+            return;
+        }
+        self.old = mem::take(&mut self.young);
+        if passed >= self.lifetime * 2 {
+            self.old = HashMap::new();
+        }
+        self.since = now;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn key(object: &str, message: &str) -> Key {
-        Key {
-            object: object.into(),
-            warning: true,
-            reason: "ProvisioningFailed".into(),
-            message: message.into(),
-        }
+        Key::new(object, true, "ProvisioningFailed", message)
     }
 
-    fn say(correlator: &mut Correlator, object: &str, message: &str, seconds: u64) -> Correlation {
-        let (key, correlation) = correlator.correlate(key(object, message), Duration::from_secs(seconds));
-        if matches!(correlation, Correlation::Create | Correlation::CreateCombined) {
-            correlator.stands(key, format!("{object}.1"));
+    fn publish_key(correlator: &mut Correlator, key: Key, seconds: u64) -> (bool, Correlation) {
+        let now = Duration::from_secs(seconds);
+        let (key, correlation) = correlator.correlate(key, now);
+        let combined = key.is_combined();
+        if correlation == Correlation::Create {
+            correlator.created(key, "a.1".to_owned(), now);
         }
-        correlation
+        (combined, correlation)
+    }
+
+    fn publish(
+        correlator: &mut Correlator,
+        object: &str,
+        message: &str,
+        seconds: u64,
+    ) -> (bool, Correlation) {
+        publish_key(correlator, key(object, message), seconds)
+    }
+
+    const NEW: (bool, Correlation) = (false, Correlation::Create);
+    const COMBINED: (bool, Correlation) = (true, Correlation::Create);
+
+    fn counted(combined: bool, count: u32) -> (bool, Correlation) {
+        (combined, Correlation::CountUp("a.1".into(), count))
     }
 
     #[test]
     fn the_same_event_again_is_counted_up() {
         let mut correlator = Correlator::default();
-        assert_eq!(say(&mut correlator, "a", "m", 0), Correlation::Create);
-        assert_eq!(
-            say(&mut correlator, "a", "m", 1),
-            Correlation::CountUp("a.1".into(), 2)
-        );
-        assert_eq!(
-            say(&mut correlator, "a", "m", 2),
-            Correlation::CountUp("a.1".into(), 3)
-        );
-        assert_eq!(
-            say(&mut correlator, "b", "m", 2),
-            Correlation::Create,
-            "another object"
-        );
+        assert_eq!(publish(&mut correlator, "a", "m", 0), NEW);
+        assert_eq!(publish(&mut correlator, "a", "m", 1), counted(false, 2));
+        assert_eq!(publish(&mut correlator, "a", "m", 2), counted(false, 3));
+        assert_eq!(publish(&mut correlator, "b", "m", 2), NEW, "another object");
         correlator.vanished(&key("a", "m"));
         assert_eq!(
-            say(&mut correlator, "a", "m", 3),
-            Correlation::Create,
+            publish(&mut correlator, "a", "m", 3),
+            NEW,
             "the old one has expired"
         );
     }
 
     #[test]
-    fn the_tenth_different_message_is_combined_with_all_that_follow() {
+    fn the_tenth_different_message_is_combined_with_all_that_are_new_after_it() {
         let mut correlator = Correlator::default();
         for n in 0..9 {
-            assert_eq!(
-                say(&mut correlator, "a", &n.to_string(), 0),
-                Correlation::Create,
-                "{n}"
-            );
+            assert_eq!(publish(&mut correlator, "a", &n.to_string(), 0), NEW, "{n}");
         }
-        assert_eq!(say(&mut correlator, "a", "9", 0), Correlation::CreateCombined);
+        assert_eq!(publish(&mut correlator, "a", "9", 0), COMBINED);
+        assert_eq!(publish(&mut correlator, "a", "10", 0), counted(true, 2));
         assert_eq!(
-            say(&mut correlator, "a", "10", 0),
-            Correlation::CountUp("a.1".into(), 2)
+            publish(&mut correlator, "a", "3", 0),
+            counted(false, 2),
+            "it stands"
         );
         assert_eq!(
-            say(&mut correlator, "a", "11", 601),
-            Correlation::Create,
-            "after ten minutes it begins anew"
+            publish(&mut correlator, "a", "11", 601),
+            NEW,
+            "after ten minutes without it begins anew"
         );
     }
 
     #[test]
-    fn an_object_that_speaks_all_the_time_is_cut_off_and_comes_back() {
+    fn b2_the_window_slides_with_each_similar_event() {
         let mut correlator = Correlator::default();
+        let combined =
+            |n: u64, correlator: &mut Correlator| publish(correlator, "a", &n.to_string(), n * 300).0;
+        let told: Vec<_> = (0..40).map(|n| combined(n, &mut correlator)).collect();
+        assert_eq!(told.iter().filter(|combined| !**combined).count(), 9);
+    }
+
+    #[test]
+    fn b1_an_object_with_too_many_events_gets_no_more_of_that_type_for_a_while() {
+        let mut correlator = Correlator::default();
+        let mut publish = |object: &str, warning, seconds| {
+            publish_key(&mut correlator, Key::new(object, warning, "R", "m"), seconds).1
+        };
         for n in 0..25 {
-            assert_ne!(say(&mut correlator, "a", "m", 0), Correlation::Drop, "{n}");
+            assert_ne!(publish("a", true, 0), Correlation::Drop, "{n}");
         }
-        assert_eq!(say(&mut correlator, "a", "m", 1), Correlation::Drop);
+        assert_eq!(publish("a", true, 1), Correlation::Drop);
+        assert_ne!(publish("a", false, 1), Correlation::Drop, "the other type");
+        assert_ne!(publish("b", true, 1), Correlation::Drop, "another object");
         assert_ne!(
-            say(&mut correlator, "b", "m", 1),
-            Correlation::Drop,
-            "others are not affected"
-        );
-        assert_ne!(
-            say(&mut correlator, "a", "m", 302),
+            publish("a", true, 302),
             Correlation::Drop,
             "one more after five minutes"
         );
-        assert_eq!(say(&mut correlator, "a", "m", 303), Correlation::Drop);
+        assert_eq!(publish("a", true, 303), Correlation::Drop);
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn c9_memory_is_bounded_and_ages() {
         let mut correlator = Correlator::default();
+        let remembered = |correlator: &Correlator| {
+            [
+                correlator.written.young.len() + correlator.written.old.len(),
+                correlator.similar.young.len() + correlator.similar.old.len(),
+                correlator.budget.young.len() + correlator.budget.old.len(),
+            ]
+        };
         for n in 0..20_000_u64 {
-            say(&mut correlator, &n.to_string(), "m", n);
+            publish(&mut correlator, &n.to_string(), "m", n / 100);
+            assert!(remembered(&correlator).iter().all(|count| *count <= CAPACITY));
         }
-        assert!(correlator.written.len() <= REMEMBERED && correlator.order.len() <= REMEMBERED);
+        assert!(remembered(&correlator).iter().all(|count| *count >= CAPACITY / 2));
+        let full = remembered(&correlator);
+        publish(&mut correlator, "a", "m", 200 + 3600);
         assert!(
-            correlator.similar.len() <= REMEMBERED + 601,
-            "{}",
-            correlator.similar.len()
+            remembered(&correlator)[0] < full[0],
+            "the half that was used before"
         );
-        assert!(
-            correlator.budget.len() <= REMEMBERED + 301,
-            "{}",
-            correlator.budget.len()
+        publish(&mut correlator, "a", "m", 200 + 3 * 7500);
+        assert_eq!(
+            remembered(&correlator),
+            [1, 1, 1],
+            "what nobody has used for hours"
+        );
+    }
+
+    #[test]
+    fn c9_what_is_used_stays_and_what_is_not_used_goes() {
+        let mut recent = Recent::new(Duration::from_secs(10));
+        let at = Duration::from_secs;
+        recent.insert("used", 1, at(0));
+        recent.insert("unused", 2, at(0));
+        for seconds in 1..100 {
+            assert_eq!(recent.get(&"used", at(seconds)), Some(&mut 1), "{seconds}");
+        }
+        assert_eq!((recent.young.len(), recent.old.len()), (1, 0));
+        assert_eq!(
+            recent.get(&"used", at(120)),
+            None,
+            "twice its lifetime without use"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! One call to the driver: deadline, code, log and observer, the same for every call.
 //!
 //! Every error that the driver did not send itself is `Unavailable` or `DeadlineExceeded`: a torn connection, a cut or
-//! oversized answer, HTTP without gRPC. In all of them the driver may have done the work, so none may look like a
+//! oversized answer, HTTP without gRPC, a status that cannot be read. In all of them the driver may have done the work, so none may look like a
 //! final refusal. (tonic reports them as `Unknown`, `Internal`, `OutOfRange` or `Cancelled`, which a provisioner
 //! would take for "no volume was made".)
 
@@ -15,14 +15,16 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, uri::PathAndQuery};
+use http::uri::PathAndQuery;
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tonic::{body::Body, transport::Channel};
 use tower::ServiceExt as _;
 
 use super::{
     connect::ConnectError,
+    grpc_status::{self, GrpcStatus},
     rpc_error::{Code, RpcError},
 };
 
@@ -35,14 +37,6 @@ const HEADER_LIMIT: Duration = Duration::from_secs(99_999_999 * 3600);
 
 /// The driver's name in a [`Call`] before the driver has told it; the value of upstream's metric.
 const UNKNOWN_DRIVER: &str = "unknown-driver";
-
-/// A number outside 0..=16 has no meaning in gRPC and is `Unknown`.
-fn code_of(code: tonic::Code) -> Code {
-    let number = usize::try_from(code as i32).ok();
-    number
-        .and_then(|number| Code::ALL.get(number).copied())
-        .unwrap_or(Code::Unknown)
-}
 
 /// One finished call, for the metric `csi_sidecar_operations_seconds`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,21 +116,21 @@ impl RpcClient {
         Q: prost::Message + fmt::Debug + 'static,
         A: prost::Message + Default + fmt::Debug + 'static,
     {
-        // Set once the driver itself has sent a grpc-status: whether that is 0, "OK".
-        let status_ok = Arc::new(OnceLock::new());
-        let (in_headers, in_trailers) = (status_ok.clone(), status_ok.clone());
+        // What the driver itself has sent as the end of the call.
+        let sent = Arc::new(Mutex::new(None));
+        let (in_headers, in_trailers) = (sent.clone(), sent.clone());
         let answers = self.answers.clone();
         let channel = self
             .channel
             .clone()
-            .map_response(move |response: http::Response<Body>| {
+            .map_response(move |mut response: http::Response<Body>| {
                 answers.fetch_add(1, Ordering::Relaxed);
-                note_status(&in_headers, response.headers());
+                note_status(&in_headers, grpc_status::take(response.headers_mut()));
                 response.map(|body| {
-                    Body::new(body.map_frame(move |frame| {
-                        frame
-                            .trailers_ref()
-                            .inspect(|trailers| note_status(&in_trailers, trailers));
+                    Body::new(body.map_frame(move |mut frame| {
+                        if let Some(trailers) = frame.trailers_mut() {
+                            note_status(&in_trailers, grpc_status::take(trailers));
+                        }
                         frame
                     }))
                 })
@@ -152,30 +146,35 @@ impl RpcClient {
             }
             Err(error) => Err(tonic::Status::from_error(error.into())),
         };
-        answer.map(tonic::Response::into_inner).map_err(|status| {
-            if status_ok.get() == Some(&false) {
-                return RpcError {
+        let sent = sent.lock().take();
+        let message = match (answer, sent) {
+            (_, Some(GrpcStatus::Malformed(what))) => format!("the driver's answer cannot be read: {what}"),
+            (Ok(answer), _) => return Ok(answer.into_inner()),
+            (Err(_), Some(GrpcStatus::Sent(code, message))) if code != Code::Ok => {
+                return Err(RpcError {
                     method,
-                    code: code_of(status.code()),
-                    message: status.message().to_owned(),
-                };
+                    code,
+                    message,
+                });
             }
-            self.recheck.notify_one();
-            RpcError {
-                method,
-                code: Code::Unavailable,
-                message: missing_answer(&status, status_ok.get().is_some()),
-            }
+            (Err(status), sent) => missing_answer(&status, sent.is_some()),
+        };
+        self.recheck.notify_one();
+        Err(RpcError {
+            method,
+            code: Code::Unavailable,
+            message,
         })
     }
 }
 
-/// Notes the grpc-status in headers or trailers, if there is one.
-fn note_status(status_ok: &OnceLock<bool>, headers: &HeaderMap) {
-    if let Some(status) = headers.get("grpc-status") {
-        // Only the first counts: gRPC allows one.
-        let _ = status_ok.set(status == "0");
-    }
+fn note_status(sent: &Mutex<Option<GrpcStatus>>, status: Option<GrpcStatus>) {
+    let Some(status) = status else { return };
+    let mut sent = sent.lock();
+    *sent = Some(match sent.take() {
+        Some(earlier) => earlier.followed_by(status),
+        None => status,
+    });
 }
 
 /// The text when the driver sent no error and there is no answer all the same.
@@ -198,43 +197,6 @@ fn missing_answer(status: &tonic::Status, has_status: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_grpc_number_has_the_name_that_go_prints() {
-        const NAMES: [&str; 17] = [
-            "OK",
-            "Canceled",
-            "Unknown",
-            "InvalidArgument",
-            "DeadlineExceeded",
-            "NotFound",
-            "AlreadyExists",
-            "PermissionDenied",
-            "ResourceExhausted",
-            "FailedPrecondition",
-            "Aborted",
-            "OutOfRange",
-            "Unimplemented",
-            "Internal",
-            "Unavailable",
-            "DataLoss",
-            "Unauthenticated",
-        ];
-        for (number, name) in (0..).zip(NAMES) {
-            assert_eq!(
-                code_of(tonic::Code::from_i32(number)).to_string(),
-                name,
-                "number {number}"
-            );
-        }
-        for number in [-1, 17, 255, i32::MAX] {
-            assert_eq!(
-                code_of(tonic::Code::from_i32(number)),
-                Code::Unknown,
-                "number {number}"
-            );
-        }
-    }
 
     #[test]
     fn an_rpc_error_prints_as_go_prints_a_status() {

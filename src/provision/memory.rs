@@ -10,6 +10,9 @@ pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
 /// A PersistentVolume that we wrote shows in the watch well within this time.
 const WATCH_LAG: Duration = Duration::from_secs(60);
 
+/// What the API server keeps an event for after its last change, unless told otherwise.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+
 /// Claims whose request the driver called infeasible, with the UID of the class it was made for.
 #[derive(Default)]
 pub(super) struct InfeasibleClaims(Expiring<String>);
@@ -41,6 +44,25 @@ impl RecentlySaved {
     }
 }
 
+/// Claims whose owner was told that a volume is being provisioned for them.
+#[derive(Default)]
+pub(super) struct AnnouncedClaims(Expiring<()>);
+
+impl AnnouncedClaims {
+    /// Whether this is the first attempt for a claim. It counts as known until there was none for as long as the API
+    /// server keeps an event.
+    pub(super) fn insert(&self, claim: &str) -> bool {
+        let is_first = self.0.get(claim).is_none();
+        self.0.insert(claim, (), EVENT_TTL);
+        is_first
+    }
+
+    /// Its volume is saved, or it is gone.
+    pub(super) fn remove(&self, claim: &str) {
+        self.0.remove(claim);
+    }
+}
+
 /// Values that are forgotten after a while.
 struct Expiring<T>(Mutex<Entries<T>>);
 
@@ -69,6 +91,10 @@ impl<T: Clone> Expiring<T> {
             *sweep = Some(now + lifetime);
         }
         by_claim.insert(claim.to_owned(), (now + lifetime, value));
+    }
+
+    fn remove(&self, claim: &str) {
+        self.0.lock().by_claim.remove(claim);
     }
 
     fn get(&self, claim: &str) -> Option<(T, Duration)> {
@@ -110,6 +136,19 @@ mod tests {
         assert_eq!((saved.left("a"), saved.left("b")), (Some(secs(60)), None));
         advance(secs(60)).await;
         assert_eq!(saved.left("a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_is_announced_once_while_it_is_tried() {
+        let announced = AnnouncedClaims::default();
+        assert!(announced.insert("a") && announced.insert("b"));
+        for _ in 0..100 {
+            advance(secs(300)).await;
+            assert!(!announced.insert("a"));
+        }
+        assert!(announced.insert("b"), "nobody tried for an hour");
+        announced.remove("a");
+        assert!(announced.insert("a"), "another creation");
     }
 
     #[tokio::test(start_paused = true)]

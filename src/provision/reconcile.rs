@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
-    memory::{INFEASIBLE, InfeasibleClaims, RecentlySaved},
+    memory::{AnnouncedClaims, INFEASIBLE, InfeasibleClaims, RecentlySaved},
     metrics::ProvisionMetrics,
     outcome::{CreateOutcome, SizeMismatch, outcome_of},
     plan::Plan,
@@ -46,6 +46,7 @@ pub struct Provision {
     policy: Policy,
     infeasible: InfeasibleClaims,
     pub(super) saved: RecentlySaved,
+    pub(super) announced: AnnouncedClaims,
     active: Active,
 }
 
@@ -88,6 +89,7 @@ impl Provision {
             policy,
             infeasible: InfeasibleClaims::default(),
             saved: RecentlySaved::default(),
+            announced: AnnouncedClaims::default(),
             active,
         }
     }
@@ -104,7 +106,10 @@ impl Provision {
         match (self.cache.claim(uid), self.ledger.get(uid)) {
             (Some(claim), entry) => self.reconcile_claim(&claim, entry).await,
             (None, Some(entry)) => self.reconcile_record(entry, None).await,
-            (None, None) => Requeue::AwaitChange,
+            (None, None) => {
+                self.announced.remove(uid);
+                Requeue::AwaitChange
+            }
         }
     }
 
@@ -315,7 +320,11 @@ impl Provision {
         }
     }
 
+    /// Once for a claim, however many attempts it takes.
     fn announce(&self, claim: &Claim) {
+        if !self.announced.insert(&claim.uid) {
+            return;
+        }
         let text = format!(
             "External provisioner is provisioning volume for claim \"{}\"",
             claim.key()

@@ -59,6 +59,7 @@ impl Provision {
     pub(super) fn close(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
         let (plan, name) = (&record.plan, &record.plan.request.name);
         self.saved.insert(&record.uid);
+        self.announced.remove(&record.uid);
         self.ledger.erase(&record.uid);
         self.metrics
             .provision_succeeded(&plan.class_label, &plan.source_label, begun.elapsed());

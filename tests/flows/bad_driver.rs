@@ -127,6 +127,40 @@ async fn a_volume_that_is_larger_than_asked_is_taken_with_its_size() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c1_error_details_that_are_no_base64_cost_a_call_and_not_the_process() {
+    let world = world();
+    let odd = Trouble::OddDetails(tonic::Code::Internal, "odd details");
+    world.driver.upset("Probe", 1, odd.clone());
+    world.driver.upset("CreateVolume", 1, odd.clone());
+    let sidecar = Sidecar::start(&world);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world.becomes_bound("data").await;
+    world
+        .is_told(
+            "data",
+            &["ProvisioningFailed: rpc error: code = Internal desc = odd details"],
+        )
+        .await;
+    // A driver that comes back is asked who it is.
+    world.driver.upset("GetPluginInfo", 2, odd);
+    world.driver.stop();
+    world.driver.start();
+    world
+        .eventually("the driver is away", |_| {
+            sidecar.logged(&["the CSI driver is away", "odd details"])
+        })
+        .await;
+    world.add_claim("default", "more", "1Gi", |_| {});
+    world.becomes_bound("more").await;
+    world
+        .eventually("the driver is back", |_| {
+            sidecar.logged(&["the CSI driver is back"])
+        })
+        .await;
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_driver_with_endless_error_texts_gets_its_message_through_shortened() {
     let world = world();
     let endless: &'static str = Box::leak("é🦀".repeat(4000).into_boxed_str());
@@ -140,8 +174,8 @@ async fn a_driver_with_endless_error_texts_gets_its_message_through_shortened() 
         .await;
     let said = world.events("data");
     assert!(
-        said.iter().all(|event| event.len() < 1100),
-        "an event has at most 1024 bytes"
+        said.iter().all(|event| event.len() < (16 << 10) + 100),
+        "an event has at most 16 kB"
     );
     world.becomes_bound("data").await;
     assert_eq!(world.api.len(VOLUMES), 1);

@@ -365,6 +365,12 @@ impl Log {
 }
 
 impl<S: tracing::Subscriber> Layer<S> for Log {
+    fn on_new_span(&self, span: &tracing::span::Attributes<'_>, _: &tracing::Id, _: Context<'_, S>) {
+        let mut line = Text(format!("span {}", span.metadata().name()));
+        span.record(&mut line);
+        self.0.lock().expect("no panic while logging").push(line.0);
+    }
+
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut line = Text(event.metadata().level().to_string());
         event.record(&mut line);

@@ -4,12 +4,12 @@
 //! never updated. Nothing is retried here; who asks knows whether asking again makes sense.
 
 mod events;
+mod secret;
 mod volumes;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, core::Request};
+use kube::{Client, core::Request};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -63,14 +63,13 @@ impl ApiClient {
         namespace: &str,
         name: &str,
     ) -> Result<Option<BTreeMap<String, String>>, ApiError> {
-        let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let secret = match self
             .ask(
                 "get",
                 "",
                 "secrets",
                 &format!("{namespace}/{name}"),
-                api.get(name),
+                secret::get(&self.client, namespace, name),
             )
             .await
         {

@@ -30,9 +30,9 @@ fn failed(message: &str) -> Event {
     Event::warning("ProvisioningFailed", message)
 }
 
-async fn written(line: (EventRecorder, JoinHandle<()>)) {
-    drop(line.0);
-    line.1.await.unwrap();
+async fn written(recorder: (EventRecorder, JoinHandle<()>)) {
+    drop(recorder.0);
+    recorder.1.await.unwrap();
 }
 
 fn counts(events: &[Value]) -> Vec<u64> {
@@ -45,12 +45,12 @@ fn counts(events: &[Value]) -> Vec<u64> {
 #[tokio::test(start_paused = true)]
 async fn the_same_event_again_counts_up_the_one_that_stands() {
     let api = Api::new();
-    let line = start(&api);
+    let recorder = start(&api);
     for _ in 0..5 {
-        line.0.publish(&claim("a"), failed("no space"));
+        recorder.0.publish(&claim("a"), failed("no space"));
     }
-    line.0.publish(&claim("b"), failed("no space"));
-    written(line).await;
+    recorder.0.publish(&claim("b"), failed("no space"));
+    written(recorder).await;
     let events = api.list("events");
     assert_eq!(counts(&events), [5, 1]);
     assert_eq!(events[0]["message"], "no space");
@@ -64,29 +64,30 @@ async fn the_same_event_again_counts_up_the_one_that_stands() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_has_expired_is_written_anew() {
     let api = Api::new();
-    let line = start(&api);
-    line.0.publish(&claim("a"), failed("no space"));
+    let recorder = start(&api);
+    recorder.0.publish(&claim("a"), failed("no space"));
     sleep(Duration::from_secs(3600)).await;
     let name = api.list("events")[0]["metadata"]["name"]
         .as_str()
         .unwrap()
         .to_owned();
     api.delete("events", "default", &name);
-    line.0.publish(&claim("a"), failed("no space"));
-    line.0.publish(&claim("a"), failed("no space"));
-    written(line).await;
+    recorder.0.publish(&claim("a"), failed("no space"));
+    recorder.0.publish(&claim("a"), failed("no space"));
+    written(recorder).await;
     assert_eq!(counts(&api.list("events")), [2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_different_messages_become_one_and_an_object_that_never_stops_is_cut_off() {
     let api = Api::new();
-    let line = start(&api);
+    let recorder = start(&api);
     for n in 0..60 {
-        line.0
+        recorder
+            .0
             .publish(&claim("a"), failed(&format!("request {n} failed")));
     }
-    written(line).await;
+    written(recorder).await;
     let events = api.list("events");
     assert_eq!(events.len(), 10);
     let combined = events.iter().find(|event| event["count"] != 1).unwrap();
@@ -100,32 +101,90 @@ async fn many_different_messages_become_one_and_an_object_that_never_stops_is_cu
 }
 
 #[tokio::test(start_paused = true)]
+async fn b2_the_combined_event_tells_the_newest_text() {
+    let api = Api::new();
+    let recorder = start(&api);
+    for n in 0..12 {
+        recorder
+            .0
+            .publish(&claim("a"), failed(&format!("request {n}: quota exceeded")));
+    }
+    recorder.0.publish(&claim("a"), failed("login refused"));
+    written(recorder).await;
+    let events = api.list("events");
+    let combined: Vec<_> = events.iter().filter(|event| event["count"] != 1).collect();
+    assert_eq!(combined.len(), 1, "{events:?}");
+    assert_eq!(
+        combined[0]["message"],
+        "(combined from similar events): login refused"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn b2_texts_that_always_differ_stay_one_event_for_hours() {
+    let api = Api::new();
+    let recorder = start(&api);
+    for n in 0..48 {
+        recorder
+            .0
+            .publish(&claim("a"), failed(&format!("request {n}: quota exceeded")));
+        sleep(Duration::from_secs(300)).await;
+    }
+    written(recorder).await;
+    let events = api.list("events");
+    let told = |event: &Value| {
+        event["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("request 47: quota exceeded")
+    };
+    assert_eq!(
+        (events.len(), events.iter().filter(|event| told(event)).count()),
+        (10, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn c9_a_text_without_end_is_cut_before_it_is_kept() {
+    let api = Api::new();
+    let recorder = start(&api);
+    recorder.0.publish(&claim("a"), failed(&"x".repeat(3000)));
+    recorder.0.publish(&claim("b"), failed(&"ä".repeat(1 << 20)));
+    written(recorder).await;
+    let events = api.list("events");
+    let lengths = events
+        .iter()
+        .map(|event| event["message"].as_str().unwrap().len());
+    assert_eq!(lengths.collect::<Vec<_>>(), [3000, (16 << 10) - 1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_does_not_make_two_events() {
     let api = Api::new();
     api.harm(Fault::new(Harm::LoseReply).on("create", "events").times(1));
     api.harm(Fault::new(Harm::LoseReply).on("patch", "events").times(1));
-    let line = start(&api);
-    line.0.publish(&claim("a"), failed("no space"));
-    line.0.publish(&claim("a"), failed("no space"));
-    written(line).await;
+    let recorder = start(&api);
+    recorder.0.publish(&claim("a"), failed("no space"));
+    recorder.0.publish(&claim("a"), failed("no space"));
+    written(recorder).await;
     assert_eq!(counts(&api.list("events")), [2]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_line_drops_events_and_never_delays_who_speaks() {
+async fn a_full_queue_drops_events_and_never_delays_who_publishes() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Hang).on("create", "events").times(1));
-    let line = start(&api);
+    let recorder = start(&api);
     let began = Instant::now();
     for n in 0..3000 {
-        line.0.publish(&claim(&n.to_string()), failed("no space"));
+        recorder.0.publish(&claim(&n.to_string()), failed("no space"));
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
-    written(line).await;
+    written(recorder).await;
     assert_eq!(
         api.list("events").len(),
         1000,
-        "what fitted the line is written when the server is back"
+        "what fitted the queue is written when the server is back"
     );
 }
 
@@ -133,13 +192,13 @@ async fn a_full_line_drops_events_and_never_delays_who_speaks() {
 async fn without_the_right_to_write_events_each_is_tried_once() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Status(403)).on("create", "events"));
-    let line = start(&api);
+    let recorder = start(&api);
     let log = Log::default();
     let _quiet = tracing::subscriber::set_default(log.clone());
     for n in 0..20 {
-        line.0.publish(&claim(&n.to_string()), failed("no space"));
+        recorder.0.publish(&claim(&n.to_string()), failed("no space"));
     }
-    written(line).await;
+    written(recorder).await;
     assert_eq!(
         api.requests()
             .iter()
@@ -154,16 +213,16 @@ async fn without_the_right_to_write_events_each_is_tried_once() {
 async fn a_throttled_event_waits_and_an_outage_is_given_up_on() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Throttle(5)).on("create", "events").times(1));
-    let line = start(&api);
-    line.0.publish(&claim("a"), failed("no space"));
+    let recorder = start(&api);
+    recorder.0.publish(&claim("a"), failed("no space"));
     sleep(Duration::from_secs(6)).await;
     assert_eq!(api.list("events").len(), 1);
     api.outage();
-    line.0.publish(&claim("b"), failed("no space"));
+    recorder.0.publish(&claim("b"), failed("no space"));
     sleep(Duration::from_secs(60)).await;
     api.heal();
-    line.0.publish(&claim("c"), failed("no space"));
-    written(line).await;
+    recorder.0.publish(&claim("c"), failed("no space"));
+    written(recorder).await;
     assert_eq!(api.list("events").len(), 2, "a and c");
 }
 

@@ -38,7 +38,22 @@ enum Reply {
     Refuse(u32, String),
     Http(u16),
     NoTrailers,
+    /// Nothing but these headers, which end the call.
+    Headers(Fields),
+    /// An empty message between these headers and these trailers.
+    Trailers(Fields, Fields),
     Hang,
+}
+
+/// Headers or trailers, malformed ones too.
+type Fields = Vec<(&'static str, Vec<u8>)>;
+
+fn header_map(fields: Fields) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(name, http::HeaderValue::from_bytes(&value).unwrap());
+    }
+    headers
 }
 
 fn message(message: &impl prost::Message) -> Reply {
@@ -129,6 +144,18 @@ async fn answer(script: Script, path: &str) -> http::Response<Body> {
             .status(code)
             .body(Body::from("no gRPC here")),
         Reply::NoTrailers => response.body(Body::from(frame(&[]))),
+        Reply::Headers(fields) => response.body(Body::empty()).map(|mut response| {
+            response.headers_mut().extend(header_map(fields));
+            response
+        }),
+        Reply::Trailers(headers, trailers) => {
+            let trailers = std::future::ready(Some(Ok(header_map(trailers))));
+            let body = Body::new(Full::new(frame(&[])).with_trailers(trailers));
+            response.body(body).map(|mut response| {
+                response.headers_mut().extend(header_map(headers));
+                response
+            })
+        }
         Reply::Hang => std::future::pending().await,
     }
     .unwrap()
@@ -216,6 +243,11 @@ impl Socket {
     /// The driver is gone, and its connections with it.
     fn kill(&self) {
         *self.listener.lock().unwrap() = None;
+        self.hang_up();
+    }
+
+    /// All connections break.
+    fn hang_up(&self) {
         self.wires.lock().unwrap().drain(..).for_each(|wire| wire.abort());
     }
 
@@ -240,3 +272,4 @@ async fn create(driver: &Driver) -> Result<CreateVolumeResponse, RpcError> {
 
 mod calls;
 mod driver_state;
+mod hostile;

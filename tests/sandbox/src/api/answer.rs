@@ -57,6 +57,7 @@ impl Api {
             Some(Harm::Hang) => std::future::pending().await,
             Some(Harm::Cut) => Err("connection reset by the sandbox, request not read".into()),
             Some(Harm::Status(code)) => Ok(refuse(&faults::refusal(*code, user, &route))),
+            Some(Harm::Body(code, text)) => Ok(response(*code, full(text.clone()))),
             Some(Harm::Throttle(seconds)) => Ok(faults::throttled(*seconds)),
             Some(Harm::Deny(seconds)) => Ok(refuse(&faults::denied(*seconds))),
             Some(Harm::End(lines)) => Ok(faults::ended(self.serve(user, route, parts, body).await, *lines)),

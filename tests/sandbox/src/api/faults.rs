@@ -18,6 +18,8 @@ use super::{
 pub enum Harm {
     /// Answered with this code (401, 403, 404, 409, 500, 503) and a fitting `Status`.
     Status(u16),
+    /// Answered with this code and this text instead of what the server has; nothing is done.
+    Body(u16, String),
     /// The server's flow control: 429 with `Retry-After` in seconds, and no `Status`.
     Throttle(u64),
     /// An admission webhook denies this one request: 429 with a `Status`, and after how many seconds it may be made again.

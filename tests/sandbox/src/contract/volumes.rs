@@ -233,11 +233,14 @@ async fn events(probe: Probe) -> CaseResult {
         "Invalid",
         "involvedObject.namespace: Invalid value: \"default\": does not match event.namespace",
     )?;
-    let clusterwide = event(&probe.name(), json!({"kind": "PersistentVolume", "name": "x"}));
+    let mut clusterwide = event(&probe.name(), json!({"kind": "PersistentVolume", "name": "x"}));
+    // Only events with an eventTime are held to 1024 bytes.
+    clusterwide["message"] = "x".repeat(17 * 1024).into();
     let refused = probe.post(&here, clusterwide.clone()).await;
     refused.refused(422, "Invalid", "involvedObject.namespace")?;
     let default = kind("events")?.path("default", "");
     let made = probe.post(&default, clusterwide).await.is(201)?;
+    same("message", &made["message"], "x".repeat(17 * 1024))?;
     let name = made["metadata"]["name"].as_str().unwrap_or_default();
     probe
         .delete(&kind("events")?.path("default", name))

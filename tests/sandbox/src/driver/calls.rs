@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     Call, Driver, State, Trouble, Volume,
@@ -54,7 +54,10 @@ impl Driver {
             } else {
                 state.trouble(method, target)
             };
-            let idle = matches!(trouble, Some(Trouble::Refuse(..) | Trouble::Hang));
+            let idle = matches!(
+                trouble,
+                Some(Trouble::Refuse(..) | Trouble::OddDetails(..) | Trouble::Hang)
+            );
             if !target.is_empty() && !pending && !idle {
                 state.busy.insert(target.to_owned());
             }
@@ -69,6 +72,7 @@ impl Driver {
         let result = match trouble {
             _ if pending => Err(Status::aborted(format!("an operation for {target} is pending"))),
             Some(Trouble::Refuse(code, text)) => Err(Status::new(code, text)),
+            Some(Trouble::OddDetails(code, text)) => Err(odd_details(code, text)),
             Some(Trouble::Hang) => std::future::pending().await,
             trouble => self.work(target, trouble, work).await,
         };
@@ -103,6 +107,15 @@ impl Driver {
             _ => worked,
         }
     }
+}
+
+fn odd_details(code: Code, text: &str) -> Status {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(
+        "grpc-status-details-bin",
+        http::HeaderValue::from_static("no base64!"),
+    );
+    Status::with_metadata(code, text, MetadataMap::from_headers(headers))
 }
 
 /// Dropped when the caller has its answer or has given up.

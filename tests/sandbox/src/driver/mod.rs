@@ -84,6 +84,8 @@ pub struct Volume {
 pub enum Trouble {
     /// Refused with this code and text; nothing is done.
     Refuse(Code, &'static str),
+    /// As `Refuse`, with a `grpc-status-details-bin` that is no base64.
+    OddDetails(Code, &'static str),
     /// Carried out and refused with this code all the same.
     RefuseAfter(Code, &'static str),
     /// Carried out after this time, whether the caller still waits or not.
