@@ -30,5 +30,7 @@ mod replicas;
 mod rights;
 #[path = "flows/saving.rs"]
 mod saving;
+#[path = "flows/stop.rs"]
+mod stop;
 #[path = "flows/weather.rs"]
 mod weather;
