@@ -19,6 +19,8 @@ use tokio::{
     time::timeout,
 };
 
+#[path = "bad_input/api_access.rs"]
+mod api_access;
 #[path = "bad_input/process.rs"]
 mod process;
 
@@ -60,7 +62,6 @@ async fn a_command_line_that_cannot_be_used_is_explained_at_once() {
         ),
         ("capacity", "--enable-capacity", 1, "not built yet"),
         ("node deployment", "--node-deployment", 255, "NODE_NAME"),
-        ("profiling", "--enable-pprof", 1, "--enable-pprof"),
         (
             "two endpoints",
             "--http-endpoint=:0 --metrics-address=:0",
@@ -294,7 +295,7 @@ async fn a_grpc_server_that_is_no_csi_driver_ends_the_process_with_1() {
 }
 
 #[tokio::test]
-async fn a_driver_that_no_provisioner_can_serve_ends_the_process() {
+async fn c6_a_driver_that_no_provisioner_can_serve_ends_the_process() {
     type Change = fn(&mut Identity);
     let rows: [(&str, Change, i32, &str); 4] = [
         ("no name", |driver| driver.name.clear(), 255, "has no name"),

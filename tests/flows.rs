@@ -36,6 +36,8 @@ mod rights;
 mod saving;
 #[path = "flows/secrets.rs"]
 mod secrets;
+#[path = "flows/stop.rs"]
+mod stop;
 #[path = "flows/watches.rs"]
 mod watches;
 #[path = "flows/weather.rs"]

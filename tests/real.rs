@@ -144,6 +144,10 @@ fn main() -> ExitCode {
             Box::pin(access::in_cluster(c))
         }));
         trials.push(together(
+            "c19: a proxy is asked for the way to the API server",
+            |c| Box::pin(access::c19_proxied(c)),
+        ));
+        trials.push(together(
             "a released lease is taken at once under our rights",
             |c| Box::pin(replicas::released_under_our_rights(c)),
         ));

@@ -4,13 +4,17 @@
 //! own, and nothing notices a dead one. This one speaks HTTP/2 where the server does (every API server): one
 //! connection, with pings.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use hyper_util::{
-    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    client::legacy::Client as HttpClient,
     rt::{TokioExecutor, TokioTimer},
 };
 pub use kube::Client;
@@ -21,10 +25,22 @@ use kube::{
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, util::MapRequestLayer};
+
+use crate::cluster::{
+    connector::connector,
+    proxy::ProxyEnvironment,
+    token_file::{self, TokenFile},
+};
 
 use super::header_timeout::HeaderTimeout;
 use crate::base::api_error::FLOW_CONTROL;
+
+/// Where the kubelet mounts the files of the service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Stands in a kubeconfig that names no proxy: kube would read a part of the environment there.
+const NO_PROXY_URL: &str = "none";
 
 /// Where the API server is, as given on the command line.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +49,8 @@ pub struct Access {
     pub kubeconfig: Option<PathBuf>,
     /// `--master`: overrides the server of the kubeconfig.
     pub master: Option<String>,
+    /// The proxy, unless the kubeconfig names one.
+    pub proxy: ProxyEnvironment,
     /// What this process calls itself in the server's audit log.
     pub user_agent: String,
 }
@@ -57,11 +75,9 @@ pub enum AccessError {
     /// `--master` is no URL.
     #[error("--master {0:?} is not a URL such as https://host:6443")]
     Master(String),
-    /// A proxy stands between us and the API server.
-    #[error(
-        "the API server is to be reached through the proxy {0}; proxies are not supported, set NO_PROXY for it"
-    )]
-    Proxy(http::Uri),
+    /// The proxy cannot be used.
+    #[error("the proxy to the API server: {0}")]
+    Proxy(String),
     /// Certificates, tokens or headers cannot be used.
     #[error("credentials for the API server: {0}")]
     Credentials(String),
@@ -74,12 +90,12 @@ pub enum AccessError {
 pub async fn config(access: &Access) -> Result<Config, AccessError> {
     let mut config = match &access.kubeconfig {
         Some(path) => from_file(path).await?,
-        None => match Config::incluster() {
+        None => match in_cluster() {
             Ok(config) => config,
             Err(outside) => match default_path().filter(|path| path.exists()) {
                 Some(path) => from_file(&path).await?,
                 None if access.master.is_some() => Config::new(http::Uri::from_static("http://localhost")),
-                None => return Err(AccessError::Nowhere(outside.to_string())),
+                None => return Err(AccessError::Nowhere(outside)),
             },
         },
     };
@@ -89,6 +105,18 @@ pub async fn config(access: &Access) -> Result<Config, AccessError> {
             _ => return Err(AccessError::Master(master.clone())),
         };
     }
+    if config.proxy_url.is_none() {
+        // client-go ignores what is no URL.
+        config.proxy_url = access.proxy.proxy_for(&config.cluster_url).and_then(|proxy| {
+            proxy
+                .inspect_err(|error| tracing::warn!(%error, "ignoring the proxy variable"))
+                .ok()
+        });
+    }
+    if let Some(proxy) = &config.proxy_url {
+        let (host, port) = (proxy.host(), proxy.port_u16());
+        tracing::info!(host, port, "the API server is reached through a proxy");
+    }
     let agent = HeaderValue::from_str(&access.user_agent)
         .map_err(|error| AccessError::Credentials(format!("user agent: {error}")))?;
     config.headers.push((header::USER_AGENT, agent));
@@ -96,15 +124,56 @@ pub async fn config(access: &Access) -> Result<Config, AccessError> {
     Ok(config)
 }
 
-async fn from_file(path: &std::path::Path) -> Result<Config, AccessError> {
+/// kube's own reader also asks for the file `namespace`, which nothing here needs.
+fn in_cluster() -> Result<Config, String> {
+    let variable = |name: &str| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+        value.ok_or_else(|| format!("{name} is not set"))
+    };
+    let (host, port) = (
+        variable("KUBERNETES_SERVICE_HOST")?,
+        variable("KUBERNETES_SERVICE_PORT")?,
+    );
+    // An IPv6 address stands in brackets.
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    let url = format!("https://{host}:{port}");
+    let mut config = Config::new(url.parse().map_err(|error| format!("{url}: {error}"))?);
+    let [token, authority] = ["token", "ca.crt"].map(|name| Path::new(SERVICE_ACCOUNT).join(name));
+    if !token.is_file() {
+        return Err(format!("no file {}", token.display()));
+    }
+    config.auth_info.token_file = Some(token.display().to_string());
+    if authority.is_file() {
+        // The file counts, and is read again when it changes. The roots of the system are not needed then.
+        config.root_cert = Some(Vec::new());
+        config.root_cert_file = Some(authority);
+    }
+    Ok(config)
+}
+
+async fn from_file(path: &Path) -> Result<Config, AccessError> {
     let wrong = |cause: String| AccessError::Kubeconfig {
         path: path.display().to_string(),
         cause,
     };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| wrong(error.to_string()))?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let mut kubeconfig = Kubeconfig::read_from(path).map_err(|error| wrong(error.to_string()))?;
+    for cluster in kubeconfig
+        .clusters
+        .iter_mut()
+        .filter_map(|named| named.cluster.as_mut())
+    {
+        let named = cluster.proxy_url.take().filter(|proxy| !proxy.is_empty());
+        cluster.proxy_url = named.or_else(|| Some(NO_PROXY_URL.to_owned()));
+    }
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
-        .map_err(|error| wrong(error.to_string()))
+        .map_err(|error| wrong(error.to_string()))?;
+    config.proxy_url = config.proxy_url.filter(|proxy| *proxy != NO_PROXY_URL);
+    Ok(config)
 }
 
 fn default_path() -> Option<PathBuf> {
@@ -115,7 +184,7 @@ fn default_path() -> Option<PathBuf> {
 pub fn token(config: &Config) -> Option<String> {
     match (&config.auth_info.token, &config.auth_info.token_file) {
         (Some(token), _) => Some(token.expose_secret().to_owned()),
-        (None, Some(file)) => std::fs::read_to_string(file).ok(),
+        (None, Some(file)) => token_file::read(Path::new(file)).ok(),
         (None, None) => None,
     }
 }
@@ -126,32 +195,18 @@ pub fn token(config: &Config) -> Option<String> {
 /// [`AccessError::Credentials`] and [`AccessError::Proxy`].
 pub fn client(config: &Config) -> Result<Client, AccessError> {
     let wrong = |error: kube::Error| AccessError::Credentials(error.to_string());
-    if let Some(proxy) = &config.proxy_url {
-        return Err(AccessError::Proxy(proxy.clone()));
-    }
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_keepalive(Some(Duration::from_secs(30)));
-    connector.set_connect_timeout(Some(Duration::from_secs(10)));
-    // Plain HTTP needs no roots, and an image without certificates has none to load.
+    let connector = connector(config)?;
     let mut config = config.clone();
-    if config.cluster_url.scheme() == Some(&http::uri::Scheme::HTTP) {
-        config.root_cert = Some(Vec::new());
-    }
-    let tls = config.rustls_client_config().map_err(wrong)?;
-    let mut https = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http();
-    if let Some(name) = &config.tls_server_name {
-        let name = name.clone().try_into().map_err(|_| {
-            AccessError::Credentials(format!(
-                "tls-server-name {name:?} of the kubeconfig is not a host name"
-            ))
-        })?;
-        https = https.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name));
-    }
-    let connector = https.enable_all_versions().wrap_connector(connector);
+    // As in kube, a token in the kubeconfig itself wins.
+    let file = config
+        .auth_info
+        .token_file
+        .take()
+        .filter(|_| config.auth_info.token.is_none());
+    let file = file
+        .map(|path| TokenFile::open(path.into()))
+        .transpose()?
+        .map(Arc::new);
     let http = HttpClient::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -162,6 +217,7 @@ pub fn client(config: &Config) -> Result<Client, AccessError> {
     let stack = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(wrong)?)
+        .option_layer(file.map(|file| MapRequestLayer::new(move |request| file.authorize(request))))
         .layer(config.extra_headers_layer().map_err(wrong)?)
         .map_err(BoxError::from)
         .service(http);

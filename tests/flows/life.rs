@@ -1,9 +1,11 @@
 //! The main job: a claim becomes a volume, and a released volume goes away.
 
+use sandbox::driver::Trouble;
 use serde_json::{Value, json};
 
 use crate::sidecar::{
-    CLAIMS, DRIVER, FINALIZER, Look, Sidecar, VOLUMES, empty_world, finalizers, secs, text, world,
+    CLAIMS, DRIVER, FINALIZER, HOME, Look, SECRETS, Sidecar, VOLUMES, empty_world, finalizers, secs, text,
+    world,
 };
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +53,9 @@ async fn the_object_of_a_volume_has_every_field_that_it_should_have() {
         });
         class["mountOptions"] = json!(["noatime"]);
     });
-    let world = world.secret("default", "maker", &[("user", "joe")]);
+    let world = world
+        .rbac(SECRETS, HOME)
+        .secret("default", "maker", &[("user", "joe")]);
     world.driver.configure(|identity| identity.granularity = 1 << 30);
     let sidecar = Sidecar::with(&world, &["--extra-create-metadata", "--volume-name-prefix=vol"]);
     let uid = world.add_claim("default", "data", "1500Mi", |claim| {
@@ -195,11 +199,10 @@ fn secret_class(class: &mut Value) {
 
 #[tokio::test(start_paused = true)]
 async fn the_secrets_of_the_class_go_with_the_creation_and_the_deletion() {
-    let world = empty_world().class_with("locked", secret_class).secret(
-        "default",
-        "data",
-        &[("user", "joe"), ("key", "s3cr3t")],
-    );
+    let world = empty_world()
+        .rbac(SECRETS, HOME)
+        .class_with("locked", secret_class)
+        .secret("default", "data", &[("user", "joe"), ("key", "s3cr3t")]);
     let sidecar = Sidecar::with(&world, &["-v=5"]);
     world.add_claim("default", "data", "1Gi", |_| {});
     world.becomes_bound("data").await;
@@ -222,7 +225,9 @@ async fn the_secrets_of_the_class_go_with_the_creation_and_the_deletion() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_secret_is_missing_says_which_and_is_served_when_it_is_there() {
-    let world = empty_world().class_with("locked", secret_class);
+    let world = empty_world()
+        .rbac(SECRETS, HOME)
+        .class_with("locked", secret_class);
     let sidecar = Sidecar::start(&world);
     world.add_claim("default", "data", "1Gi", |_| {});
     world
@@ -262,5 +267,23 @@ async fn claims_and_volumes_of_others_are_left_alone() {
     assert!(world.events("theirs").is_empty() && world.events("foreign").is_empty());
     world.api.delete(VOLUMES, "", "foreign");
     world.becomes_clean().await;
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c7_the_driver_is_probed_every_ten_seconds_and_asked_who_it_is_after_a_deadline_too() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    sidecar.leads(&world).await;
+    let counts = || ["Probe", "GetPluginInfo"].map(|method| world.driver.count(method));
+    let [probes, introductions] = counts();
+    tokio::time::sleep(secs(600)).await;
+    let [probed, introduced] = counts();
+    assert!((59..=61).contains(&(probed - probes)), "{probes}, then {probed}");
+    assert_eq!(introduced, introductions);
+    world.driver.upset("CreateVolume", 1, Trouble::Hang);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world.becomes_bound("data").await;
+    assert_eq!(world.driver.count("GetPluginInfo"), introduced + 1);
     sidecar.end(&world).await;
 }

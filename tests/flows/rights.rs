@@ -8,7 +8,12 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
-use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, Sidecar, USER, secs};
+use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, SECRETS, Sidecar, USER, secs};
+
+/// The base and its component.
+fn everything() -> String {
+    format!("{MANIFESTS}---\n{SECRETS}")
+}
 
 /// Every right of the manifests: the rule's resources and verbs as written there, and the verb to take out.
 fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
@@ -29,18 +34,18 @@ fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
             &["get", "watch", "create", "update"],
         ),
     ];
-    let mut all = Vec::new();
+    let (manifests, mut all) = (everything(), Vec::new());
     for (group, resource, verbs) in rules {
         let whole = format!("resources: [{resource}]\n    verbs: [{}]", verbs.join(", "));
         assert_eq!(
-            MANIFESTS.matches(&whole).count(),
+            manifests.matches(&whole).count(),
             1,
             "the manifests have changed: {whole}"
         );
         for verb in verbs {
             let left: Vec<_> = verbs.iter().copied().filter(|other| other != verb).collect();
             let part = format!("resources: [{resource}]\n    verbs: [{}]", left.join(", "));
-            all.push((MANIFESTS.replace(&whole, &part), group, resource, *verb));
+            all.push((manifests.replace(&whole, &part), group, resource, *verb));
         }
     }
     all
@@ -86,7 +91,7 @@ async fn each_missing_right_is_named_with_its_rule_and_heals_when_it_is_granted(
             let told = |_: &World| sidecar.logged(&[&cannot, &rule]);
             // Events are logged, too. Nobody lists where lists are streamed.
             let asked = timeout(secs(300), world.eventually(&name, told)).await.is_ok();
-            world.api.load_rbac(MANIFESTS, HOME).expect("the manifests");
+            world.api.load_rbac(&everything(), HOME).expect("the manifests");
             asked
         };
         let ((), asked) = tokio::join!(live, watch);
@@ -117,7 +122,7 @@ async fn without_streaming_lists_the_right_to_list_is_named_too() {
             .await;
         assert!(sidecar.page("/readyz").await.contains("lists of claims"));
         let granted = Instant::now();
-        world.api.load_rbac(MANIFESTS, HOME).expect("the manifests");
+        world.api.load_rbac(&everything(), HOME).expect("the manifests");
         world.add_claim("default", "data", "1Gi", |_| {});
         world.becomes_bound("data").await;
         assert!(
@@ -131,7 +136,7 @@ async fn without_streaming_lists_the_right_to_list_is_named_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_life_under_the_manifests_needs_every_right_but_those_for_older_servers() {
-    let world = without(MANIFESTS);
+    let world = without(&everything());
     let sidecar = Sidecar::start(&world);
     sidecar.leads(&world).await;
     let other = sidecar.beside(&world, "pod-b", &world.driver);
@@ -153,4 +158,24 @@ async fn a_life_under_the_manifests_needs_every_right_but_those_for_older_server
     assert!(spare.is_empty(), "granted and never used: {spare:?}");
     other.end(&world).await;
     sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn b9_the_base_reads_no_secret_and_the_claim_names_the_rule_that_the_component_adds() {
+    let world = without(MANIFESTS);
+    let granted = world.api.granted(USER);
+    assert!(
+        granted.iter().all(|(.., resource)| resource != "secrets"),
+        "{granted:?}"
+    );
+    let sidecar = Sidecar::start(&world);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    let rule = "add to its role: apiGroups: [\"\"], resources: [\"secrets\"], verbs: [\"get\"]";
+    world.is_told("data", &["ProvisioningFailed", rule]).await;
+    assert_eq!(world.driver.count("CreateVolume"), 0);
+    world.api.load_rbac(SECRETS, HOME).expect("the component");
+    world.becomes_bound("data").await;
+    world.api.delete(CLAIMS, "default", "data");
+    world.becomes_clean().await;
+    sidecar.end_without_rights(&world).await;
 }

@@ -7,6 +7,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 use crate::{
     cluster::{Cluster, Rights},
@@ -19,6 +24,45 @@ use crate::{
 /// it sets, and no flag.
 pub(crate) async fn in_cluster(cluster: &'static Cluster) {
     works(cluster, "in-cluster", Access::Mounted).await;
+}
+
+/// A proxy on the way, which is asked with a password to connect to the name, and TLS through it.
+pub(crate) async fn c19_proxied(cluster: &'static Cluster) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
+    let server = config.clusters[0]
+        .cluster
+        .as_ref()
+        .unwrap()
+        .server
+        .clone()
+        .unwrap();
+    let server = server.strip_prefix("https://").unwrap().to_owned();
+    let proxy = tokio::spawn(async move {
+        let mut tunnels = JoinSet::new();
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let server = server.clone();
+            tunnels.spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await?);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let asked = head.starts_with("CONNECT kubernetes.default.svc:")
+                    && head.contains("Proxy-Authorization: Basic am9lOnBAc3M=\r\n");
+                if !asked {
+                    return client.write_all(b"HTTP/1.1 407 No\r\n\r\n").await;
+                }
+                let mut server = TcpStream::connect(&*server).await?;
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                copy_bidirectional(&mut client, &mut server).await.map(drop)
+            });
+        }
+    });
+    works(cluster, "proxied", Access::Proxied(address)).await;
+    proxy.abort();
 }
 
 /// `KUBECONFIG` wins over the flag, which names nothing that is there.
@@ -39,7 +83,7 @@ async fn works(cluster: &'static Cluster, name: &str, access: Access) {
     sidecar.assert_runs();
 }
 
-/// Writes the files of a ServiceAccount, and gives their folder and the two
+/// Writes the files of a ServiceAccount that we need (not its namespace), and gives their folder and the two
 /// variables that say where the API server is.
 pub(crate) async fn mounted(world: &World, kubeconfig: &PathBuf) -> (PathBuf, [(String, String); 2]) {
     let read = Kubeconfig::read_from(kubeconfig).unwrap();
@@ -59,7 +103,6 @@ pub(crate) async fn mounted(world: &World, kubeconfig: &PathBuf) -> (PathBuf, [(
     std::fs::create_dir(&dir).unwrap();
     std::fs::copy(authority, dir.join("ca.crt")).unwrap();
     std::fs::copy(token, dir.join("token")).unwrap();
-    std::fs::write(dir.join("namespace"), &world.namespace).unwrap();
     let variable = |name: &str, value: String| (format!("KUBERNETES_SERVICE_{name}"), value);
     let url = config.cluster_url;
     (

@@ -95,13 +95,13 @@ pub(crate) async fn asked(world: &World, verb: &str, resource: &str) {
     .await;
 }
 
-/// Every right that `manifests/` grants has been used by now.
+/// Every right that `manifests/` and its component grant has been used by now.
 pub(crate) async fn all_rights_are_used(world: &World) {
     if cluster::is_given() {
         return;
     }
     let mut granted = BTreeSet::new();
-    for role in world.cluster.rights(Rights::Ours) {
+    for role in world.cluster.rights(Rights::OursWithSecrets) {
         for rule in role["rules"].as_array().into_iter().flatten() {
             for resource in rule["resources"].as_array().unwrap() {
                 for verb in rule["verbs"].as_array().unwrap() {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
-    let world = World::new(cluster, "life-ours", Rights::Ours).await;
+    let world = World::new(cluster, "life-ours", Rights::OursWithSecrets).await;
     let (driver, _sidecar) = life(&world, true).await;
     waits_for_its_secret(&world, &driver).await;
     // One who waits for the lease watches it.
@@ -310,4 +310,47 @@ pub(crate) async fn manifests(cluster: &'static Cluster) {
             "the second time changes nothing, but: {line}"
         );
     }
+    b9_secrets_are_granted_by_an_overlay_with_the_component_only(cluster);
+}
+
+fn b9_secrets_are_granted_by_an_overlay_with_the_component_only(cluster: &'static Cluster) {
+    let overlay = cluster.supervisor.dir.join("overlay");
+    std::fs::create_dir(&overlay).unwrap();
+    // kustomize takes relative paths only.
+    let root = "../".repeat(overlay.canonicalize().unwrap().components().count() - 1);
+    let [base, component] = [cluster::manifests(), cluster::secrets()]
+        .map(|path| format!("{root}{}", &path.to_str().unwrap()[1..]));
+    let text = format!("{{namespace: elsewhere, resources: ['{base}'], components: ['{component}']}}");
+    std::fs::write(overlay.join("kustomization.yaml"), text).unwrap();
+    let [plain, with] = [&cluster::manifests(), &overlay].map(|path| {
+        cluster
+            .kubectl(&[
+                "create",
+                "--dry-run=client",
+                "-o",
+                "json",
+                "-k",
+                path.to_str().unwrap(),
+            ])
+            .unwrap()
+    });
+    assert!(!plain.contains("\"secrets\""), "{plain}");
+    let objects: Vec<Value> = serde_json::Deserializer::from_str(&with)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let named = |kind: &str| {
+        let named = |object: &&Value| {
+            object["kind"] == kind && object["metadata"]["name"] == "csi-provisioner-secrets"
+        };
+        objects
+            .iter()
+            .find(named)
+            .unwrap_or_else(|| panic!("no {kind} in {with}"))
+    };
+    assert_eq!(named("ClusterRole")["rules"][0]["resources"], json!(["secrets"]));
+    assert_eq!(
+        named("ClusterRoleBinding")["subjects"][0]["namespace"],
+        "elsewhere"
+    );
 }

@@ -26,7 +26,7 @@ pub(crate) struct Cluster {
     pub(crate) supervisor: Supervisor,
     /// Of an administrator.
     pub(crate) kubeconfig: PathBuf,
-    rights: [OnceLock<Vec<Value>>; 2],
+    rights: [OnceLock<Vec<Value>>; 3],
 }
 
 /// Whose RBAC the sidecar's ServiceAccount gets.
@@ -34,6 +34,8 @@ pub(crate) struct Cluster {
 pub(crate) enum Rights {
     /// `manifests/`
     Ours,
+    /// The same with its component for secrets.
+    OursWithSecrets,
     /// The example in upstream's module, read where Go keeps it.
     Upstream,
 }
@@ -115,14 +117,18 @@ impl Cluster {
             // One at a time: several kubectl would race for the cache of discovery.
             static ONE: Mutex<()> = Mutex::new(());
             let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (kind, path) = match rights {
-                Rights::Ours => ("-k", manifests()),
-                Rights::Upstream => ("-f", upstream_example()),
+            let base = ("-k", manifests());
+            let sources = match rights {
+                Rights::Ours => vec![base],
+                Rights::OursWithSecrets => vec![base, ("-f", secrets().join("rbac.yaml"))],
+                Rights::Upstream => vec![("-f", upstream_example())],
             };
-            let path = path.to_str().unwrap();
-            let list = self
-                .kubectl(&["create", "--dry-run=client", "-o", "json", kind, path])
-                .unwrap();
+            let print = |(kind, path): (&str, PathBuf)| {
+                let path = path.to_str().unwrap();
+                self.kubectl(&["create", "--dry-run=client", "-o", "json", kind, path])
+                    .unwrap()
+            };
+            let list: String = sources.into_iter().map(print).collect();
             // A list, or with kustomize one document after the other.
             let documents: Vec<Value> = serde_json::Deserializer::from_str(&list)
                 .into_iter()
@@ -193,6 +199,11 @@ fn sources() -> PathBuf {
 
 pub(crate) fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+/// The kustomize component.
+pub(crate) fn secrets() -> PathBuf {
+    manifests().join("components/secrets")
 }
 
 fn upstream_example() -> PathBuf {

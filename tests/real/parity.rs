@@ -120,7 +120,7 @@ pub(crate) async fn same(cluster: &'static Cluster) {
 
 /// What could be seen of one life, a line for each field.
 async fn observe(cluster: &'static Cluster, name: &str, binary: Binary) -> BTreeSet<String> {
-    let world = World::new(cluster, name, Rights::Ours).await;
+    let world = World::new(cluster, name, Rights::OursWithSecrets).await;
     let driver = Driver::start(&world, Duration::ZERO).await;
     let flags = [
         "--leader-election",

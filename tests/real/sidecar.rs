@@ -1,6 +1,6 @@
 //! A provisioner as a process: ours, or upstream's beside it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
@@ -42,6 +42,8 @@ pub(crate) enum Access {
     Variable,
     /// By the files and variables that a container gets, and no flag.
     Mounted,
+    /// The same through a proxy at this address, under the name that a cluster gives its API server.
+    Proxied(SocketAddr),
 }
 
 pub(crate) struct Sidecar {
@@ -129,9 +131,18 @@ impl Sidecar {
                 told = Some("--kubeconfig=/nowhere".to_owned());
                 env.push(("KUBECONFIG".to_owned(), kubeconfig.display().to_string()));
             }
-            Access::Mounted => {
+            Access::Mounted | Access::Proxied(_) => {
                 let (dir, variables) = access::mounted(world, &kubeconfig).await;
                 env.extend(variables);
+                if let Access::Proxied(proxy) = access {
+                    let url = format!("http://joe:p%40ss@{proxy}");
+                    env.push(("HTTPS_PROXY".to_owned(), url));
+                    // The last of two counts.
+                    env.push((
+                        "KUBERNETES_SERVICE_HOST".to_owned(),
+                        "kubernetes.default.svc".to_owned(),
+                    ));
+                }
                 // A folder of its own over /run, seen by nobody else.
                 let mount = "run=$(readlink -f /var/run); mount -t tmpfs tmpfs \"$run\"; \
                      mkdir -p \"$run/secrets/kubernetes.io\"; \

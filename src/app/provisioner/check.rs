@@ -7,7 +7,7 @@ use crate::{
     app::{
         provisioner::{
             config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
-            gates::{self, Gates},
+            gates,
         },
         sidecar::{
             election::ElectionSettings,
@@ -44,9 +44,12 @@ pub(super) fn config(
         return Err(Exit::version(program));
     }
     let http = HttpSettings::read(flags)?;
-    not_built(flags, &gates)?;
+    not_built(flags)?;
     let mut warnings = flags.warnings.clone();
     warnings.extend(gate_warnings);
+    if flags.get("enable-pprof") {
+        warnings.push("--enable-pprof has no effect: there is no Go runtime to profile; use perf".to_owned());
+    }
     Ok(Config {
         driver: driver(flags)?,
         kube: KubeSettings::read(flags, env)?,
@@ -69,8 +72,9 @@ pub(super) fn config(
     })
 }
 
-/// What would change behaviour and is not there is refused, never ignored.
-fn not_built(flags: &ParsedFlags, gates: &Gates) -> Result<(), Exit> {
+/// What would do harm if it were ignored: Pods that wait for capacity that nobody publishes, or a sidecar on each node that
+/// takes the claims of all.
+fn not_built(flags: &ParsedFlags) -> Result<(), Exit> {
     let mut reasons = Vec::new();
     if flags.get("enable-capacity") {
         reasons.push(
@@ -79,16 +83,6 @@ fn not_built(flags: &ParsedFlags, gates: &Gates) -> Result<(), Exit> {
     }
     if flags.get("node-deployment") {
         reasons.push("--node-deployment: not built yet; run one central Deployment or stay with upstream");
-    }
-    if gates.cross_namespace_source {
-        reasons.push(
-            "--feature-gates: CrossNamespaceVolumeDataSource is not built yet; set it to false or stay with upstream",
-        );
-    }
-    if flags.get("enable-pprof") {
-        reasons.push(
-            "--enable-pprof: there is no Go runtime to profile; use perf, and the metrics of --http-endpoint",
-        );
     }
     match reasons.as_slice() {
         [] => Ok(()),

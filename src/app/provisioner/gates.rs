@@ -12,14 +12,11 @@ pub struct Gates {
     /// Off: a claim's VolumeAttributesClass is ignored. None: nobody said, so it depends on whether the API server
     /// serves that kind.
     pub attributes_class: Option<bool>,
-    /// Data sources in other namespaces.
-    pub cross_namespace_source: bool,
     /// Give the lease away at the end. On by default, unlike upstream, where the next leader waits for the expiry.
     pub release_lease: bool,
 }
 
-/// A gate that no csi-provisioner has or had. Upstream also takes some 35 gates of the API server, which come with a
-/// library and do nothing there; accepting them would only hide a Deployment's mistake.
+/// A gate that no csi-provisioner has or had: a mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown feature gate {0:?} in --feature-gates; known are {known}", known = KNOWN.join(", "))]
 pub struct UnknownGate(pub String);
@@ -42,6 +39,24 @@ const REMOVED: [&str; 3] = [
     "HonorPVReclaimPolicy",
 ];
 
+/// Gates of the library of API servers (k8s.io/apiserver 0.36) that upstream is linked with. It takes them, and they do
+/// nothing.
+#[rustfmt::skip] // By the alphabet.
+const OF_THE_LIBRARY: [&str; 42] = [
+    "APIResponseCompression", "APIServerIdentity", "APIServerTracing", "APIServingWithRoutine",
+    "AggregatedDiscoveryRemoveBetaType", "AllowParsingUserUIDFromCertAuth", "AllowUnsafeMalformedObjectDeletion",
+    "AnonymousAuthConfigurableEndpoints", "AuthorizeWithSelectors", "BtreeWatchCache", "CBORServingAndStorage",
+    "ConcurrentWatchObjectDecode", "ConsistentListFromCache", "ConstrainedImpersonation", "CoordinatedLeaderElection",
+    "DeclarativeValidation", "DeclarativeValidationBeta", "DeclarativeValidationTakeover", "DetectCacheInconsistency",
+    "KMSv1", "ListFromCacheSnapshot", "ManifestBasedAdmissionControlConfig", "MutatingAdmissionPolicy", "OpenAPIEnums",
+    "RemoteRequestHeaderUID", "ResilientWatchCacheInitialization", "RetryGenerateName", "SeparateCacheWatchRPC",
+    "ShardedListAndWatch", "SizeBasedListCostEstimate", "StorageVersionAPI", "StorageVersionHash",
+    "StreamingCollectionEncodingToJSON", "StreamingCollectionEncodingToProtobuf", "StructuredAuthenticationConfiguration",
+    "StructuredAuthenticationConfigurationEgressSelector", "StructuredAuthenticationConfigurationJWKSMetrics",
+    "TokenRequestServiceAccountUIDValidation", "UnauthenticatedHTTP2DOSMitigation",
+    "UnknownVersionInteroperabilityProxy", "WatchCacheInitializationPostStartHook", "WatchList",
+];
+
 /// Sets the gates in the order given, the last mention of a name wins. Also returns what the operator should know.
 ///
 /// # Errors
@@ -56,6 +71,11 @@ pub fn set(settings: &[(String, bool)]) -> Result<(Gates, Vec<String>), UnknownG
                     "feature gate {removed} no longer exists, {removed}={on} has no effect"
                 ));
             }
+            library if OF_THE_LIBRARY.contains(&library) => {
+                warnings.push(format!(
+                    "feature gate {library} is one of API servers, {library}={on} has no effect"
+                ));
+            }
             "Topology" | "VolumeAttributesClass" => {
                 warnings.push(format!(
                     "feature gate {name} is generally available and may lose its switch, {name}={on} is honoured"
@@ -66,13 +86,17 @@ pub fn set(settings: &[(String, bool)]) -> Result<(Gates, Vec<String>), UnknownG
         }
     }
     let set = |name: &str| settings.get(name).copied();
+    // The only alpha gates are this one and the release of the lease; there is no beta gate.
+    if set("CrossNamespaceVolumeDataSource").or(set("AllAlpha")) == Some(true) {
+        warnings.push(
+            "feature gate CrossNamespaceVolumeDataSource has no effect: claims with a data source are not served yet, \
+             and their events say so"
+                .to_owned(),
+        );
+    }
     let gates = Gates {
         topology: set("Topology").unwrap_or(true),
         attributes_class: set("VolumeAttributesClass"),
-        // The only alpha gates are this one and the next; there is no beta gate.
-        cross_namespace_source: set("CrossNamespaceVolumeDataSource")
-            .or(set("AllAlpha"))
-            .unwrap_or(false),
         release_lease: set("ReleaseLeaderElectionOnExit").unwrap_or(true),
     };
     Ok((gates, warnings))
@@ -96,7 +120,6 @@ mod tests {
         const DEFAULT: Gates = Gates {
             topology: true,
             attributes_class: None,
-            cross_namespace_source: false,
             release_lease: true,
         };
         for (text, gates) in [
@@ -131,13 +154,7 @@ mod tests {
                     ..DEFAULT
                 },
             ),
-            (
-                "AllAlpha=true",
-                Gates {
-                    cross_namespace_source: true,
-                    ..DEFAULT
-                },
-            ),
+            ("AllAlpha=true", DEFAULT),
             ("CrossNamespaceVolumeDataSource=false AllAlpha=true", DEFAULT),
             ("HonorPVReclaimPolicy=false", DEFAULT),
         ] {
@@ -148,7 +165,10 @@ mod tests {
     #[test]
     fn gates_that_are_going_or_gone_are_accepted_with_a_warning() {
         for (text, warnings) in [
-            ("AllAlpha=true AllBeta=true", 0),
+            ("AllAlpha=true AllBeta=true", 1),
+            ("CrossNamespaceVolumeDataSource=true", 1),
+            ("CrossNamespaceVolumeDataSource=false AllAlpha=true", 0),
+            ("APIServerIdentity=true WatchList=false", 2),
             ("ReleaseLeaderElectionOnExit=true", 0),
             ("Topology=true VolumeAttributesClass=true", 2),
             (

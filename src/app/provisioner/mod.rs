@@ -19,7 +19,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{config::Config, controllers::Controllers, metrics::Metrics, requirements::MissingCapability};
@@ -45,7 +48,10 @@ use crate::{
     },
 };
 
-/// How long the last events may take.
+/// How long after the signal to stop the work and the lease may still take. Kubernetes kills after 30 s unless told
+/// otherwise.
+const STOP_TIMEOUT: Duration = Duration::from_secs(27);
+/// How long the last events may take after that.
 const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often an idle driver is probed.
@@ -264,6 +270,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     };
     tokio::select! {
         () = leading => {}
+        () = overdue(&halt) => tracing::warn!("the API server does not answer: the lease is not released, it will run out"),
         // A leader that no longer sees the cluster or its driver must not go on leading.
         () = unexpected_end(&mut tasks, &stop) => return Err(Fatal::Defect),
     }
@@ -274,6 +281,12 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         true => Err(Fatal::Changed(driver_info.name)),
         false => Ok(()),
     }
+}
+
+/// Waits for the end of the time for a stop.
+async fn overdue(halt: &CancellationToken) {
+    halt.cancelled().await;
+    sleep(STOP_TIMEOUT).await;
 }
 
 /// Waits for a task to end that should not. The HTTP server ends at a stop, which is well.

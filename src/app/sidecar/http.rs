@@ -17,7 +17,7 @@ use crate::{
 pub const FLAGS: Group = Group {
     heading: "HTTP",
     flags: &[
-        Flag::new("enable-pprof", Switch, "false", "Go profiles (refused: there is no Go runtime)"),
+        Flag::new("enable-pprof", Switch, "false", "No effect: there is no Go runtime to profile"),
         Flag::new("http-endpoint", Text, "", "Address for metrics and health, such as :8080"),
         Flag::new("metrics-address", Text, "", "The same without leader health; older name"),
         Flag::new("metrics-path", Text, "/metrics", "Path of the metrics"),

@@ -6,7 +6,7 @@ use crate::{
         Kind::{Float, Int, Text},
         ParsedFlags,
     },
-    cluster::{client::Access, rate_limiter::RateLimit},
+    cluster::{client::Access, proxy::ProxyEnvironment, rate_limiter::RateLimit},
 };
 
 /// The flags of [`KubeSettings`].
@@ -28,6 +28,8 @@ pub struct KubeSettings {
     pub kubeconfig: Option<String>,
     /// URL of the API server; wins over the one in the file.
     pub master: Option<String>,
+    /// The proxy, unless the file names one.
+    pub proxy: ProxyEnvironment,
     /// None: adapt to the server's answers.
     pub rate_limit: Option<RateLimit>,
 }
@@ -42,6 +44,7 @@ impl KubeSettings {
             // Upstream lets the environment win, and so do we, since Deployments may rely on it.
             kubeconfig: env("KUBECONFIG").or_else(|| flags.text("kubeconfig")),
             master: flags.text("master"),
+            proxy: ProxyEnvironment::read(env),
             rate_limit: rate_limit(flags)?,
         })
     }
@@ -51,6 +54,7 @@ impl KubeSettings {
         Access {
             kubeconfig: self.kubeconfig.as_ref().map(Into::into),
             master: self.master.clone(),
+            proxy: self.proxy.clone(),
             user_agent: user_agent.to_owned(),
         }
     }

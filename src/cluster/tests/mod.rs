@@ -4,6 +4,8 @@
 mod api;
 mod cache;
 mod events;
+mod proxy;
 mod queue;
 mod throttle;
+mod token_file;
 mod workers;

@@ -1,4 +1,4 @@
-use super::{end, run};
+use super::{end, run, with};
 use crate::app::sidecar::flags::Exit;
 
 #[test]
@@ -76,18 +76,6 @@ fn what_makes_no_sense_or_is_not_built_ends_with_the_code_of_upstream_and_a_reas
         ("--kube-api-burst=0", 255, "--kube-api-burst"),
         ("--kube-api-burst=-1", 255, "--kube-api-burst"),
         ("--enable-capacity", 1, "--enable-capacity"),
-        ("--enable-pprof", 1, "use perf"),
-        (
-            "--feature-gates=CrossNamespaceVolumeDataSource=true",
-            1,
-            "CrossNamespaceVolumeDataSource",
-        ),
-        (
-            "--feature-gates=AllAlpha=true",
-            1,
-            "CrossNamespaceVolumeDataSource",
-        ),
-        ("--enable-pprof --enable-capacity", 1, "--enable-pprof"),
         ("--worker-threads=0", 1, "--worker-threads=0"),
         ("--timeout=0", 2, "--timeout"),
         ("--timeout=-1s", 2, "--timeout"),
@@ -124,11 +112,10 @@ fn what_makes_no_sense_or_is_not_built_ends_with_the_code_of_upstream_and_a_reas
         );
         assert!(exit.stderr.contains(reason), "{line}: {exit:?}");
     }
+    let both = with("--node-deployment --enable-capacity", &[("NODE_NAME", "n1")]).unwrap_err();
     assert!(
-        end("--enable-pprof --enable-capacity")
-            .stderr
-            .contains("--enable-capacity"),
-        "all reasons at once"
+        both.stderr.contains("--enable-capacity") && both.stderr.contains("--node-deployment"),
+        "all reasons at once: {both:?}"
     );
 }
 
@@ -154,7 +141,7 @@ fn what_only_acts_on_features_refused_elsewhere_is_accepted_without_effect() {
 }
 
 #[test]
-fn settings_that_work_but_surprise_are_accepted_with_a_warning() {
+fn settings_that_work_or_do_nothing_are_accepted_with_a_warning() {
     for line in [
         "--retry-interval-start=0",
         "--retry-interval-start=-1s",
@@ -162,6 +149,13 @@ fn settings_that_work_but_surprise_are_accepted_with_a_warning() {
         "--feature-gates=HonorPVReclaimPolicy=true",
         "--feature-gates=CSINodeExpandSecret=true",
         "--feature-gates=Topology=true",
+        // Swap the image: what upstream takes does not end us, unless ignoring it would do harm.
+        "--enable-pprof",
+        "--enable-pprof --http-endpoint=:8080",
+        "--feature-gates=CrossNamespaceVolumeDataSource=true",
+        "--feature-gates=AllAlpha=true",
+        "--feature-gates=APIServerIdentity=true",
+        "--feature-gates=UnknownVersionInteroperabilityProxy=false",
     ] {
         assert_eq!(run(line).warnings.len(), 1, "{line}");
     }

@@ -10,7 +10,7 @@ use crate::{
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
     },
     base::{backoff::Backoff, names::UidLength},
-    cluster::rate_limiter::RateLimit,
+    cluster::{proxy::ProxyEnvironment, rate_limiter::RateLimit},
     lease::Timing,
     telemetry::log::{Format, LogSettings, Vmodule},
 };
@@ -28,6 +28,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
             kube: KubeSettings {
                 kubeconfig: None,
                 master: None,
+                proxy: ProxyEnvironment::default(),
                 rate_limit: None
             },
             election: None,
@@ -56,7 +57,6 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
             gates: Gates {
                 topology: true,
                 attributes_class: None,
-                cross_namespace_source: false,
                 release_lease: true,
             },
             warnings: vec![],
@@ -87,6 +87,7 @@ fn each_flag_reaches_its_setting() {
             kube: KubeSettings {
                 kubeconfig: Some("/k".into()),
                 master: Some("http://m".into()),
+                proxy: ProxyEnvironment::default(),
                 rate_limit: None
             },
             election: Some(ElectionSettings {
@@ -126,7 +127,6 @@ fn each_flag_reaches_its_setting() {
             gates: Gates {
                 topology: false,
                 attributes_class: Some(false),
-                cross_namespace_source: false,
                 release_lease: false,
             },
             warnings: config.warnings.clone(),

@@ -1,0 +1,47 @@
+//! The end of a leader within the grace period of the shipped Deployment.
+
+use sandbox::{Fault, Harm, driver::Trouble};
+use tokio::time::Instant;
+
+use crate::sidecar::{Look, Sidecar, secs, world};
+
+const DEPLOYMENT: &str = include_str!("../../manifests/deployment.yaml");
+
+#[tokio::test(start_paused = true)]
+async fn c21_a_leader_stops_in_time_while_the_api_server_hangs_and_a_call_runs() {
+    let grace = DEPLOYMENT.lines().find_map(|line| {
+        line.trim()
+            .strip_prefix("terminationGracePeriodSeconds: ")?
+            .parse()
+            .ok()
+    });
+    let grace = secs(grace.expect("a grace period"));
+    let slow = [
+        "--leader-election-lease-duration=90s",
+        "--leader-election-renew-deadline=60s",
+    ];
+    for (name, flags) in [("as shipped", &[][..]), ("a long renew deadline", &slow)] {
+        let world = world();
+        let sidecar = Sidecar::with(&world, flags);
+        sidecar.leads(&world).await;
+        world.driver.upset("CreateVolume", 1, Trouble::Delay(secs(5)));
+        world.add_claim("default", "made", "1Gi", |_| {});
+        world
+            .eventually("the driver is asked", |world| {
+                world.driver.count("CreateVolume") == 1
+            })
+            .await;
+        world.driver.upset("CreateVolume", 1, Trouble::Hang);
+        world.add_claim("default", "under-way", "1Gi", |_| {});
+        world
+            .eventually("and again", |world| world.driver.count("CreateVolume") == 2)
+            .await;
+        world.api.harm(Fault::new(Harm::Hang));
+        let stopped = Instant::now();
+        sidecar.stop();
+        sidecar.ended().await.expect("a clean end");
+        let took = stopped.elapsed();
+        assert!(took + secs(1) <= grace, "{name}: {took:?} of {grace:?}");
+        assert!(!world.bound("made"), "{name}: there was something left to save");
+    }
+}
