@@ -1,7 +1,7 @@
 //! Pure. The work queue: which key is worked on next, and which ones have to wait.
 //!
 //! client-go's queue, delaying queue and rate limiter in one, because here they have to agree: a key is in one state
-//! at a time. A key that is added while it is worked on becomes dirty and is handed out once more afterwards, so no
+//! at a time. What informers enqueue there, the cache's events add here. A key that is added while it is worked on becomes dirty and is handed out once more afterwards, so no
 //! key is worked on twice at the same time. Keys are handed out first come, first served. Moments are durations since
 //! some fixed one.
 
@@ -36,13 +36,13 @@ pub enum QueueEvent {
     Get(Duration),
     /// The work on a key ended, and took so long.
     Done(Duration),
-    /// A waiting key is not waiting any more, and nobody took it.
+    /// A key waits no more, and nobody took it: the queue was closed.
     Forget,
     /// A key will be handed out again because of a failure.
     Retry,
 }
 
-/// Hears of [`QueueEvent`]s in the order in which they happen. It must not use the queue.
+/// Called with each [`QueueEvent`], in the order in which they happen. It must not use the queue.
 pub type OnQueueEvent = Box<dyn Fn(QueueEvent) + Send + Sync>;
 
 /// The keys that need work.
@@ -68,24 +68,13 @@ struct Item {
 
 enum State {
     /// Waits for a worker.
-    Waiting { since: Duration, number: u64 },
+    Waiting { since: Duration },
     /// Waits for a moment.
     Delayed { until: Duration, number: u64 },
-    /// Is worked on.
-    Processing { since: Duration, then: Then },
+    /// Is worked on. Dirty: it was added meanwhile, and is handed out again at once.
+    Processing { since: Duration, dirty: bool },
     /// Is remembered for its failures only.
     Idle,
-}
-
-/// What follows when the work on a key ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    /// What whoever worked on it asks for.
-    AsAsked,
-    /// It is dirty: handed out again at once.
-    Again,
-    /// Nothing: it was forgotten meanwhile.
-    Nothing,
 }
 
 impl WorkQueue {
@@ -119,8 +108,7 @@ impl WorkQueue {
         self.delayed.clear();
         self.items.retain(|_, item| {
             match &mut item.state {
-                State::Processing { then, .. } if *then == Then::Again => *then = Then::AsAsked,
-                State::Processing { .. } => {}
+                State::Processing { dirty, .. } => *dirty = false,
                 State::Waiting { .. } | State::Delayed { .. } | State::Idle => item.state = State::Idle,
             }
             item.failures > 0 || matches!(item.state, State::Processing { .. })
@@ -134,11 +122,12 @@ impl WorkQueue {
         }
         match self.items.get_mut(key).map(|item| &mut item.state) {
             Some(State::Waiting { .. }) => {}
-            Some(State::Processing { then, .. }) => *then = Then::Again,
-            Some(State::Delayed { .. } | State::Idle) | None => {
-                self.unqueue(key);
+            Some(State::Processing { dirty, .. }) => *dirty = true,
+            Some(State::Delayed { until, number }) => {
+                self.delayed.remove(&(*until, *number));
                 self.wait(key, now);
             }
+            Some(State::Idle) | None => self.wait(key, now),
         }
     }
 
@@ -151,18 +140,6 @@ impl WorkQueue {
         ) {
             self.add(key, now);
         }
-    }
-
-    /// The object is gone: the key need not be worked on, and its failures do not count any more.
-    pub fn forget(&mut self, key: &str) {
-        self.unqueue(key);
-        if let Some(item) = self.items.get_mut(key) {
-            item.failures = 0;
-            if let State::Processing { then, .. } = &mut item.state {
-                *then = Then::Nothing;
-            }
-        }
-        self.tidy(key);
     }
 
     /// The next key, if one waits and a worker is free. It is worked on until [`WorkQueue::done`].
@@ -178,12 +155,12 @@ impl WorkQueue {
         }
         let (_, key) = self.waiting.pop_first()?;
         let item = self.items.get_mut(&key)?;
-        if let State::Waiting { since, .. } = item.state {
+        if let State::Waiting { since } = item.state {
             (self.on_event)(QueueEvent::Get(now.saturating_sub(since)));
         }
         item.state = State::Processing {
             since: now,
-            then: Then::AsAsked,
+            dirty: false,
         };
         self.processing += 1;
         Some(key)
@@ -194,7 +171,7 @@ impl WorkQueue {
         let Some(item) = self.items.get_mut(key) else {
             return;
         };
-        let State::Processing { since, then } = item.state else {
+        let State::Processing { since, dirty } = item.state else {
             return;
         };
         item.state = State::Idle;
@@ -202,24 +179,34 @@ impl WorkQueue {
         (self.on_event)(QueueEvent::Done(now.saturating_sub(since)));
         let delay = match requeue {
             Requeue::After(delay) => Some(delay),
-            Requeue::Backoff if then != Then::Nothing => {
+            Requeue::Backoff => {
                 let delay = self.backoff.delay(item.failures);
                 item.failures = item.failures.saturating_add(1);
                 (self.on_event)(QueueEvent::Retry);
                 Some(delay)
             }
-            Requeue::Backoff | Requeue::AwaitChange => {
+            Requeue::AwaitChange => {
                 item.failures = 0;
                 None
             }
         };
-        match (then, delay) {
+        match delay {
             _ if !self.open => {}
-            (Then::Again, _) => self.wait(key, now),
-            (Then::AsAsked, Some(delay)) => self.delay(key, now.saturating_add(delay)),
-            (Then::AsAsked, None) | (Then::Nothing, _) => {}
+            _ if dirty => self.wait(key, now),
+            Some(delay) => self.delay(key, now.saturating_add(delay)),
+            None => {}
         }
         self.tidy(key);
+    }
+
+    /// Forgets the failures of keys that nobody has added since the queue was opened: their objects have gone.
+    pub fn forget_idle(&mut self) {
+        self.items.retain(|_, item| !matches!(item.state, State::Idle));
+    }
+
+    /// Whether the queue takes keys.
+    pub fn is_open(&self) -> bool {
+        self.open
     }
 
     /// When [`WorkQueue::take`] is worth another call although nothing was added and nothing ended.
@@ -248,7 +235,7 @@ impl WorkQueue {
     /// Puts a key that nobody has at the end of those that wait for a worker.
     fn wait(&mut self, key: &str, since: Duration) {
         let number = self.number();
-        let key = self.enter(key, State::Waiting { since, number });
+        let key = self.enter(key, State::Waiting { since });
         self.waiting.insert(number, key);
         (self.on_event)(QueueEvent::Add);
     }
@@ -272,24 +259,6 @@ impl WorkQueue {
     fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
-    }
-
-    /// Takes a key out of those that wait for a worker or for a moment.
-    fn unqueue(&mut self, key: &str) {
-        let Some(item) = self.items.get_mut(key) else {
-            return;
-        };
-        match item.state {
-            State::Waiting { number, .. } => {
-                self.waiting.remove(&number);
-                (self.on_event)(QueueEvent::Forget);
-            }
-            State::Delayed { until, number } => {
-                self.delayed.remove(&(until, number));
-            }
-            State::Processing { .. } | State::Idle => return,
-        }
-        item.state = State::Idle;
     }
 
     /// Lets a key go about which there is nothing to remember.

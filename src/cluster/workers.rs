@@ -64,11 +64,6 @@ impl WorkerPool {
         self.changed.notify_one();
     }
 
-    /// The object of this key is gone: it need not be reconciled.
-    pub fn forget(&self, key: &str) {
-        self.queue.lock().forget(key);
-    }
-
     /// Reconciles until dropped: first what `keys` names, then what is added, and every 15 minutes what `keys` names then.
     /// What runs when this is dropped goes on to its end; the next run waits for it before it reconciles the same key.
     pub async fn run<F>(
@@ -86,6 +81,7 @@ impl WorkerPool {
         for key in keys() {
             self.queue.lock().add(&key, self.now());
         }
+        self.queue.lock().forget_idle();
         let mut resync = interval_at(Instant::now() + RESYNC, RESYNC);
         loop {
             while let Some(key) = self.next() {
@@ -114,6 +110,13 @@ impl WorkerPool {
     {
         let pool = self.clone();
         self.tasks.spawn(async move {
+            // The run may have been dropped before this task began: then nothing new is begun.
+            if !pool.queue.lock().is_open() {
+                pool.queue
+                    .lock()
+                    .done(&key, Requeue::After(Duration::ZERO), pool.now());
+                return;
+            }
             let reconciled = AssertUnwindSafe(async { reconcile(key.clone()).await }).catch_unwind();
             let requeue = reconciled.await.unwrap_or_else(|_| {
                 (pool.on_panic)();

@@ -97,7 +97,7 @@ fn a_delayed_key_comes_when_its_moment_has() {
 }
 
 #[test]
-fn failures_count_until_success_or_until_the_object_is_gone() {
+fn failures_count_until_success() {
     let (mut queue, _) = queue(1);
     let mut now = secs(0);
     let mut delay = |queue: &mut WorkQueue, requeue| {
@@ -118,30 +118,6 @@ fn failures_count_until_success_or_until_the_object_is_gone() {
     );
     assert_eq!(delay(&mut queue, Requeue::AwaitChange), None);
     assert_eq!(delay(&mut queue, Requeue::Backoff), Some(1), "success ends it");
-    queue.forget("a");
-    assert!(queue.is_empty());
-    assert_eq!(delay(&mut queue, Requeue::Backoff), Some(1), "so does removal");
-}
-
-#[test]
-fn what_is_forgotten_while_it_is_worked_on_does_not_come_back_by_itself() {
-    let (mut queue, _) = queue(1);
-    for (requeue, added, comes) in [
-        (Requeue::Backoff, false, false),
-        (Requeue::After(secs(1)), false, false),
-        (Requeue::Backoff, true, true),
-    ] {
-        queue.add("a", secs(0));
-        queue.take(secs(0));
-        queue.forget("a");
-        if added {
-            queue.add("a", secs(0));
-        }
-        queue.done("a", requeue, secs(0));
-        assert_eq!(take(&mut queue, 50).is_some(), comes, "{requeue:?}");
-        queue.done("a", Requeue::AwaitChange, secs(50));
-        assert!(queue.is_empty());
-    }
 }
 
 #[test]
@@ -170,6 +146,25 @@ fn a_closed_queue_takes_nothing_and_remembers_failures_and_what_is_worked_on() {
 }
 
 #[test]
+fn the_failures_of_an_object_that_went_while_the_queue_was_closed_are_forgotten() {
+    let (mut queue, _) = queue(2);
+    for key in ["gone", "stays"] {
+        queue.add(key, secs(0));
+        take(&mut queue, 0);
+        queue.done(key, Requeue::Backoff, secs(0));
+    }
+    queue.close();
+    assert_eq!(queue.len(), 2);
+    queue.open();
+    queue.add("stays", secs(10));
+    queue.forget_idle();
+    assert_eq!(queue.len(), 1);
+    take(&mut queue, 10);
+    queue.done("stays", Requeue::Backoff, secs(10));
+    assert_eq!(queue.next_wake(), Some(secs(12)), "the second failure");
+}
+
+#[test]
 fn events_tell_how_long_keys_waited_and_were_worked_on() {
     let (mut queue, events) = queue(1);
     queue.add("a", secs(1));
@@ -177,10 +172,10 @@ fn events_tell_how_long_keys_waited_and_were_worked_on() {
     take(&mut queue, 3);
     assert_eq!(queue.unfinished(secs(5)).collect::<Vec<_>>(), [secs(2)]);
     queue.done("a", Requeue::Backoff, secs(7));
-    queue.forget("b");
-    // Due at 8, but nobody asked before 9.
-    take(&mut queue, 9);
-    queue.done("a", Requeue::AwaitChange, secs(9));
+    // The delay ended at 8, but nobody asked before 9, and b came first.
+    assert_eq!(take(&mut queue, 9).as_deref(), Some("b"));
+    queue.done("b", Requeue::AwaitChange, secs(9));
+    queue.close();
     use QueueEvent::{Add, Done, Forget, Get, Retry};
     let expected = [
         Add,
@@ -188,10 +183,10 @@ fn events_tell_how_long_keys_waited_and_were_worked_on() {
         Get(secs(2)),
         Done(secs(4)),
         Retry,
-        Forget,
         Add,
-        Get(secs(1)),
+        Get(secs(8)),
         Done(secs(0)),
+        Forget,
     ];
     assert_eq!(*events.lock(), expected);
 }
@@ -200,7 +195,6 @@ fn events_tell_how_long_keys_waited_and_were_worked_on() {
 #[derive(Clone, Debug)]
 enum Action {
     Add(u8),
-    Forget(u8),
     Take,
     Done(u8, Requeue),
     Close,
@@ -216,7 +210,6 @@ fn action() -> impl Strategy<Value = Action> {
     ];
     prop_oneof![
         5 => (0..5_u8).prop_map(Action::Add),
-        1 => (0..5_u8).prop_map(Action::Forget),
         5 => Just(Action::Take),
         5 => (0..5_u8, requeue).prop_map(|(key, requeue)| Action::Done(key, requeue)),
         1 => Just(Action::Close),
@@ -225,45 +218,74 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// What is known about a key without looking into the queue.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    waits: bool,
+    due: Option<Duration>,
+    failures: u32,
+    /// Whether it was added since it was handed out; `None` while nobody works on it.
+    processing: Option<bool>,
+}
+
 proptest! {
-    /// Against a model that knows only which keys are owed a worker and which have one.
     #[test]
     fn no_key_is_lost_nor_handed_out_twice(actions in prop::collection::vec(action(), 0..200)) {
         let (mut queue, events) = queue(2);
-        let mut now = secs(0);
-        let mut open = true;
-        // Whether it was added since it was last handed out.
-        let mut owed = BTreeMap::<String, bool>::new();
-        let mut running = Vec::<String>::new();
+        let (mut now, mut open) = (secs(0), true);
+        let mut model = BTreeMap::<String, Model>::new();
         for action in actions {
             match action {
                 Action::Add(key) => {
                     queue.add(&key.to_string(), now);
-                    owed.insert(key.to_string(), open);
-                }
-                Action::Forget(key) => {
-                    queue.forget(&key.to_string());
-                    owed.remove(&key.to_string());
+                    let key = model.entry(key.to_string()).or_default();
+                    match (open, &mut key.processing) {
+                        (false, _) => {}
+                        (true, Some(dirty)) => *dirty = true,
+                        (true, None) => (key.waits, key.due) = (true, None),
+                    }
                 }
                 Action::Take => {
-                    let waits = owed.iter().any(|(key, owed)| *owed && !running.contains(key));
-                    match queue.take(now) {
-                        Some(key) => {
-                            prop_assert!(open && running.len() < 2 && !running.contains(&key.to_string()));
-                            owed.insert(key.to_string(), false);
-                            running.push(key.to_string());
-                        }
-                        None => prop_assert!(!waits || running.len() == 2, "{owed:?} {running:?}"),
+                    for key in model.values_mut().filter(|key| key.due.is_some_and(|due| due <= now)) {
+                        (key.waits, key.due) = (true, None);
+                    }
+                    let processing = model.values().filter(|key| key.processing.is_some()).count();
+                    let waits = model.values().any(|key| key.waits);
+                    let taken = queue.take(now);
+                    prop_assert_eq!(taken.is_some(), waits && processing < 2, "{:?}", model);
+                    if let Some(key) = taken {
+                        let key = model.entry(key.to_string()).or_default();
+                        prop_assert!(key.waits && key.processing.is_none());
+                        (key.waits, key.processing) = (false, Some(false));
                     }
                 }
                 Action::Done(key, requeue) => {
                     queue.done(&key.to_string(), requeue, now);
-                    running.retain(|running| *running != key.to_string());
+                    let key = model.entry(key.to_string()).or_default();
+                    let Some(dirty) = key.processing.take() else { continue };
+                    let delay = match requeue {
+                        Requeue::AwaitChange => None,
+                        Requeue::After(delay) => Some(delay),
+                        Requeue::Backoff => Some(secs(1 << key.failures.min(4)).min(secs(10))),
+                    };
+                    key.failures = match requeue {
+                        Requeue::AwaitChange => 0,
+                        Requeue::After(_) => key.failures,
+                        Requeue::Backoff => key.failures + 1,
+                    };
+                    if open && dirty {
+                        key.waits = true;
+                    } else if open {
+                        key.due = delay.map(|delay| now + delay);
+                    }
                 }
                 Action::Close => {
                     queue.close();
                     open = false;
-                    owed.clear();
+                    for key in model.values_mut() {
+                        (key.waits, key.due) = (false, None);
+                        key.processing = key.processing.map(|_| false);
+                    }
                 }
                 Action::Open => {
                     queue.open();
@@ -281,14 +303,15 @@ proptest! {
                     QueueEvent::Retry => {}
                 }
             }
-            prop_assert_eq!(processing, running.len());
-            prop_assert_eq!(queue.unfinished(now).count(), running.len());
+            let worked_on = model.values().filter(|key| key.processing.is_some()).count();
+            prop_assert_eq!((processing, queue.unfinished(now).count()), (worked_on, worked_on));
             prop_assert!(open || depth == 0);
         }
         for key in 0..5 {
             queue.done(&key.to_string(), Requeue::AwaitChange, now);
-            queue.forget(&key.to_string());
         }
+        queue.close();
+        queue.forget_idle();
         prop_assert!(queue.is_empty());
     }
 }

@@ -113,7 +113,7 @@ impl Objects {
 
     fn remove(&self, name: &str) {
         self.objects.lock().remove(name);
-        self.pool.forget(name);
+        self.pool.add(name);
     }
 
     /// Runs the pool. Each reconcile is logged when it starts.
