@@ -76,6 +76,7 @@ impl Election {
             if open {
                 watch.open(&self.leases, &self.candidate.name, self.version.as_deref());
             }
+            self.publish_standby();
             let pause = self.elector.pause(self.now(), fastrand::f64());
             let change = tokio::select! {
                 () = sleep(pause) => return,
@@ -87,7 +88,6 @@ impl Election {
                     if self.elector.left(self.now()).is_zero() {
                         return;
                     }
-                    self.publish_standby();
                     false
                 }
                 // Watches end now and then. One that ends at once must not spin: the next pause opens another.

@@ -62,6 +62,11 @@ struct World {
 /// The defaults with clocks that are off by 5 %, and a renew deadline that allows for little drift.
 const TIMINGS: [(u64, f64); 2] = [(10_000, 0.05), (14_800, 0.005)];
 
+/// Rounded up, as tokio's timer does.
+fn millis(pause: Duration) -> u64 {
+    pause.as_micros().div_ceil(1000).max(1) as u64
+}
+
 impl World {
     fn new(seed: u64, replicas: usize) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -152,7 +157,7 @@ impl World {
                 let jitter = self.rng.f64();
                 let me = &mut self.replicas[replica];
                 me.round += 1;
-                let (round, pause) = (me.round, me.elector.pause(clock, jitter).as_millis() as u64);
+                let (round, pause) = (me.round, millis(me.elector.pause(clock, jitter)));
                 self.at(pause, replica, round, Step::Round);
             }
             Move::Create(record) | Move::Acquire(record) | Move::Renew(record) => {
@@ -182,7 +187,7 @@ impl World {
         if certain.is_zero() {
             me.elector.step_down();
             let jitter = self.rng.f64();
-            next = self.replicas[replica].elector.pause(clock, jitter).as_millis() as u64;
+            next = millis(self.replicas[replica].elector.pause(clock, jitter));
         }
         self.at(next, replica, round, Step::Round);
         let me = &mut self.replicas[replica];
