@@ -1,9 +1,9 @@
 //! One call to the driver: deadline, code, log and observer, the same for every call.
 //!
 //! Every error that the driver did not send itself is `Unavailable` or `DeadlineExceeded`: a torn connection, a cut or
-//! oversized answer, HTTP without gRPC, a status that cannot be read. In all of them the driver may have done the work, so none may look like a
-//! final refusal. (tonic reports them as `Unknown`, `Internal`, `OutOfRange` or `Cancelled`, which a provisioner
-//! would take for "no volume was made".)
+//! oversized answer, HTTP without gRPC, a status that cannot be read. In all of them the driver may have done the work,
+//! so none may look like a final refusal. (tonic reports them as `Unknown`, `Internal`, `OutOfRange` or `Cancelled`,
+//! which a provisioner would take for "no volume was made".)
 
 use std::{
     error::Error as _,
