@@ -81,7 +81,8 @@ fn a_key_that_is_added_while_it_is_worked_on_comes_once_more_behind_those_that_w
 fn a_delayed_key_comes_when_its_moment_has() {
     let (mut queue, _) = queue(9);
     ["late", "soon"].iter().for_each(|key| queue.add(key, secs(0)));
-    (take(&mut queue, 0), take(&mut queue, 0));
+    take(&mut queue, 0);
+    take(&mut queue, 0);
     queue.done("late", Requeue::After(secs(20)), secs(0));
     queue.done("soon", Requeue::After(secs(10)), secs(0));
     assert_eq!((queue.next_wake(), take(&mut queue, 9)), (Some(secs(10)), None));
@@ -147,7 +148,8 @@ fn what_is_forgotten_while_it_is_worked_on_does_not_come_back_by_itself() {
 fn a_closed_queue_takes_nothing_and_remembers_failures_and_what_is_worked_on() {
     let (mut queue, _) = queue(2);
     ["a", "b", "c"].iter().for_each(|key| queue.add(key, secs(0)));
-    (take(&mut queue, 0), take(&mut queue, 0));
+    take(&mut queue, 0);
+    take(&mut queue, 0);
     queue.add("a", secs(0));
     queue.close();
     queue.add("d", secs(1));
