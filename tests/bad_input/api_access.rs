@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -336,6 +337,7 @@ async fn c19_in_a_cluster_the_proxy_counts_and_the_namespace_of_the_account_is_n
         .env("KUBERNETES_SERVICE_HOST", "fd12::1")
         .env("KUBERNETES_SERVICE_PORT", "443")
         .env("HTTPS_PROXY", proxy.address.to_string())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .expect("the process");
