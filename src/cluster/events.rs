@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
     api::ApiClient,
-    correlator::{Correlator, Key, Correlation},
+    correlator::{Correlation, Correlator, Key},
     objects::{Claim, Volume},
 };
 use crate::base::api_error::Reason;

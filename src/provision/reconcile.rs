@@ -11,11 +11,11 @@ use super::{
     outcome::{CreateOutcome, SizeMismatch, outcome_of},
     plan::Plan,
     policy::Policy,
-    record::{Record, RecordFacts, SecretData, Step, next_step},
+    record::{Record, RecordFacts, Step, next_step},
     refusal::Refusal,
 };
 use crate::{
-    base::{api_error::ApiError, names, secrets::SecretRef},
+    base::names,
     cluster::{
         api::ApiClient,
         cache::Cache,
@@ -39,7 +39,7 @@ pub struct Provision {
     /// `--timeout`: the budget of one clean-up.
     timeout: Duration,
     pub(super) api: ApiClient,
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     pub(super) ledger: Arc<Ledger<Record>>,
     pub(super) events: EventRecorder,
     pub(super) metrics: ProvisionMetrics,
@@ -47,15 +47,8 @@ pub struct Provision {
     infeasible: InfeasibleClaims,
     pub(super) saved: RecentlySaved,
     active: Active,
-}
-
-/// Why the secret of a request is not to be had.
-#[derive(Debug, thiserror::Error)]
-enum SecretUnavailable {
-    #[error("provisioner secret {0} not found: create it, or correct the storage class")]
-    Missing(String),
-    #[error("provisioner secret: {0}")]
-    Api(ApiError),
+    /// The moments in records count from here.
+    pub(super) origin: Instant,
 }
 
 impl Provision {
@@ -89,7 +82,13 @@ impl Provision {
             infeasible: InfeasibleClaims::default(),
             saved: RecentlySaved::default(),
             active,
+            origin: Instant::now(),
         }
+    }
+
+    /// The cache that this controller reads.
+    pub fn cache(&self) -> Arc<Cache> {
+        self.cache.clone()
     }
 
     /// UIDs of all claims to be reconciled: those that need a volume, and those with a creation under way.
@@ -153,12 +152,11 @@ impl Provision {
 
     /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
     async fn reconcile_record(&self, entry: Entry<Record>, claim: Option<&Claim>) -> Requeue {
-        let begun = Instant::now();
         let Entry { record, doubtful } = entry;
         let volume = &record.plan.request.name;
         let step = next_step(RecordFacts {
             claim_waits: claim.is_some(),
-            saved: self.cache.claim_of_volume(volume).as_deref() == Some(&*record.uid),
+            saved: self.is_saved(&record),
             doubtful,
             created: record.created.is_some(),
         });
@@ -170,7 +168,7 @@ impl Provision {
             );
         }
         match (step, &record.created) {
-            (Step::Close, _) => self.close(&record, claim, begun),
+            (Step::Close, _) => self.close(&record, claim),
             (Step::Hold, _) => {
                 tracing::warn!(
                     claim = record.key,
@@ -180,17 +178,23 @@ impl Provision {
                 );
                 Requeue::AwaitChange
             }
-            (Step::Save, Some(volume)) => self.save(&record, claim, volume, begun).await,
+            (Step::Save, Some(volume)) => self.save(&record, claim, volume).await,
             (Step::Save, None) | (Step::Create, _) => {
                 self.ledger.trust(&record.uid);
-                self.create_again(&record, claim, begun).await
+                self.create_again(&record, claim).await
             }
         }
     }
 
+    /// Whether the object of a creation was seen.
+    pub(super) fn is_saved(&self, record: &Record) -> bool {
+        let claim = self.cache.claim_of_volume(&record.plan.request.name);
+        claim.as_deref() == Some(&*record.uid)
+    }
+
     /// Opens a record and makes the first call.
     async fn begin(&self, claim: &Claim, plan: Arc<Plan>) -> Requeue {
-        let begun = Instant::now();
+        let begun = self.origin.elapsed();
         self.announce(claim);
         // Read before the record is opened: a secret that is missing is no reason to remember anything.
         let secrets = match self.secrets(plan.secret.as_ref()).await {
@@ -200,32 +204,36 @@ impl Provision {
         let record = Record {
             uid: claim.uid.clone(),
             key: claim.key(),
+            begun,
             plan,
             secrets,
             created: None,
         };
-        self.create(record, Some(claim), begun).await
+        self.create(record, Some(claim)).await
     }
 
     /// Repeats the call of an open record.
-    async fn create_again(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
+    async fn create_again(&self, record: &Record, claim: Option<&Claim>) -> Requeue {
+        let begun = self.origin.elapsed();
         let secrets = match self.secrets(record.plan.secret.as_ref()).await {
             Ok(secrets) => secrets,
-            // A claim often takes its secret along. What the driver was called with before is good enough to finish.
-            Err(SecretUnavailable::Missing(_)) if claim.is_none() => record.secrets.clone(),
+            // A claim's namespace takes the secret along, and the right to read it, which is denied first. What the
+            // driver was called with before is good enough to finish.
+            Err(error) if claim.is_none() && error.is_refusal() => record.secrets.clone(),
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
         };
         let record = Record {
+            begun,
             secrets,
             created: None,
             ..record.clone()
         };
-        self.create(record, claim, begun).await
+        self.create(record, claim).await
     }
 
     /// Stores the record, and calls the driver. No call without a record: after a lost answer only the record tells
     /// that a volume may exist.
-    async fn create(&self, record: Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
+    async fn create(&self, record: Record, claim: Option<&Claim>) -> Requeue {
         if !self.active.is_set() {
             return Requeue::AwaitChange;
         }
@@ -233,6 +241,10 @@ impl Provision {
         if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
             let text = format!("the driver is not called, because the creation cannot be recorded: {error}");
             return self.fail(&record.plan, claim, &text);
+        }
+        // An object that was seen before the record stood has closed nothing, and is not told of again.
+        if self.is_saved(&record) {
+            return self.close(&record, claim);
         }
         if !self.active.is_set() {
             return Requeue::AwaitChange;
@@ -248,7 +260,11 @@ impl Provision {
                 if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
                     tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
                 }
-                self.save(&record, claim, &volume, begun).await
+                // As above: meanwhile another replica may have finished this creation.
+                if self.is_saved(&record) {
+                    return self.close(&record, claim);
+                }
+                self.save(&record, claim, &volume).await
             }
             CreateOutcome::Failed(error) => {
                 self.ledger.erase(&record.uid);
@@ -302,17 +318,6 @@ impl Provision {
             }
         }
         format!("{mismatch}; deleting it failed, so volume {id} may be left at the driver: {last}")
-    }
-
-    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretUnavailable> {
-        let Some(SecretRef { namespace, name }) = reference else {
-            return Ok(SecretData::default());
-        };
-        match self.api.secret(namespace, name).await {
-            Ok(Some(data)) => Ok(SecretData::new(data)),
-            Ok(None) => Err(SecretUnavailable::Missing(format!("{namespace}/{name}"))),
-            Err(error) => Err(SecretUnavailable::Api(error)),
-        }
     }
 
     fn announce(&self, claim: &Claim) {

@@ -26,8 +26,11 @@ pub(crate) trait Runnable {
     /// Waits for those calls, for a limited time.
     async fn drain(&self);
 
-    /// Writes what can still be written before the process ends, and logs what is left unfinished.
+    /// Writes what can still be written at the end of a term.
     async fn flush(&self);
+
+    /// Logs what the process leaves unfinished, whoever leads.
+    fn report_unfinished(&self);
 
     /// Another process has led since the previous term.
     fn distrust(&self);
@@ -44,6 +47,7 @@ pub(crate) async fn run_alone(work: &impl Runnable, stop: &CancellationToken) {
     stop.run_until_cancelled(work.run()).await;
     work.drain().await;
     work.flush().await;
+    work.report_unfinished();
 }
 
 /// Works while this process leads. Losing the Lease stops the work, not the process: the caches stay filled, and the
@@ -78,9 +82,7 @@ pub(crate) async fn run_elected(
                 }
                 work.metrics().leading(&term.lease.name, false);
                 work.drain().await;
-                if stop.is_cancelled() {
-                    work.flush().await;
-                }
+                work.flush().await;
                 work.publish(reference(&term.lease), event(&identity, "stopped leading"));
             }
             if stop.is_cancelled() && !release {
@@ -97,6 +99,7 @@ pub(crate) async fn run_elected(
         () = election.run(eligibility.0, election_stop) => {}
         () = terms => {}
     }
+    work.report_unfinished();
 }
 
 fn reference(lease: &LeaseRef) -> ObjectReference {
