@@ -24,6 +24,10 @@ mod codes;
 mod deletion;
 #[path = "flows/life.rs"]
 mod life;
+#[path = "flows/reclaim.rs"]
+mod reclaim;
+#[path = "flows/records.rs"]
+mod records;
 #[path = "flows/replicas.rs"]
 mod replicas;
 #[path = "flows/rights.rs"]
