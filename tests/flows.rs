@@ -28,6 +28,10 @@ mod election;
 mod events;
 #[path = "flows/life.rs"]
 mod life;
+#[path = "flows/reclaim.rs"]
+mod reclaim;
+#[path = "flows/records.rs"]
+mod records;
 #[path = "flows/replicas.rs"]
 mod replicas;
 #[path = "flows/rights.rs"]

@@ -200,7 +200,7 @@ pub struct CsiSource {
     pub handle: String,
 }
 
-/// A VolumeAttachment of our driver: as long as it stands, a node may be using the volume.
+/// A VolumeAttachment: as long as it stands, a node may be using the volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachment {
     /// `metadata.name`

@@ -222,6 +222,12 @@ impl WorkQueue {
         })
     }
 
+    /// Whether a key is worked on.
+    pub fn is_processing(&self, key: &str) -> bool {
+        let state = self.items.get(key).map(|item| &item.state);
+        matches!(state, Some(State::Processing { .. }))
+    }
+
     /// How many keys are remembered for whatever reason.
     pub fn len(&self) -> usize {
         self.items.len()

@@ -131,6 +131,11 @@ impl WorkerPool {
         });
     }
 
+    /// Whether the object of this key is being reconciled.
+    pub fn is_processing(&self, key: &str) -> bool {
+        self.queue.lock().is_processing(key)
+    }
+
     /// How long the work that runs has taken so far, for each key.
     pub fn unfinished(&self) -> Vec<Duration> {
         self.queue.lock().unfinished(self.now()).collect()

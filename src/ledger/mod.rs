@@ -102,12 +102,15 @@ impl<R> Ledger<R> {
         self.records.lock().by_claim.keys().cloned().collect()
     }
 
-    /// Erases a record.
-    pub fn erase(&self, uid: &str) {
-        self.change(|records| {
-            let erased = records.by_claim.remove(uid);
-            records.doubtful -= usize::from(erased.is_some_and(|entry| entry.doubtful));
-        });
+    /// Erases a record, and says whether it was open: of two who close it only one hears true.
+    pub fn erase(&self, uid: &str) -> bool {
+        self.change(|records| match records.by_claim.remove(uid) {
+            Some(entry) => {
+                records.doubtful -= usize::from(entry.doubtful);
+                true
+            }
+            None => false,
+        })
     }
 
     /// Another replica has led: all records are doubtful from now on.
@@ -131,9 +134,9 @@ impl<R> Ledger<R> {
     }
 
     /// The count is told with the records locked, so that of two changes the later one is heard last.
-    fn change(&self, change: impl FnOnce(&mut Records<R>)) {
+    fn change<T>(&self, change: impl FnOnce(&mut Records<R>) -> T) -> T {
         let mut records = self.records.lock();
-        change(&mut records);
+        let changed = change(&mut records);
         if records.by_claim.is_empty() {
             // A map does not shrink by itself: without this, one burst would cost its memory for ever.
             records.by_claim = HashMap::new();
@@ -142,6 +145,7 @@ impl<R> Ledger<R> {
             open: records.by_claim.len(),
             doubtful: records.doubtful,
         });
+        changed
     }
 }
 
@@ -180,10 +184,25 @@ mod tests {
         );
         ledger.trust("a");
         assert_eq!(counted(), (3, 1));
-        ledger.erase("b");
+        assert!(ledger.erase("b") && !ledger.erase("b"), "one of two erases it");
         assert_eq!(counted(), (2, 0));
         assert!(ledger.get("b").is_none());
         ledger.trust("b");
         assert_eq!(counted(), (2, 0), "what is gone stays gone");
+    }
+
+    #[tokio::test]
+    async fn c11_what_is_recorded_by_who_knows_nothing_of_the_doubt_does_not_end_it() {
+        let (ledger, count) = ledger();
+        ledger.record("a", Arc::new(1)).await.unwrap();
+        let before = ledger.get("a").unwrap();
+        ledger.distrust();
+        // A reconcile that began before the other replica led writes what it knows.
+        assert!(!before.doubtful);
+        ledger.record("a", Arc::new(*before.record + 1)).await.unwrap();
+        assert_eq!(*count.lock(), Count { open: 1, doubtful: 1 });
+        assert!(ledger.get("a").unwrap().doubtful);
+        ledger.erase("a");
+        assert_eq!(*count.lock(), Count::default());
     }
 }

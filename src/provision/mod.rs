@@ -3,6 +3,8 @@
 //! [`decide`] says whether, and [`plan`] which; [`reconcile`] records, calls the driver and writes the object;
 //! [`outcome`] says what a call came to.
 
+mod create;
+mod credentials;
 pub mod decide;
 mod memory;
 pub mod metrics;

@@ -1,21 +1,20 @@
-//! Carries a decision out: record, call the driver, save, erase the record.
+//! From a key of the work queue to what is done about the claim, or about what its creation has left.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
-    memory::{AnnouncedClaims, INFEASIBLE, InfeasibleClaims, RecentlySaved},
+    memory::{AnnouncedClaims, InfeasibleClaims, RecentlySaved},
     metrics::ProvisionMetrics,
-    outcome::{CreateOutcome, SizeMismatch, outcome_of},
     plan::Plan,
     policy::Policy,
-    record::{Record, RecordFacts, SecretData, Step, next_step},
+    record::{Record, RecordFacts, Step, next_step},
     refusal::Refusal,
 };
 use crate::{
-    base::{api_error::ApiError, names, secrets::SecretRef},
+    base::names,
     cluster::{
         api::ApiClient,
         cache::Cache,
@@ -24,39 +23,30 @@ use crate::{
         queue::Requeue,
         workers::Active,
     },
-    csi::{Driver, DriverInfo, proto},
+    csi::{Driver, DriverInfo},
     ledger::{Entry, Ledger},
 };
 
-/// So often is an unusable volume asked to be deleted before the next attempt, within one `--timeout`.
-const CLEANUPS: usize = 5;
 const FAILED: &str = "ProvisioningFailed";
 
 /// The controller that turns claims into volumes.
 pub struct Provision {
-    driver: Driver,
+    pub(super) driver: Driver,
     driver_info: DriverInfo,
     /// `--timeout`: the budget of one clean-up.
-    timeout: Duration,
+    pub(super) timeout: Duration,
     pub(super) api: ApiClient,
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     pub(super) ledger: Arc<Ledger<Record>>,
     pub(super) events: EventRecorder,
     pub(super) metrics: ProvisionMetrics,
     policy: Policy,
-    infeasible: InfeasibleClaims,
+    pub(super) infeasible: InfeasibleClaims,
     pub(super) saved: RecentlySaved,
     pub(super) announced: AnnouncedClaims,
-    active: Active,
-}
-
-/// Why the secret of a request is not to be had.
-#[derive(Debug, thiserror::Error)]
-enum SecretUnavailable {
-    #[error("provisioner secret {0} not found: create it, or correct the storage class")]
-    Missing(String),
-    #[error("provisioner secret: {0}")]
-    Api(ApiError),
+    pub(super) active: Active,
+    /// The moments in records count from here.
+    pub(super) origin: Instant,
 }
 
 impl Provision {
@@ -91,7 +81,13 @@ impl Provision {
             saved: RecentlySaved::default(),
             announced: AnnouncedClaims::default(),
             active,
+            origin: Instant::now(),
         }
+    }
+
+    /// The cache that this controller reads.
+    pub fn cache(&self) -> Arc<Cache> {
+        self.cache.clone()
     }
 
     /// UIDs of all claims to be reconciled: those that need a volume, and those with a creation under way.
@@ -158,12 +154,11 @@ impl Provision {
 
     /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
     async fn reconcile_record(&self, entry: Entry<Record>, claim: Option<&Claim>) -> Requeue {
-        let begun = Instant::now();
         let Entry { record, doubtful } = entry;
         let volume = &record.plan.request.name;
         let step = next_step(RecordFacts {
             claim_waits: claim.is_some(),
-            saved: self.cache.claim_of_volume(volume).as_deref() == Some(&*record.uid),
+            saved: self.is_saved(&record),
             doubtful,
             created: record.created.is_some(),
         });
@@ -175,7 +170,7 @@ impl Provision {
             );
         }
         match (step, &record.created) {
-            (Step::Close, _) => self.close(&record, claim, begun),
+            (Step::Close, _) => self.close(&record, claim),
             (Step::Hold, _) => {
                 tracing::warn!(
                     claim = record.key,
@@ -185,139 +180,15 @@ impl Provision {
                 );
                 Requeue::AwaitChange
             }
-            (Step::Save, Some(volume)) => self.save(&record, claim, volume, begun).await,
-            (Step::Save, None) | (Step::Create, _) => {
-                self.ledger.trust(&record.uid);
-                self.create_again(&record, claim, begun).await
-            }
+            (Step::Save, Some(volume)) => self.save(&record, claim, volume).await,
+            (Step::Save, None) | (Step::Create, _) => self.create_again(&record, claim).await,
         }
     }
 
-    /// Opens a record and makes the first call.
-    async fn begin(&self, claim: &Claim, plan: Arc<Plan>) -> Requeue {
-        let begun = Instant::now();
-        self.announce(claim);
-        // Read before the record is opened: a secret that is missing is no reason to remember anything.
-        let secrets = match self.secrets(plan.secret.as_ref()).await {
-            Ok(secrets) => secrets,
-            Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
-        };
-        let record = Record {
-            uid: claim.uid.clone(),
-            key: claim.key(),
-            plan,
-            secrets,
-            created: None,
-        };
-        self.create(record, Some(claim), begun).await
-    }
-
-    /// Repeats the call of an open record.
-    async fn create_again(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
-        let secrets = match self.secrets(record.plan.secret.as_ref()).await {
-            Ok(secrets) => secrets,
-            // A claim often takes its secret along. What the driver was called with before is good enough to finish.
-            Err(SecretUnavailable::Missing(_)) if claim.is_none() => record.secrets.clone(),
-            Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
-        };
-        let record = Record {
-            secrets,
-            created: None,
-            ..record.clone()
-        };
-        self.create(record, claim, begun).await
-    }
-
-    /// Stores the record, and calls the driver. No call without a record: after a lost answer only the record tells
-    /// that a volume may exist.
-    async fn create(&self, record: Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
-        if !self.active.is_set() {
-            return Requeue::AwaitChange;
-        }
-        let mut record = Arc::new(record);
-        if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
-            let text = format!("the driver is not called, because the creation cannot be recorded: {error}");
-            return self.fail(&record.plan, claim, &text);
-        }
-        if !self.active.is_set() {
-            return Requeue::AwaitChange;
-        }
-        let plan = record.plan.clone();
-        let mut request = plan.request.clone();
-        request.secrets = record.secrets.reveal();
-        match outcome_of(&plan, self.driver.create_volume(request).await) {
-            CreateOutcome::Created(volume) => {
-                let volume = Arc::from(volume);
-                Arc::make_mut(&mut record).created = Some(Arc::clone(&volume));
-                // A record that cannot be stored now is as good as the one before: asking again gives the same volume.
-                if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
-                    tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
-                }
-                self.save(&record, claim, &volume, begun).await
-            }
-            CreateOutcome::Failed(error) => {
-                self.ledger.erase(&record.uid);
-                self.fail(&plan, claim, &error.to_string())
-            }
-            CreateOutcome::Infeasible(error) => {
-                self.ledger.erase(&record.uid);
-                self.infeasible.insert(&record.uid, &plan.class_uid);
-                let text = format!(
-                    "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
-                );
-                self.fail(&plan, claim, &text);
-                Requeue::After(INFEASIBLE)
-            }
-            CreateOutcome::InBackground(error) => self.fail(&plan, claim, &error.to_string()),
-            CreateOutcome::MissingId(what) => {
-                let text = format!("{what}; a volume named {} may exist there", plan.request.name);
-                self.fail(&plan, claim, &text)
-            }
-            CreateOutcome::Unusable(volume, mismatch) => {
-                let text = self
-                    .clean_up(volume.volume_id, mismatch, record.secrets.reveal())
-                    .await;
-                self.fail(&plan, claim, &text)
-            }
-        }
-    }
-
-    /// Deletes a volume that is not the one that was asked for. The record stays open: only a final answer of the
-    /// driver to another CreateVolume tells that none is left.
-    async fn clean_up(
-        &self,
-        id: String,
-        mismatch: SizeMismatch,
-        secrets: BTreeMap<String, String>,
-    ) -> String {
-        let end = Instant::now() + self.timeout;
-        let mut last = String::new();
-        for _ in 0..CLEANUPS {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let request = proto::DeleteVolumeRequest {
-                volume_id: id.clone(),
-                secrets: secrets.clone(),
-            };
-            match self.driver.within(left).delete_volume(request).await {
-                Ok(_) => return format!("{mismatch}; it was deleted and is asked for again"),
-                Err(error) => last = error.to_string(),
-            }
-        }
-        format!("{mismatch}; deleting it failed, so volume {id} may be left at the driver: {last}")
-    }
-
-    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<SecretData, SecretUnavailable> {
-        let Some(SecretRef { namespace, name }) = reference else {
-            return Ok(SecretData::default());
-        };
-        match self.api.secret(namespace, name).await {
-            Ok(Some(data)) => Ok(SecretData::new(data)),
-            Ok(None) => Err(SecretUnavailable::Missing(format!("{namespace}/{name}"))),
-            Err(error) => Err(SecretUnavailable::Api(error)),
-        }
+    /// Whether the object of a creation was seen.
+    pub(super) fn is_saved(&self, record: &Record) -> bool {
+        let claim = self.cache.claim_of_volume(&record.plan.request.name);
+        claim.as_deref() == Some(&*record.uid)
     }
 
     /// Once for a claim, however many attempts it takes.

@@ -1,6 +1,6 @@
 //! Pure. What is remembered of a creation under way, and what it needs next.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 
@@ -13,6 +13,8 @@ pub struct Record {
     pub uid: String,
     /// `namespace/name` of the claim, for people.
     pub key: String,
+    /// When the latest attempt began, since the controller was made.
+    pub begun: Duration,
     /// What was decided, as it stays until the driver has given a final answer.
     pub plan: Arc<Plan>,
     /// The secrets as last read.

@@ -1,7 +1,6 @@
 //! From a volume at the driver to its object: the second half of a creation.
 
 use k8s_openapi::api::core::v1::PersistentVolume;
-use tokio::time::Instant;
 
 use super::{reconcile::Provision, record::Record, refusal::Refusal};
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
         objects::{Claim, Volume},
         queue::Requeue,
     },
+    ledger::Entry,
 };
 
 impl Provision {
@@ -21,12 +21,11 @@ impl Provision {
         record: &Record,
         claim: Option<&Claim>,
         volume: &PersistentVolume,
-        begun: Instant,
     ) -> Requeue {
         let plan = &record.plan;
         let name = &plan.request.name;
         match self.api.create_volume(volume).await {
-            Ok(SaveOutcome::Created | SaveOutcome::AlreadySaved) => self.close(record, claim, begun),
+            Ok(SaveOutcome::Created | SaveOutcome::AlreadySaved) => self.close(record, claim),
             Ok(SaveOutcome::NameTaken { by }) => {
                 tracing::error!(
                     claim = record.key,
@@ -43,6 +42,8 @@ impl Provision {
                 }
                 self.fail(plan, claim, &Refusal::NameTaken(name.clone()).to_string())
             }
+            // Only the answer was lost.
+            Err(_) if self.is_saved(record) => self.close(record, claim),
             Err(error) => {
                 let text =
                     format!("the volume exists at the driver, but its object cannot be saved: {error}");
@@ -55,14 +56,32 @@ impl Provision {
         }
     }
 
-    /// The volume has its object: nothing is left to be remembered.
-    pub(super) fn close(&self, record: &Record, claim: Option<&Claim>, begun: Instant) -> Requeue {
-        let (plan, name) = (&record.plan, &record.plan.request.name);
+    /// The object of a volume was seen: nothing of its creation is left to be remembered, whoever wrote it and whoever
+    /// leads.
+    pub fn volume_seen(&self, volume: &str, claim_uid: &str) {
+        if let Some(Entry { record, .. }) = self.ledger.get(claim_uid)
+            && record.plan.request.name == volume
+        {
+            self.close(&record, self.cache.claim(claim_uid).as_deref());
+        }
+    }
+
+    /// The volume has its object: nothing is left to be remembered. The answer to our request and the watch may both
+    /// tell of it; who closes the record publishes the success, if it is ours.
+    pub(super) fn close(&self, record: &Record, claim: Option<&Claim>) -> Requeue {
         self.saved.insert(&record.uid);
         self.announced.remove(&record.uid);
-        self.ledger.erase(&record.uid);
+        if self.ledger.erase(&record.uid) && record.created.is_some() {
+            self.publish_success(record, claim);
+        }
+        Requeue::AwaitChange
+    }
+
+    fn publish_success(&self, record: &Record, claim: Option<&Claim>) {
+        let (plan, name) = (&record.plan, &record.plan.request.name);
+        let took = self.origin.elapsed().saturating_sub(record.begun);
         self.metrics
-            .provision_succeeded(&plan.class_label, &plan.source_label, begun.elapsed());
+            .provision_succeeded(&plan.class_label, &plan.source_label, took);
         match claim {
             Some(claim) => {
                 let text = format!("Successfully provisioned volume {name}");
@@ -71,19 +90,22 @@ impl Provision {
             }
             None => tracing::info!(claim = record.key, volume = name, "the volume has its object"),
         }
-        Requeue::AwaitChange
     }
 
-    /// The last thing before the lease is given up for good: objects that could not be written are tried once more, and
-    /// what stays open is said, because nobody will remember it.
+    /// The last thing of a term: objects that could not be written are tried once more. Not the doubtful ones: another
+    /// replica may have deleted the volume.
     pub async fn flush(&self) {
-        for entry in self.ledger.entries() {
-            if let Some(volume) = &entry.record.created {
-                self.save(&entry.record, None, volume, Instant::now()).await;
+        for Entry { record, doubtful } in self.ledger.entries() {
+            if let Some(volume) = record.created.as_ref().filter(|_| !doubtful) {
+                let claim = self.cache.claim(&record.uid);
+                self.save(&record, claim.as_deref(), volume).await;
             }
         }
-        for entry in self.ledger.entries() {
-            let record = entry.record;
+    }
+
+    /// The last thing of the process: what stays open is said, because nobody will remember it.
+    pub fn report_unfinished(&self) {
+        for Entry { record, .. } in self.ledger.entries() {
             let csi = record
                 .created
                 .as_ref()

@@ -26,7 +26,7 @@ pub struct Facts<'a> {
 pub enum Decision {
     /// Nothing.
     Leave,
-    /// Put our finalizer on, so that its object outlives what is behind it by nothing.
+    /// Put our finalizer on, so that the object stays until the driver has deleted the volume.
     Protect,
     /// Take our finalizer off: the policy says that what is behind it stays.
     Unprotect,
@@ -57,7 +57,8 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotCsi => f.write_str(
                 "the volume has no CSI source of this driver (in-tree volumes are not translated by this version): \
-                 delete what is behind it by hand, then take the provisioner's finalizer off",
+                 delete what is behind it by hand, then the object, and take the provisioner's finalizer off if it is \
+                 there",
             ),
             Self::Secret(class, error) => write!(
                 f,
@@ -70,9 +71,10 @@ impl fmt::Display for Refusal {
 
 const DELETE: &str = "Delete";
 
-/// Whether a volume of ours needs anything at all: the cheap part of the decision, applied to every volume of ours.
-pub fn concerns(volume: &Volume) -> bool {
-    !matches!(intent(volume), Intent::None)
+/// Whether a volume of ours needs anything at all from `driver`: the cheap part of the decision, applied to every volume
+/// of ours.
+pub fn concerns(volume: &Volume, driver: &str) -> bool {
+    !matches!(intent(volume, driver), Intent::None)
 }
 
 enum Intent {
@@ -82,13 +84,15 @@ enum Intent {
     Delete,
 }
 
-fn intent(volume: &Volume) -> Intent {
+fn intent(volume: &Volume, driver: &str) -> Intent {
     let (delete, protected) = (volume.reclaim_policy == DELETE, volume.is_protected());
+    // What we cannot delete must not be held by us.
+    let ours = volume.csi.as_ref().is_some_and(|csi| csi.driver == driver);
     match volume.phase.as_str() {
         _ if !delete && protected => Intent::Unprotect,
         _ if !delete => Intent::None,
-        "Bound" | "Released" if !protected && !volume.deleting => Intent::Protect,
-        "Released" if protected => Intent::Delete,
+        "Bound" | "Released" if ours && !protected && !volume.deleting => Intent::Protect,
+        "Released" if protected || !ours && !volume.deleting => Intent::Delete,
         _ => Intent::None,
     }
 }
@@ -104,7 +108,7 @@ pub fn decide(facts: Facts<'_>) -> Decision {
         driver,
         node,
     } = facts;
-    match intent(volume) {
+    match intent(volume, &driver.name) {
         Intent::None => return Decision::Leave,
         Intent::Protect => return Decision::Protect,
         Intent::Unprotect => return Decision::Unprotect,

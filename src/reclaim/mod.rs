@@ -4,6 +4,7 @@
 
 pub mod decide;
 pub mod metrics;
+mod progress;
 pub mod reconcile;
 
 #[cfg(test)]

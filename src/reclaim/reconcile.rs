@@ -1,17 +1,13 @@
 //! Carries the deletion of a volume out: driver first, object second.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, decide},
     metrics::ReclaimMetrics,
+    progress::{CONFIRMATION, Deletions},
 };
 use crate::{
     base::{
@@ -31,8 +27,13 @@ use crate::{
 
 const FAILED: &str = "VolumeFailedDelete";
 
-/// Tells whether the creation of a volume for the claim of this UID is under way still: a request to write the object
-/// may be on its way, and would arrive after the deletion.
+/// How often the right to read a secret must have been denied before a volume is deleted without it, if the secret was
+/// in the claim's namespace: at the default backoff for half a minute.
+const DENIALS: u32 = 5;
+
+/// Tells whether the claim of this UID is being reconciled: a request to write an object may be on its way, and would
+/// arrive after the deletion. An open record is no reason to wait: it is closed as soon as its own volume is seen, and
+/// any other volume is none of its business.
 pub type InProgress = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The controller that deletes released volumes.
@@ -43,9 +44,7 @@ pub struct Reclaim {
     cache: Arc<Cache>,
     events: EventRecorder,
     metrics: ReclaimMetrics,
-    /// UIDs of volumes that the driver has deleted and whose object stands still: the driver is asked once, however
-    /// often the object resists.
-    deleted: Mutex<HashSet<String>>,
+    deletions: Deletions,
     active: Active,
     in_progress: InProgress,
 }
@@ -73,7 +72,7 @@ impl Reclaim {
             cache,
             events,
             metrics,
-            deleted: Mutex::default(),
+            deletions: Deletions::default(),
             active,
             in_progress,
         }
@@ -83,7 +82,10 @@ impl Reclaim {
     pub async fn reconcile(&self, uid: &str) -> Requeue {
         match self.cache.volume(uid) {
             Some(volume) => self.reconcile_volume(&volume).await,
-            None => Requeue::AwaitChange,
+            None => {
+                self.deletions.forget(uid);
+                Requeue::AwaitChange
+            }
         }
     }
 
@@ -110,17 +112,25 @@ impl Reclaim {
             {
                 Requeue::After(Duration::from_secs(1))
             }
-            Decision::Delete { handle, secret } => match self.delete(volume, handle, secret).await {
-                Ok(true) => {
-                    self.deleted.lock().remove(&volume.uid);
-                    self.metrics
-                        .delete_succeeded(volume.class_name.as_deref().unwrap_or_default(), begun.elapsed());
-                    Requeue::AwaitChange
+            Decision::Delete { handle, secret } => {
+                if let Some(left) = self.deletions.unconfirmed(&volume.uid) {
+                    return Requeue::After(left);
                 }
-                // What was seen is old. The change will tell of itself, but not one of the class.
-                Ok(false) => Requeue::After(Duration::from_secs(1)),
-                Err(text) => self.fail(volume, text),
-            },
+                match self.delete(volume, handle, secret).await {
+                    Ok(true) => {
+                        let (times, wait) = self.deletions.object_removed(&volume.uid);
+                        if times == 1 {
+                            let class = volume.class_name.as_deref().unwrap_or_default();
+                            self.metrics.delete_succeeded(class, begun.elapsed());
+                        }
+                        Requeue::After(wait)
+                    }
+                    // What was seen is old, which is no failure. The change will tell of itself, but not one of the
+                    // class, and the watch may lag for long.
+                    Ok(false) => Requeue::Backoff,
+                    Err(text) => self.fail(volume, text),
+                }
+            }
         }
     }
 
@@ -148,7 +158,7 @@ impl Reclaim {
             .protect_volume(&volume.name, &volume.finalizers, protect)
             .await
         {
-            Ok(()) => Requeue::AwaitChange,
+            Ok(()) => Requeue::After(CONFIRMATION.start),
             Err(error) => {
                 tracing::warn!(volume = volume.name, %error, "the volume's finalizer could not be changed");
                 Requeue::Backoff
@@ -164,8 +174,8 @@ impl Reclaim {
         secret: Option<SecretRef>,
     ) -> Result<bool, String> {
         let text = |error: ApiError| error.to_string();
-        if !self.deleted.lock().contains(&volume.uid) {
-            let secrets = self.secrets(secret.as_ref()).await.map_err(text)?;
+        if !self.deletions.is_volume_deleted(&volume.uid) {
+            let (secrets, denied) = self.secrets(volume, secret.as_ref()).await.map_err(text)?;
             // What a watch told may be old: another leader, or an administrator, may have been here since.
             let live = self.api.volume(&volume.name).await.map_err(text)?;
             let wanted = Decision::Delete {
@@ -183,13 +193,13 @@ impl Reclaim {
                 volume_id: handle,
                 secrets,
             };
-            self.driver
-                .delete_volume(request)
-                .await
-                .map_err(|error| error.to_string())?;
-            let mut deleted = self.deleted.lock();
-            deleted.retain(|uid| self.cache.volume(uid).is_some());
-            deleted.insert(volume.uid.clone());
+            let answer = self.driver.delete_volume(request).await;
+            answer.map_err(|error| match denied {
+                Some(denied) => format!("{error}; it was called without secrets: {denied}"),
+                None => error.to_string(),
+            })?;
+            self.deletions.retain(|uid| self.cache.volume(uid).is_some());
+            self.deletions.volume_deleted(&volume.uid);
         }
         match self.api.delete_volume(&volume.name, &volume.uid).await {
             Ok(None) => Ok(true),
@@ -228,17 +238,40 @@ impl Reclaim {
 
     /// A secret that is not there is no reason to keep the volume (upstream goes on without, too); one that cannot be
     /// read just now is: without it the driver might delete half of what there is.
-    async fn secrets(&self, reference: Option<&SecretRef>) -> Result<BTreeMap<String, String>, ApiError> {
+    ///
+    /// Where secrets may be read in chosen namespaces only, the right goes away with the namespace, and the API server
+    /// denies it before it looks for the secret. Nothing tells that from a right that was never granted. So a secret in
+    /// the namespace of a claim that is gone, denied again and again, counts as not there. Keeping the secrets of all
+    /// volumes instead would mean to read them all at each start. Returns the denial as well.
+    async fn secrets(
+        &self,
+        volume: &Volume,
+        reference: Option<&SecretRef>,
+    ) -> Result<(BTreeMap<String, String>, Option<ApiError>), ApiError> {
         let Some(SecretRef { namespace, name }) = reference else {
-            return Ok(BTreeMap::new());
+            return Ok((BTreeMap::new(), None));
         };
-        let secret = self.api.secret(namespace, name).await?;
+        let is_of_claim = volume
+            .claim
+            .as_ref()
+            .is_some_and(|claim| claim.namespace == *namespace);
+        let (secret, denied) = match self.api.secret(namespace, name).await {
+            Err(error) if error.reason == Reason::Forbidden && is_of_claim => {
+                if self.deletions.secret_denied(&volume.uid) <= DENIALS {
+                    return Err(error);
+                }
+                (None, Some(error))
+            }
+            answer => (answer?, None),
+        };
         if secret.is_none() {
             tracing::warn!(
+                volume = volume.name,
                 secret = format!("{namespace}/{name}"),
+                denied = denied.is_some(),
                 "secret for deletion not found, going on without"
             );
         }
-        Ok(secret.unwrap_or_default())
+        Ok((secret.unwrap_or_default(), denied))
     }
 }

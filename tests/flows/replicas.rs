@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::sidecar::{CLAIMS, HOME, LEASE, Look, Sidecar, VOLUMES, secs, text, world};
 
-fn holder(world: &World) -> String {
+/// Who has the lease, "" if nobody does.
+pub(crate) fn holder(world: &World) -> String {
     let lease = world.api.get("leases", HOME, LEASE).unwrap_or_default();
     text(&lease, "/spec/holderIdentity").to_owned()
 }

@@ -56,15 +56,24 @@ fn requests(cluster: &Cluster, user: &str) -> Vec<Request> {
 
 /// The writes of one user so far, by verb and resource.
 pub(crate) fn writes(cluster: &Cluster, user: &str) -> BTreeMap<String, usize> {
-    let mut writes = BTreeMap::new();
+    count(cluster, user, &["create", "update", "patch", "delete"])
+}
+
+/// The objects that one user has read by name so far, by verb and resource.
+pub(crate) fn reads(cluster: &Cluster, user: &str) -> BTreeMap<String, usize> {
+    count(cluster, user, &["get"])
+}
+
+fn count(cluster: &Cluster, user: &str, verbs: &[&str]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
     for request in requests(cluster, user) {
-        if ["create", "update", "patch", "delete"].contains(&request.verb.as_str()) {
-            *writes
+        if verbs.contains(&request.verb.as_str()) {
+            *counts
                 .entry(format!("{} {}", request.verb, request.object_ref.resource))
                 .or_default() += 1;
         }
     }
-    writes
+    counts
 }
 
 /// Nothing that the sidecar asked for was refused for want of a right.

@@ -28,6 +28,7 @@ struct Figures {
     per_second: f64,
     deletions: f64,
     writes: BTreeMap<String, f64>,
+    reads: f64,
 }
 
 pub(crate) async fn side_by_side(cluster: &'static Cluster) {
@@ -67,6 +68,7 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
     let mut kinds: Vec<_> = ours.writes.keys().chain(theirs.writes.keys()).collect();
     kinds.sort();
     kinds.dedup();
+    row("GETs of PersistentVolumes a volume", ours.reads, theirs.reads);
     row(
         "API writes a volume",
         ours.writes.values().sum(),
@@ -92,6 +94,11 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
             ours.foreign
         );
         assert_eq!(ours.deletions, 1.0, "DeleteVolume calls a volume");
+        // The live look before that call, the DELETE after it, and our finalizer.
+        assert_eq!(ours.reads, 1.0, "GETs a volume");
+        for kind in ["delete persistentvolumes", "patch persistentvolumes"] {
+            assert_eq!(ours.writes.get(kind), Some(&1.0), "{kind}: {:?}", ours.writes);
+        }
         let writes: f64 = ours.writes.values().sum();
         assert!(writes <= 5.0, "{writes} API writes a volume: {:?}", ours.writes);
         assert!(
@@ -134,6 +141,8 @@ async fn measure(cluster: &'static Cluster, binary: Binary, name: &str) -> Figur
         .map(|(what, count)| (what, per_volume(count)))
         .collect();
     let deletions = per_volume(driver.calls_of("DeleteVolume").len());
+    let reads = audit::reads(cluster, &world.user());
+    let reads = per_volume(reads.get("get persistentvolumes").copied().unwrap_or_default());
 
     let start = Instant::now();
     let claims = world.many_claims("burst", &class, BURST);
@@ -145,6 +154,7 @@ async fn measure(cluster: &'static Cluster, binary: Binary, name: &str) -> Figur
         per_second,
         deletions,
         writes,
+        reads,
         foreign: 0,
     }
 }

@@ -1,13 +1,16 @@
 //! The controllers and what connects them: which change leads to which reconcile, and how much is done at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{Identity, config::Config, metrics::Metrics};
 use crate::{
-    app::sidecar::{leadership::Runnable, metrics::SidecarMetrics},
     cluster::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Predicates},
@@ -15,7 +18,7 @@ use crate::{
         queue::{OnQueueEvent, QueueEvent},
         workers::{Active, WorkerPool},
     },
-    csi::{Driver, DriverInfo},
+    csi::{Driver, DriverInfo, DriverState},
     ledger::Ledger,
     provision::{self, policy::Policy, reconcile::Provision, record::Record},
     reclaim::{self, reconcile::Reclaim},
@@ -29,9 +32,9 @@ const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Everything that works while we lead.
 pub(super) struct Controllers {
+    driver: Driver,
     provision: Arc<Provision>,
     reclaim: Arc<Reclaim>,
-    cache: Arc<Cache>,
     ledger: Arc<Ledger<Record>>,
     /// By the UID of a claim: the claim and its record are one object of work.
     claims: Arc<WorkerPool>,
@@ -41,7 +44,7 @@ pub(super) struct Controllers {
     tasks: TaskTracker,
     active: Active,
     events: EventRecorder,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 impl Controllers {
@@ -98,43 +101,47 @@ impl Controllers {
             volume: reclaim::decide::concerns,
             attachments: driver_info.publish_unpublish,
         };
-        let (on_claim, on_volume, records) = (claims.clone(), volumes.clone(), ledger.clone());
-        let cache = Arc::new(Cache::new(
-            &driver_info.name,
-            predicates,
-            Box::new(move |event| match event {
+        let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
+            let (on_claim, on_volume, provision) = (claims.clone(), volumes.clone(), provision.clone());
+            let on_event = move |event: CacheEvent<'_>| match event {
                 CacheEvent::Claim(uid) => on_claim.add(uid),
                 CacheEvent::Volume(uid) => on_volume.add(uid),
-                // Only a record waits for that.
-                CacheEvent::VolumeOfClaim(uid) if records.get(uid).is_some() => on_claim.add(uid),
-                CacheEvent::VolumeOfClaim(_) => {}
-            }),
-        ));
-        let records = ledger.clone();
-        Self {
-            provision: Arc::new(Provision::new(
+                // On standbys, too: there is no work queue to wait for.
+                CacheEvent::VolumeOfClaim { volume, claim } => {
+                    if let Some(provision) = provision.upgrade() {
+                        provision.volume_seen(volume, claim);
+                    }
+                }
+            };
+            let cache = Cache::new(&driver_info.name, predicates, Box::new(on_event));
+            Provision::new(
                 driver.clone(),
                 driver_info.clone(),
                 config.driver.timeout,
                 api.clone(),
-                cache.clone(),
+                Arc::new(cache),
                 ledger.clone(),
                 events.clone(),
                 metrics.provision.clone(),
                 policy,
                 active.clone(),
-            )),
-            reclaim: Arc::new(Reclaim::new(
-                driver,
-                driver_info,
-                api,
-                cache.clone(),
-                events.clone(),
-                metrics.reclaim.clone(),
-                active.clone(),
-                Box::new(move |claim| records.get(claim).is_some()),
-            )),
-            cache,
+            )
+        });
+        let on_claim = claims.clone();
+        let reclaim = Reclaim::new(
+            driver.clone(),
+            driver_info.clone(),
+            api,
+            provision.cache(),
+            events.clone(),
+            metrics.reclaim.clone(),
+            active.clone(),
+            Box::new(move |claim| on_claim.is_processing(claim)),
+        );
+        Self {
+            driver,
+            provision,
+            reclaim: Arc::new(reclaim),
             ledger,
             claims,
             volumes,
@@ -146,12 +153,30 @@ impl Controllers {
     }
 
     pub(super) fn cache(&self) -> Arc<Cache> {
-        self.cache.clone()
+        self.provision.cache()
     }
-}
 
-impl Runnable for Controllers {
-    async fn run(&self) {
+    /// What failed while the driver was away is tried when it is back, whatever delay it is under.
+    async fn retry_when_driver_returns(&self) -> Infallible {
+        let mut driver_state = self.driver.driver_state();
+        let is_lost = |driver_state: &DriverState| matches!(driver_state, DriverState::Lost { .. });
+        while driver_state.wait_for(is_lost).await.is_ok()
+            && driver_state.wait_for(|now| !is_lost(now)).await.is_ok()
+        {
+            self.provision
+                .claim_uids()
+                .iter()
+                .for_each(|uid| self.claims.add(uid));
+            self.cache()
+                .volume_uids()
+                .iter()
+                .for_each(|uid| self.volumes.add(uid));
+        }
+        std::future::pending().await
+    }
+
+    /// Works until dropped. What is running then goes on by itself.
+    pub(super) async fn run(&self) {
         let _active = self.active.set();
         let (provision, reclaim) = (self.provision.clone(), self.reclaim.clone());
         tokio::join!(
@@ -163,16 +188,18 @@ impl Runnable for Controllers {
                 }
             ),
             self.volumes.clone().run(
-                || self.cache.volume_uids(),
+                || self.cache().volume_uids(),
                 move |uid| {
                     let reclaim = reclaim.clone();
                     async move { reclaim.reconcile(&uid).await }
                 }
             ),
+            self.retry_when_driver_returns(),
         );
     }
 
-    async fn drain(&self) {
+    /// Waits for that, for [`GRACE`] at most.
+    pub(super) async fn drain(&self) {
         self.tasks.close();
         if timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -183,23 +210,26 @@ impl Runnable for Controllers {
         self.tasks.reopen();
     }
 
-    /// What the other process made may be gone again, so nothing that is remembered of it can be relied on.
-    fn distrust(&self) {
+    /// Another process has led since the previous term. What it made may be gone again, so nothing that is remembered
+    /// of it can be relied on.
+    pub(super) fn distrust(&self) {
         self.ledger.distrust();
     }
 
-    async fn flush(&self) {
+    /// Writes what can still be written at the end of a term.
+    pub(super) async fn flush(&self) {
         if timeout(FINAL_SAVE_TIMEOUT, self.provision.flush()).await.is_err() {
             tracing::warn!("the API server does not answer: volumes that were made may lack their objects");
         }
     }
 
-    fn publish(&self, reference: ObjectReference, event: Event) {
-        self.events.publish(reference, event);
+    /// Logs what the process leaves unfinished, whoever leads.
+    pub(super) fn report_unfinished(&self) {
+        self.provision.report_unfinished();
     }
 
-    fn metrics(&self) -> &SidecarMetrics {
-        &self.metrics.sidecar
+    pub(super) fn publish(&self, reference: ObjectReference, event: Event) {
+        self.events.publish(reference, event);
     }
 }
 

@@ -9,6 +9,7 @@ mod controllers;
 pub mod flags;
 pub mod gates;
 mod identity;
+mod leadership;
 pub mod metrics;
 pub mod requirements;
 mod startup;
@@ -25,14 +26,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{config::Config, controllers::Controllers, metrics::Metrics, requirements::MissingCapability};
+use self::{
+    config::Config,
+    controllers::Controllers,
+    leadership::{run_alone, run_elected},
+    metrics::Metrics,
+    requirements::MissingCapability,
+};
 pub use crate::app::sidecar::identity::Identity;
 use crate::{
-    app::sidecar::{
-        leadership::{Eligibility, run_alone, run_elected},
-        signals,
-        startup::wait_for_cache_sync,
-    },
+    app::sidecar::{eligibility::Eligibility, signals, startup::wait_for_cache_sync},
     cluster::{
         api::ApiClient,
         client::{self, AccessError, Client},

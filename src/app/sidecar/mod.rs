@@ -1,13 +1,13 @@
 //! What every sidecar needs: a command line that is read as Go reads it, the settings that all of them share (each
-//! with its flags and its checks), the identity of the process, metrics, leadership, and the signals that stop it.
+//! with its flags and its checks), the identity of the process, metrics, when it may lead, and the signals that stop it.
 
 pub mod argv;
 pub mod election;
+pub(super) mod eligibility;
 pub mod flags;
 pub mod http;
 pub mod identity;
 pub mod kubernetes;
-pub(super) mod leadership;
 pub mod literal;
 pub mod log;
 pub mod metrics;

@@ -9,6 +9,7 @@ mod volumes;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::ByteString;
 use kube::{Client, core::Request};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -53,39 +54,35 @@ impl ApiClient {
         self.throttle.send(answered).await
     }
 
-    /// The data of a secret as strings, `None` if there is no such secret. Bytes that are not UTF-8 are replaced, as
-    /// CSI knows strings only.
+    /// The data of a secret as strings, `None` if there is no such secret.
     ///
     /// # Errors
-    /// [`ApiError`]
+    /// [`ApiError`]; also for data that is no text: CSI knows strings only, and a volume that is made with an altered
+    /// key is worse than none. The text names the key, and nothing of its value.
     pub async fn secret(
         &self,
         namespace: &str,
         name: &str,
     ) -> Result<Option<BTreeMap<String, String>>, ApiError> {
-        let secret = match self
-            .ask(
-                "get",
-                "",
-                "secrets",
-                &format!("{namespace}/{name}"),
-                secret::get(&self.client, namespace, name),
-            )
-            .await
-        {
+        let place = format!("{namespace}/{name}");
+        let request = secret::get(&self.client, namespace, name);
+        let secret = match self.ask("get", "", "secrets", &place, request).await {
             Ok(secret) => secret,
             Err(error) if error.reason == Reason::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Some(
-            secret
-                .data
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(key, value)| (key, text(value.0)))
-                .collect(),
-        ))
+        let text = |(key, value): (String, ByteString)| match String::from_utf8(value.0) {
+            Ok(value) => Ok((key, value)),
+            Err(_) => {
+                let text = format!(
+                    "the value of key {key:?} is not UTF-8, and CSI drivers can be given text only: store it in the \
+                     form that the driver expects, for instance as base64 text"
+                );
+                Err(ApiError::new(Reason::Invalid, "get", "", "secrets", &place, text))
+            }
+        };
+        let data = secret.data.unwrap_or_default().into_iter().map(text);
+        data.collect::<Result<_, _>>().map(Some)
     }
 
     /// Whether the server serves VolumeAttributesClass at v1 (Kubernetes 1.34 and later).

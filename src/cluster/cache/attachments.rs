@@ -1,7 +1,10 @@
-//! VolumeAttachments of our driver, and which volumes they keep from being deleted.
+//! VolumeAttachments: those of our driver and those of our volumes, and which volumes they keep from being deleted.
 
 use super::{Cache, CacheEvent, Cached, Stores};
-use crate::cluster::{objects::Attachment, store::Store};
+use crate::cluster::{
+    objects::{Attachment, Volume},
+    store::Store,
+};
 
 impl Cached for Attachment {
     type Kept = Self;
@@ -15,11 +18,13 @@ impl Cached for Attachment {
     }
 
     fn applied(self, cache: &Cache) {
-        if self.attacher != cache.driver {
-            return cache.remove::<Self>(&self.name);
-        }
         let (name, volume) = (self.name.clone(), self.volume.clone());
+        let volumes_known = cache.has_listed::<Volume>();
         let mut stores = cache.stores.lock();
+        if volumes_known && is_foreign(&self, &cache.driver, &stores) {
+            drop(stores);
+            return cache.remove::<Self>(&name);
+        }
         let before = stores.attachments.insert(&name, self);
         if before.as_ref().is_none_or(|before| before.volume != volume) {
             stores.attachments_of_volume.entry(volume).or_default().push(name);
@@ -44,6 +49,20 @@ impl Cache {
         Some(stores.attachments.get(attachment)?.node.clone())
     }
 
+    /// Our volumes are known: what others have attached besides them is forgotten.
+    pub(super) fn forget_foreign_attachments(&self) {
+        let foreign: Vec<_> = {
+            let stores = self.stores.lock();
+            let attachments = stores.attachments.values();
+            let foreign = attachments.filter(|it| is_foreign(it, &self.driver, &stores));
+            foreign.map(|it| it.name.clone()).collect()
+        };
+        for name in &foreign {
+            self.remove::<Attachment>(name);
+        }
+        self.stores.lock().attachments_of_volume.shrink_to_fit();
+    }
+
     fn detached(&self, attachment: &Attachment) {
         let uid = {
             let mut stores = self.stores.lock();
@@ -63,4 +82,9 @@ impl Cache {
             self.emit(CacheEvent::Volume(&uid));
         }
     }
+}
+
+/// Whether an attachment is neither ours nor of a volume of ours. Whoever attaches a volume of ours may be using it.
+fn is_foreign(attachment: &Attachment, driver: &str, stores: &Stores) -> bool {
+    attachment.attacher != driver && stores.volumes.get(&attachment.volume).is_none()
 }

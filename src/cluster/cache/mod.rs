@@ -30,8 +30,8 @@ use crate::base::api_error::ApiError;
 pub struct Predicates {
     /// Whether a claim needs work from the driver of this name.
     pub claim: fn(&Claim, &str) -> bool,
-    /// Whether a volume that is ours needs work.
-    pub volume: fn(&Volume) -> bool,
+    /// Whether a volume that is ours needs work from the driver of this name.
+    pub volume: fn(&Volume, &str) -> bool,
     /// Whether attachments are watched: only drivers that attach have any.
     pub attachments: bool,
 }
@@ -41,8 +41,13 @@ pub struct Predicates {
 pub enum CacheEvent<'a> {
     /// The claim of this UID changed, or its class did, or its volume went away; or it needs nothing from us any more.
     Claim(&'a str),
-    /// A PersistentVolume of ours for the claim of this UID was seen.
-    VolumeOfClaim(&'a str),
+    /// A PersistentVolume of ours was seen.
+    VolumeOfClaim {
+        /// Its name.
+        volume: &'a str,
+        /// UID of the claim that it is for.
+        claim: &'a str,
+    },
     /// The volume of this UID changed, or is attached no longer; or it needs nothing from us any more.
     Volume(&'a str),
 }
@@ -90,6 +95,9 @@ trait Cached: Object {
 
     /// An object that was remembered is deleted, or is no concern of ours any more.
     fn removed(cache: &Cache, key: &str, kept: Self::Kept);
+
+    /// A list is complete.
+    fn listed(_cache: &Cache) {}
 }
 
 /// Which first lists are complete, and what keeps the others.
@@ -175,11 +183,12 @@ impl Cache {
                 for (key, kept) in gone {
                     K::removed(self, &key, kept);
                 }
-                self.listed(K::PLURAL, ListStatus::Synced);
+                self.set_status(K::PLURAL, ListStatus::Synced);
+                K::listed(self);
             }
             Update::Error(error) => {
                 tracing::warn!(%error, "watching is interrupted");
-                self.listed(K::PLURAL, ListStatus::Failing(error));
+                self.set_status(K::PLURAL, ListStatus::Failing(error));
             }
         }
     }
@@ -191,7 +200,7 @@ impl Cache {
         }
     }
 
-    fn listed(&self, resource: &str, now: ListStatus) {
+    fn set_status(&self, resource: &str, now: ListStatus) {
         self.sync.send_if_modified(|sync| {
             let status = sync.0.iter_mut().find(|(name, _)| *name == resource);
             match status {
@@ -202,6 +211,11 @@ impl Cache {
                 _ => false,
             }
         });
+    }
+
+    /// Whether the first list of this kind was complete.
+    fn has_listed<K: Cached>(&self) -> bool {
+        self.sync.borrow().0.contains(&(K::PLURAL, ListStatus::Synced))
     }
 
     fn emit(&self, event: CacheEvent<'_>) {

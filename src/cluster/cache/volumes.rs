@@ -46,8 +46,11 @@ impl Cached for Volume {
         if let Some(before) = before.filter(|before| before.volume() != self.uid) {
             cache.finish_volume(before.volume());
         }
-        cache.emit(CacheEvent::VolumeOfClaim(&claim));
-        if (cache.predicates.volume)(&self) {
+        cache.emit(CacheEvent::VolumeOfClaim {
+            volume: &self.name,
+            claim: &claim,
+        });
+        if (cache.predicates.volume)(&self, &cache.driver) {
             let volume = Arc::new(self);
             let mut stores = cache.stores.lock();
             let before = stores.unfinished_volumes.insert(&volume.uid, volume.clone());
@@ -67,6 +70,10 @@ impl Cached for Volume {
             cache.emit(CacheEvent::Claim(uids.claim()));
         }
         tracing::debug!(volume = name, "volume object is gone");
+    }
+
+    fn listed(cache: &Cache) {
+        cache.forget_foreign_attachments();
     }
 }
 

@@ -49,7 +49,7 @@ impl World {
         let (left, seen) = (departed.clone(), events.clone());
         let predicates = Predicates {
             claim: |claim: &Claim, driver| !claim.has_volume && claim.provisioner() == Some(driver),
-            volume: |volume: &Volume| volume.phase == "Released",
+            volume: |volume: &Volume, _| volume.phase == "Released",
             attachments: true,
         };
         let cache = Arc::new_cyclic(|cache: &Weak<Cache>| {
@@ -59,7 +59,7 @@ impl World {
                 let name = match event {
                     CacheEvent::Claim(uid) => cache.claim(uid).map(|claim| claim.name.clone()),
                     CacheEvent::Volume(uid) => cache.volume(uid).map(|volume| volume.name.clone()),
-                    CacheEvent::VolumeOfClaim(_) => return,
+                    CacheEvent::VolumeOfClaim { .. } => return,
                 };
                 match (name, event) {
                     (Some(name), _) => *seen.lock().entry(name).or_default() += 1,

@@ -123,6 +123,32 @@ async fn the_last_attachment_to_go_wakes_the_volume() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c16_an_attachment_of_our_volume_counts_whoever_made_it() {
+    for streaming in [true, false] {
+        let api = furnished();
+        api.streaming_lists(streaming);
+        remove(&api, ATTACHMENTS, "", "held");
+        attachment(&api, "early", "other", "released");
+        let world = World::new(&api, api.client(ADMIN));
+        world.complete().await;
+        attachment(&api, "late", "other", "released");
+        attachment(&api, "not-ours-too", "other", "foreign");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(
+            world.cache.remembered()[3..],
+            [2, 1],
+            "streaming lists: {streaming}"
+        );
+        remove(&api, ATTACHMENTS, "", "early");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.cache.node_of_volume("released").as_deref(), Some("n1"));
+        remove(&api, ATTACHMENTS, "", "late");
+        until("it is looked at", || world.events("released") == 2).await;
+        assert_eq!(world.cache.remembered()[3..], [0, 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_object_that_cannot_be_read_does_not_keep_the_others() {
     for streaming in [true, false] {
         let api = furnished();

@@ -13,6 +13,8 @@ use crate::{
     csi::DriverInfo,
 };
 
+mod foreign;
+
 const DRIVER: &str = "lab.csi.example.com";
 const OTHERS: &str = "kubernetes.io/pv-protection";
 
@@ -164,7 +166,11 @@ fn phase_policy_finalizer_and_deletion_say_what_a_volume_needs() {
                 let row =
                     format!("{policy} {phase} protected: {protected} deleting: {deleting} node: {node:?}");
                 assert_eq!(world.decide(), decision, "{row}");
-                assert_eq!(concerns(&world.volume), decision != Decision::Leave, "{row}");
+                assert_eq!(
+                    concerns(&world.volume, DRIVER),
+                    decision != Decision::Leave,
+                    "{row}"
+                );
             }
         }
     }
@@ -371,6 +377,6 @@ fn every_refusal_to_delete_says_what_is_wrong_and_what_to_do() {
     assert_eq!(
         Refusal::NotCsi.to_string(),
         "the volume has no CSI source of this driver (in-tree volumes are not translated by this version): delete \
-         what is behind it by hand, then take the provisioner's finalizer off"
+         what is behind it by hand, then the object, and take the provisioner's finalizer off if it is there"
     );
 }

@@ -1,0 +1,120 @@
+//! What is remembered of volumes that are being deleted, until their objects are gone.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::base::backoff::Backoff;
+
+/// How long the watch may take to show what the API server has accepted, before it is asked for once more. Usually it
+/// takes milliseconds. But a proxy may have answered in the server's place, and then nothing was done.
+pub(super) const CONFIRMATION: Backoff = Backoff {
+    start: Duration::from_secs(10),
+    max: Duration::from_secs(300),
+};
+
+/// Deletions under way, by the UID of the volume.
+#[derive(Default)]
+pub(super) struct Deletions(Mutex<HashMap<String, Progress>>);
+
+#[derive(Default)]
+struct Progress {
+    /// How often our right to read the secret was denied.
+    denials: u32,
+    /// The driver has deleted the volume: it is asked once, however often the object resists.
+    deleted: bool,
+    /// How often the API server has accepted the removal of the object.
+    removals: u32,
+    /// When the latest of these should have shown.
+    due: Option<Instant>,
+}
+
+impl Deletions {
+    /// The secret may not be read. Returns how often that was so.
+    pub(super) fn secret_denied(&self, uid: &str) -> u32 {
+        self.update(uid, |progress| {
+            progress.denials = progress.denials.saturating_add(1);
+            progress.denials
+        })
+    }
+
+    /// The driver has deleted the volume.
+    pub(super) fn volume_deleted(&self, uid: &str) {
+        self.update(uid, |progress| progress.deleted = true);
+    }
+
+    /// Whether the driver has deleted the volume.
+    pub(super) fn is_volume_deleted(&self, uid: &str) -> bool {
+        self.0.lock().get(uid).is_some_and(|progress| progress.deleted)
+    }
+
+    /// The API server has accepted the removal of the object. Returns how often that was so, and how long to wait for
+    /// the watch to show it.
+    pub(super) fn object_removed(&self, uid: &str) -> (u32, Duration) {
+        self.update(uid, |progress| {
+            let wait = CONFIRMATION.delay(progress.removals);
+            progress.removals = progress.removals.saturating_add(1);
+            progress.due = Some(Instant::now() + wait);
+            (progress.removals, wait)
+        })
+    }
+
+    /// How long to wait still for the watch to show that the object is gone.
+    pub(super) fn unconfirmed(&self, uid: &str) -> Option<Duration> {
+        let due = self.0.lock().get(uid)?.due?;
+        let left = due.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// The volume needs nothing any more.
+    pub(super) fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+
+    /// Forgets those that went away while nobody reconciled them.
+    pub(super) fn retain(&self, stands: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|uid, _| stands(uid));
+    }
+
+    fn update<T>(&self, uid: &str, change: impl FnOnce(&mut Progress) -> T) -> T {
+        change(self.0.lock().entry(uid.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn b8b_a_removal_that_is_not_confirmed_is_repeated_after_longer_and_longer_waits() {
+        let deletions = Deletions::default();
+        let secs = Duration::from_secs;
+        assert_eq!(deletions.unconfirmed("a"), None);
+        for (times, wait) in [(1, secs(10)), (2, secs(20)), (3, secs(40))] {
+            assert_eq!(deletions.object_removed("a"), (times, wait));
+            advance(wait - secs(1)).await;
+            assert_eq!(deletions.unconfirmed("a"), Some(secs(1)));
+            advance(secs(1)).await;
+            assert_eq!(deletions.unconfirmed("a"), None);
+        }
+        deletions.forget("a");
+        assert_eq!(deletions.object_removed("a").0, 1);
+        deletions.retain(|uid| uid != "a");
+        assert_eq!(deletions.object_removed("a").0, 1);
+    }
+
+    #[test]
+    fn what_the_driver_has_deleted_stays_deleted_whatever_else_happens() {
+        let deletions = Deletions::default();
+        assert_eq!(
+            (deletions.secret_denied("a"), deletions.secret_denied("a")),
+            (1, 2)
+        );
+        assert!(!deletions.is_volume_deleted("a"));
+        deletions.volume_deleted("a");
+        assert!(deletions.is_volume_deleted("a") && !deletions.is_volume_deleted("b"));
+    }
+}
