@@ -68,6 +68,33 @@ async fn b8b_a_deletion_costs_one_get_one_call_one_delete_and_one_patch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b8b_a_volume_is_not_asked_about_again_while_the_watch_lags_behind_its_deletion() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    bound(&world).await;
+    world.api.forget_requests();
+    world
+        .api
+        .harm(Fault::new(Harm::Delay(secs(2))).on("patch", VOLUMES).times(1));
+    world.api.delete(CLAIMS, "default", "data");
+    world
+        .eventually("its DELETE is answered", |world| asked(world, "delete") == 1)
+        .await;
+    // The watch has told that the object is being deleted, and is late with the news that it is gone.
+    sleep(secs(1)).await;
+    world.api.freeze_cache();
+    sleep(secs(5)).await;
+    assert!(world.is_clean());
+    world.api.thaw_cache();
+    sleep(secs(600)).await;
+    for verb in ["get", "delete", "patch"] {
+        assert_eq!(asked(&world, verb), 1, "{verb}");
+    }
+    assert_eq!(world.driver.count("DeleteVolume"), 1);
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn b8b_a_404_that_the_watch_does_not_confirm_is_no_success() {
     for verb in ["delete", "patch"] {
         let world = world();
