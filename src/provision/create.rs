@@ -21,7 +21,7 @@ const CLEANUPS: usize = 5;
 
 impl Provision {
     /// Opens a record and makes the first call.
-    async fn begin(&self, claim: &Claim, plan: Arc<Plan>) -> Requeue {
+    pub(super) async fn begin(&self, claim: &Claim, plan: Arc<Plan>) -> Requeue {
         let begun = self.origin.elapsed();
         self.announce(claim);
         // Read before the record is opened: a secret that is missing is no reason to remember anything.
@@ -41,7 +41,7 @@ impl Provision {
     }
 
     /// Repeats the call of an open record.
-    async fn create_again(&self, record: &Record, claim: Option<&Claim>) -> Requeue {
+    pub(super) async fn create_again(&self, record: &Record, claim: Option<&Claim>) -> Requeue {
         let begun = self.origin.elapsed();
         let secrets = match self.secrets(record.plan.secret.as_ref()).await {
             Ok(secrets) => secrets,

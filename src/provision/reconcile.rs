@@ -192,7 +192,7 @@ impl Provision {
     }
 
     /// Once for a claim, however many attempts it takes.
-    fn announce(&self, claim: &Claim) {
+    pub(super) fn announce(&self, claim: &Claim) {
         if !self.announced.insert(&claim.uid) {
             return;
         }

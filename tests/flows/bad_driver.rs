@@ -146,8 +146,8 @@ async fn c1_error_details_that_are_no_base64_cost_a_call_and_not_the_process() {
     world.driver.stop();
     world.driver.start();
     world
-        .eventually("the driver is away", |_| {
-            sidecar.logged(&["the CSI driver is away", "odd details"])
+        .eventually("the driver is not ready", |_| {
+            sidecar.logged(&["the CSI driver is there, but not ready", "odd details"])
         })
         .await;
     world.add_claim("default", "more", "1Gi", |_| {});

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::sidecar::{Look, Sidecar, empty_world, secs, text, world};
+use crate::sidecar::{HOME, Look, SECRETS, Sidecar, empty_world, secs, text, world};
 
 /// How often events of this reason were told, those that were counted up included.
 fn times(world: &World, reason: &str) -> u64 {
@@ -65,12 +65,14 @@ async fn b1_provisioning_is_told_once_for_each_claim() {
 
 #[tokio::test(start_paused = true)]
 async fn b1_provisioning_is_told_once_while_the_secret_is_missing() {
-    let world = empty_world().class_with("locked", |class: &mut Value| {
-        class["parameters"] = serde_json::json!({
-            "csi.storage.k8s.io/provisioner-secret-name": "login",
-            "csi.storage.k8s.io/provisioner-secret-namespace": "default",
+    let world = empty_world()
+        .rbac(SECRETS, HOME)
+        .class_with("locked", |class: &mut Value| {
+            class["parameters"] = serde_json::json!({
+                "csi.storage.k8s.io/provisioner-secret-name": "login",
+                "csi.storage.k8s.io/provisioner-secret-namespace": "default",
+            });
         });
-    });
     let sidecar = Sidecar::start(&world);
     world.add_claim("default", "data", "1Gi", |_| {});
     sleep(secs(3600)).await;

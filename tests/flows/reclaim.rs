@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use crate::sidecar::{
-    CLAIMS, DRIVER, FINALIZER, Look, Sidecar, USER, VOLUMES, empty_world, finalizers, secs, text, world,
+    CLAIMS, DRIVER, FINALIZER, HOME, Look, SECRETS, Sidecar, USER, VOLUMES, empty_world, finalizers, secs,
+    text, world,
 };
 
 /// A claim that is bound, and the name of its volume.
@@ -30,7 +31,7 @@ fn asked(world: &World, verb: &str) -> usize {
 
 /// A world whose class takes the Secret `key` from this namespace.
 fn locked(namespace: &str) -> World {
-    empty_world().class(
+    empty_world().rbac(SECRETS, HOME).class(
         "locked",
         &[
             ("csi.storage.k8s.io/provisioner-secret-name", "key"),

@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::{
     replicas::holder,
-    sidecar::{CLAIMS, DRIVER, HOME, LEASE, Look, Sidecar, VOLUMES, empty_world, secs, world},
+    sidecar::{CLAIMS, DRIVER, HOME, LEASE, Look, SECRETS, Sidecar, VOLUMES, empty_world, secs, world},
 };
 
 /// How many records are open, and how many of them are held.
@@ -254,7 +254,7 @@ async fn c14_a_record_keeps_no_other_volume_of_its_claim_from_being_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn b4_a_creation_whose_namespace_is_gone_is_finished_with_the_secret_as_last_read() {
-    let world = empty_world().class(
+    let world = empty_world().rbac(SECRETS, HOME).class(
         "locked",
         &[
             ("csi.storage.k8s.io/provisioner-secret-name", "key"),

@@ -3,7 +3,7 @@
 use sandbox::{Fault, Harm};
 use serde_json::json;
 
-use crate::sidecar::{CLAIMS, Look, Sidecar, empty_world};
+use crate::sidecar::{CLAIMS, HOME, Look, SECRETS, Sidecar, empty_world};
 
 const WORD: &str = "hunter2-s3cr3t";
 /// In base64, as the API server sends it.
@@ -12,6 +12,7 @@ const ENCODED: &str = "aHVudGVyMi1zM2NyM3Q=";
 #[tokio::test(start_paused = true)]
 async fn c2_nothing_of_a_secret_is_logged_at_any_verbosity() {
     let world = empty_world()
+        .rbac(SECRETS, HOME)
         .class_with("locked", |class| {
             class["parameters"] = json!({
                 "csi.storage.k8s.io/provisioner-secret-name": "login",

@@ -341,6 +341,7 @@ async fn removal_forgets_the_failures_and_nothing_that_left_is_reconciled() {
     sleep(secs(20)).await;
     assert_eq!(objects.starts(3), [] as [u64; 0], "removed while it waited");
     objects.remove("b");
+    sleep(secs(1)).await;
     objects.is_at_rest();
     assert_eq!(objects.pool.len(), 0, "nothing is remembered");
 }
