@@ -7,7 +7,8 @@
 //! - [`provision`] and [`reclaim`] are controllers: a claim becomes a volume, a released volume goes away.
 //! - [`csi`] is the driver's side: the RPC client, who the driver is, whether it is ready.
 //! - [`cluster`] is the API server's side: reflectors and cache, work queue and workers, requests, events.
-//! - [`lease`] elects one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says so.
+//! - [`lease`] elects one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says
+//!   so.
 //! - [`telemetry`] is what operators see: metrics, log, HTTP endpoints; [`base`] holds small pure values.
 
 pub mod app;

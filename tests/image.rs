@@ -68,8 +68,7 @@ fn the_image_runs_in_an_empty_root() {
     fs::create_dir(root.join("etc")).expect("etc");
     fs::write(root.join("etc/hosts"), format!("127.0.0.1 {HOST}\n")).expect("hosts");
     fs::write(root.join("kubeconfig"), kubeconfig(port)).expect("a kubeconfig");
-    // The driver comes first: before it has said its name nothing is asked of
-    // the API server.
+    // The driver comes first: before it has said its name nothing is asked of the API server.
     let _driver = driver(&root.join("socket"), &scratch.0.join("calls"));
     let sidecar = Running::start(&root, &["--kubeconfig=/kubeconfig", "--csi-address=/socket"]);
     let hello = first_words(&listener, Duration::from_secs(20));

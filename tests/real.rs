@@ -2,15 +2,13 @@
 //! kube-controller-manager and kube-scheduler on loopback, a driver that we did not write, the
 //! ServiceAccount's own token and the shipped rights (tests/cluster).
 //!
-//! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is
-//! never looked at. `SIDECAR=upstream` runs upstream's binary where ours would
-//! run, which shows that the scenarios are right (on our own control plane). `CSI_PROVISIONER` names
-//! another build of ours, and `FOREIGN` how many claims and volumes of another
-//! driver the memory figure is taken with.
+//! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is never looked at. `SIDECAR=upstream`
+//! runs upstream's binary where ours would run, which shows that the scenarios are right (on our own control plane).
+//! `CSI_PROVISIONER` names another build of ours, and `FOREIGN` how many claims and volumes of another driver the
+//! memory figure is taken with.
 //!
-//! A harness of its own, because all scenarios share one control plane and most
-//! of them only wait: they run side by side, and those that need the machine
-//! for themselves one after the other at the end.
+//! A harness of its own, because all scenarios share one control plane and most of them only wait: they run side by
+//! side, and those that need the machine for themselves one after the other at the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "real/access.rs"]
@@ -130,8 +128,7 @@ fn main() -> ExitCode {
             Box::pin(claims::retained(c))
         }),
     ]);
-    // What needs a control plane of our own: its processes, its audit log, its
-    // etcd, its one node.
+    // What needs a control plane of our own: its processes, its audit log, its etcd, its one node.
     if !cluster::is_given() {
         trials.push(together(
             "a claim that waits for its first consumer gets its volume when the scheduler has chosen a node",

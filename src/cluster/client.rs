@@ -240,9 +240,9 @@ where
     Client::new(service, namespace)
 }
 
-/// Puts Retry-After, which kube drops with all headers, where a Status has it. The API server sends the header and plain
-/// text when it is its own load that it sheds; so do proxies. A 429 with a Status is about that one request, and may come
-/// from an admission webhook.
+/// Puts Retry-After, which kube drops with all headers, where a Status has it. The API server sends the header and
+/// plain text when it is its own load that it sheds; so do proxies. A 429 with a Status is about that one request, and
+/// may come from an admission webhook.
 fn keep_retry_after<B>(response: Response<B>) -> Response<Either<B, Full<Bytes>>> {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let is_status = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));

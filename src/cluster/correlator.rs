@@ -24,7 +24,7 @@ const REFILL: Duration = Duration::from_secs(300);
 
 /// What makes two events the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct EventKey {
     /// UID of the object it is about.
     object: String,
     /// Warning or Normal.
@@ -35,7 +35,7 @@ pub(super) struct Key {
     message: Option<u64>,
 }
 
-impl Key {
+impl EventKey {
     pub(super) fn new(object: &str, warning: bool, reason: &'static str, message: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         message.hash(&mut hasher);
@@ -75,9 +75,9 @@ pub(super) enum Correlation {
 #[derive(Debug)]
 pub(super) struct Correlator {
     /// Name and count of what stands in the cluster.
-    written: Recent<Key, (String, u32)>,
+    written: Recent<EventKey, (String, u32)>,
     /// When the last event with this reason came, and the messages that have events of their own.
-    similar: Recent<Key, (Duration, HashSet<u64>)>,
+    similar: Recent<EventKey, (Duration, HashSet<u64>)>,
     /// The tokens left at some moment, by object and type.
     budget: Recent<(String, bool), (Duration, f64)>,
 }
@@ -95,7 +95,7 @@ impl Default for Correlator {
 
 impl Correlator {
     /// Decides about one event, and returns the key under which [`Correlator::created`] is to be told its name.
-    pub(super) fn correlate(&mut self, key: Key, now: Duration) -> (Key, Correlation) {
+    pub(super) fn correlate(&mut self, key: EventKey, now: Duration) -> (EventKey, Correlation) {
         let key = self.aggregate(key, now);
         if !self.accept(&key, now) {
             return (key, Correlation::Drop);
@@ -111,17 +111,17 @@ impl Correlator {
     }
 
     /// The event under `key` stands in the cluster as `name`.
-    pub(super) fn created(&mut self, key: Key, name: String, now: Duration) {
+    pub(super) fn created(&mut self, key: EventKey, name: String, now: Duration) {
         self.written.insert(key, (name, 1), now);
     }
 
     /// The event under `key` does not stand any more.
-    pub(super) fn vanished(&mut self, key: &Key) {
+    pub(super) fn vanished(&mut self, key: &EventKey) {
         self.written.remove(key);
     }
 
     /// The key of the combined event, if there are too many messages like this one.
-    fn aggregate(&mut self, key: Key, now: Duration) -> Key {
+    fn aggregate(&mut self, key: EventKey, now: Duration) -> EventKey {
         let Some(message) = key.message else {
             return key;
         };
@@ -145,7 +145,7 @@ impl Correlator {
 
     /// Takes a token. Normal events and warnings have budgets of their own, or a controller that announces each attempt
     /// would leave none to tell why it failed.
-    fn accept(&mut self, key: &Key, now: Duration) -> bool {
+    fn accept(&mut self, key: &EventKey, now: Duration) -> bool {
         let full = f64::from(BURST);
         let bucket = (key.object.clone(), key.warning);
         let (since, left) = self.budget.get_or_insert_with(bucket, now, || (now, full));
@@ -227,11 +227,11 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
 mod tests {
     use super::*;
 
-    fn key(object: &str, message: &str) -> Key {
-        Key::new(object, true, "ProvisioningFailed", message)
+    fn key(object: &str, message: &str) -> EventKey {
+        EventKey::new(object, true, "ProvisioningFailed", message)
     }
 
-    fn publish_key(correlator: &mut Correlator, key: Key, seconds: u64) -> (bool, Correlation) {
+    fn publish_key(correlator: &mut Correlator, key: EventKey, seconds: u64) -> (bool, Correlation) {
         let now = Duration::from_secs(seconds);
         let (key, correlation) = correlator.correlate(key, now);
         let combined = key.is_combined();
@@ -305,7 +305,7 @@ mod tests {
     fn b1_an_object_with_too_many_events_gets_no_more_of_that_type_for_a_while() {
         let mut correlator = Correlator::default();
         let mut publish = |object: &str, warning, seconds| {
-            publish_key(&mut correlator, Key::new(object, warning, "R", "m"), seconds).1
+            publish_key(&mut correlator, EventKey::new(object, warning, "R", "m"), seconds).1
         };
         for n in 0..25 {
             assert_ne!(publish("a", true, 0), Correlation::Drop, "{n}");

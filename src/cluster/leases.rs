@@ -1,7 +1,8 @@
 //! Lease objects as raw JSON: a PUT of a typed one would drop the fields that are newer than our types.
 //!
 //! Four requests: get, create, update and watch. An update is a PUT with the resourceVersion that was read, so it fails
-//! when somebody else wrote in between. Nothing is throttled here, since a renewal must not wait, and nothing is retried.
+//! when somebody else wrote in between. Nothing is throttled here, since a renewal must not wait, and nothing is
+//! retried.
 
 use std::future::ready;
 

@@ -1,7 +1,7 @@
 //! FOUNDATION: Kubernetes. The only place that knows kube.
 //!
-//! The reflectors fill [`cache::Cache`] with what concerns the driver; [`queue::WorkQueue`] says which object is next, and
-//! [`workers::WorkerPool`] reconciles it; [`api::ApiClient`] reads single objects and writes;
+//! The reflectors fill [`cache::Cache`] with what concerns the driver; [`queue::WorkQueue`] says which object is next,
+//! and [`workers::WorkerPool`] reconciles it; [`api::ApiClient`] reads single objects and writes;
 //! [`events::EventRecorder`] tells people.
 
 pub mod api;

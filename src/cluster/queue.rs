@@ -1,9 +1,9 @@
 //! Pure. The work queue: which key is worked on next, and which ones have to wait.
 //!
-//! client-go's queue, delaying queue and rate limiter in one, because here they have to agree: a key is in one state
-//! at a time. What informers enqueue there, the cache's events add here. A key that is added while it is worked on becomes dirty and is handed out once more afterwards, so no
-//! key is worked on twice at the same time. Keys are handed out first come, first served. Moments are durations since
-//! some fixed one.
+//! client-go's queue, delaying queue and rate limiter in one, because here they have to agree: a key is in one state at
+//! a time. What informers enqueue there, the cache's events add here. A key that is added while it is worked on becomes
+//! dirty and is handed out once more afterwards, so no key is worked on twice at the same time. Keys are handed out
+//! first come, first served. Moments are durations since some fixed one.
 
 use std::{
     collections::{BTreeMap, HashMap},

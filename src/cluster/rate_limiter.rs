@@ -32,7 +32,7 @@ pub(super) enum WaitFor {
     /// For this moment.
     Until(Duration),
     /// For another request to end.
-    Room,
+    RequestToEnd,
 }
 
 const MAX_IN_FLIGHT: f64 = 128.0;
@@ -41,8 +41,8 @@ const MAX_IN_FLIGHT: f64 = 128.0;
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     bucket: Option<Bucket>,
-    flying: u32,
-    room: f64,
+    in_flight: u32,
+    max_in_flight: f64,
     not_before: Duration,
 }
 
@@ -62,8 +62,8 @@ impl RateLimiter {
         });
         Self {
             bucket,
-            flying: 0,
-            room: MAX_IN_FLIGHT,
+            in_flight: 0,
+            max_in_flight: MAX_IN_FLIGHT,
             not_before: Duration::ZERO,
         }
     }
@@ -73,25 +73,27 @@ impl RateLimiter {
         if now < self.not_before {
             return Err(WaitFor::Until(self.not_before));
         }
-        if f64::from(self.flying) >= self.room.max(1.0).floor() {
-            return Err(WaitFor::Room);
+        if f64::from(self.in_flight) >= self.max_in_flight.max(1.0).floor() {
+            return Err(WaitFor::RequestToEnd);
         }
         if let Some(bucket) = &mut self.bucket {
             bucket.take(now)?;
         }
-        self.flying += 1;
+        self.in_flight += 1;
         Ok(())
     }
 
     /// A request is over.
     pub(super) fn leave(&mut self, now: Duration, outcome: Outcome) {
-        self.flying = self.flying.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         match outcome {
-            Outcome::Answered => self.room = (self.room + 1.0 / self.room).min(MAX_IN_FLIGHT),
+            Outcome::Answered => {
+                self.max_in_flight = (self.max_in_flight + 1.0 / self.max_in_flight).min(MAX_IN_FLIGHT)
+            }
             Outcome::Throttled(pause) => {
                 // The requests that were under way together are all refused together: that is one signal.
                 if now >= self.not_before {
-                    self.room = (self.room / 2.0).max(1.0);
+                    self.max_in_flight = (self.max_in_flight / 2.0).max(1.0);
                 }
                 self.not_before = self.not_before.max(now + pause);
             }
@@ -154,7 +156,7 @@ mod tests {
         for _ in 0..128 {
             assert_eq!(limiter.enter(at(0)), Ok(()));
         }
-        assert_eq!(limiter.enter(at(0)), Err(WaitFor::Room));
+        assert_eq!(limiter.enter(at(0)), Err(WaitFor::RequestToEnd));
         limiter.leave(at(5), Outcome::Throttled(at(2000)));
         limiter.leave(at(6), Outcome::Throttled(at(2000)));
         assert_eq!(
@@ -173,7 +175,11 @@ mod tests {
         for _ in 0..5000 {
             limiter.leave(at(3000), Outcome::Answered);
         }
-        assert!(limiter.room > 100.0, "won back: {}", limiter.room);
+        assert!(
+            limiter.max_in_flight > 100.0,
+            "won back: {}",
+            limiter.max_in_flight
+        );
     }
 
     #[test]

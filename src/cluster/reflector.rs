@@ -1,9 +1,10 @@
-//! One kind of object, listed and watched for ever.
+//! The reflector: one kind of object, listed and watched for ever.
 //!
-//! kube's watcher does the work; what it does not do is added around it. It never lists again when the *start* of a watch
-//! answers 410, or when an event cannot be decoded, so it is thrown away then. It never falls back where streaming lists
-//! are not served: those answer 400 or 422, or, on servers that ignore the parameter, never say that the list is
-//! complete. It never pauses, see also [`super::watch_requests`]. And it names no reason that an operator could act on.
+//! kube's watcher does the work; what it does not do is added around it. It never lists again when the *start* of a
+//! watch answers 410, or when an event cannot be decoded, so it is thrown away then. It never falls back where
+//! streaming lists are not served: those answer 400 or 422, or, on servers that ignore the parameter, never say that
+//! the list is complete. It never pauses, see also [`super::watch_requests`]. And it names no reason that an operator
+//! could act on.
 
 use std::{convert::Infallible, pin::pin, time::Duration};
 

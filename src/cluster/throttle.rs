@@ -62,7 +62,7 @@ impl Throttle {
                     };
                 }
                 Err(WaitFor::Until(moment)) => sleep_until(self.0.origin + moment).await,
-                Err(WaitFor::Room) => ended.await,
+                Err(WaitFor::RequestToEnd) => ended.await,
             }
         }
     }

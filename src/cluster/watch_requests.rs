@@ -1,11 +1,11 @@
 //! The requests of one reflector, with two things mended that kube's watcher does.
 //!
 //! It asks for the next watch the moment that one ends, and does not say so. A proxy that answers and closes, or a
-//! server that shuts down, would be asked as fast as it answers. So after a watch that ended at once, or a streaming list
-//! that ended before it was complete, the next request is an error, and the reflector pauses as after any other.
+//! server that shuts down, would be asked as fast as it answers. So after a watch that ended at once, or a streaming
+//! list that ended before it was complete, the next request is an error, and the reflector pauses as after any other.
 //!
-//! And it asks for streaming lists of any version. A server whose cache lags may answer with one that is older than what
-//! was seen before. Without a version the list is as new as the request.
+//! And it asks for streaming lists of any version. A server whose cache lags may answer with one that is older than
+//! what was seen before. Without a version the list is as new as the request.
 
 use std::{
     sync::{

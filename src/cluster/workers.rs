@@ -25,8 +25,8 @@ use tokio_util::task::TaskTracker;
 use super::queue::{Key, OnQueueEvent, Requeue, WorkQueue};
 use crate::base::backoff::Backoff;
 
-/// How often each object that needs work is looked at although nothing changed (upstream's resync): whatever was missed is
-/// made good then.
+/// How often each object that needs work is looked at although nothing changed (upstream's resync): whatever was missed
+/// is made good then.
 const RESYNC: Duration = Duration::from_secs(15 * 60);
 
 /// A work queue and the tasks that work on what it hands out.
@@ -64,8 +64,9 @@ impl WorkerPool {
         self.changed.notify_one();
     }
 
-    /// Reconciles until dropped: first what `keys` names, then what is added, and every 15 minutes what `keys` names then.
-    /// What runs when this is dropped goes on to its end; the next run waits for it before it reconciles the same key.
+    /// Reconciles until dropped: first what `keys` names, then what is added, and every 15 minutes what `keys` names
+    /// then. What runs when this is dropped goes on to its end; the next run waits for it before it reconciles the same
+    /// key.
     pub async fn run<F>(
         self: Arc<Self>,
         keys: impl Fn() -> Vec<String>,

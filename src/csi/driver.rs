@@ -98,8 +98,8 @@ impl Driver {
     }
 
     /// Asks for name and capabilities, in upstream's order; then [`Driver::driver_state`] says `Ready`. The first name
-    /// stays: calls are counted under it, and a driver with another one is refused from then on. Whether the capabilities
-    /// suffice is for the caller to decide.
+    /// stays: calls are counted under it, and a driver with another one is refused from then on. Whether the
+    /// capabilities suffice is for the caller to decide.
     ///
     /// # Errors
     /// [`IdentifyError`] when a call fails or the driver's name is refused.

@@ -56,8 +56,8 @@ pub enum NotReadyReason {
 }
 
 impl NotReadyReason {
-    /// Whether our driver is not there at all. One that is silent, or says anything, is there: its answer to Probe tells
-    /// little about its answer to the next call.
+    /// Whether our driver is not there at all. One that is silent, or says anything, is there: its answer to Probe
+    /// tells little about its answer to the next call.
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::Unreachable(_)) || self.is_another_driver()
     }

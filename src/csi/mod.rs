@@ -1,4 +1,4 @@
-//! The driver behind the socket: the only place that speaks gRPC.
+//! The driver behind the socket: the only place that knows gRPC.
 //!
 //! [`connect`] connects to the socket and says what is wrong with it, [`rpc`] makes one call, [`driver`] is what other
 //! modules use: typed calls, the driver's [`DriverInfo`], and its [`DriverState`].

@@ -2,9 +2,9 @@
 //!
 //! The rules are client-go's, so that its replicas and ours can compete for one lease. Two of them make it safe however
 //! wrong the clocks are. A standby measures how long the record has not *changed*, on its own monotonic clock from when
-//! it saw the change; the times in the record are never compared with a clock. And a leader counts its term from when it
-//! *sent* the last write that was confirmed, and leads for less than the time that a standby waits. So it does no harm
-//! however long a request takes: an answer that comes too late is no term, and one that comes in time is.
+//! it saw the change; the times in the record are never compared with a clock. And a leader counts its term from when
+//! it *sent* the last write that was confirmed, and leads for less than the time that a standby waits. So it does no
+//! harm however long a request takes: an answer that comes too late is no term, and one that comes in time is.
 //!
 //! Moments are durations on a monotonic clock with any origin; wall-clock time is only written down.
 

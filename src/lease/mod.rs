@@ -88,8 +88,8 @@ pub struct Election {
 
 impl Election {
     /// Nothing is sent before [`run`](Self::run). `client` must not retry by itself (`Config::default_retry` off): a
-    /// renewal that comes late is worse than one that fails. `slow_path` is called for each renewal that has to read the
-    /// lease first.
+    /// renewal that comes late is worse than one that fails. `slow_path` is called for each renewal that has to read
+    /// the lease first.
     pub fn new(client: Client, candidate: Candidate, slow_path: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             leases: Leases::new(client, &candidate.namespace),

@@ -180,7 +180,8 @@ impl Health {
         *self.renewed.lock() = renewed;
     }
 
-    /// Whether the election works. A leader that cannot renew steps down long before; this finds an election that hangs.
+    /// Whether the election works. A leader that cannot renew steps down long before; this finds an election that
+    /// hangs.
     ///
     /// # Errors
     /// A text, when we hold the lease and have not renewed it for its duration and 20 s. Standbys are well.

@@ -81,9 +81,9 @@ impl Timing {
         self.renew
     }
 
-    /// How long a confirmed write makes us the leader, counted from when it was sent: nine tenths of the lease duration,
-    /// as others wait for all of it by clocks that may run a little faster than ours; or the renew deadline, where that
-    /// is longer.
+    /// How long a confirmed write makes us the leader, counted from when it was sent: nine tenths of the lease
+    /// duration, as others wait for all of it by clocks that may run a little faster than ours; or the renew deadline,
+    /// where that is longer.
     pub(super) fn validity(&self) -> Duration {
         self.renew.max(self.lease - self.lease / 10)
     }

@@ -90,8 +90,8 @@ pub enum Wait {
     WatchLag,
 }
 
-/// Whether a claim needs anything from the provisioner of `driver`: the cheap part of the decision, applied to every
-/// claim of the cluster.
+/// Whether a claim needs anything from the provisioner of `driver`: the predicate, the cheap part of the decision that
+/// is applied to every claim of the cluster.
 pub fn concerns(claim: &Claim, driver: &str) -> bool {
     !claim.has_volume && [claim.provisioner(), claim.migrated_to()].contains(&Some(driver))
 }

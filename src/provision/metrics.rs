@@ -1,4 +1,4 @@
-//! What is counted about provisioning: upstream's families and the open records.
+//! What the controller counts about provisioning: upstream's families and the open records.
 
 use std::time::Duration;
 

@@ -71,8 +71,8 @@ impl fmt::Display for Refusal {
 
 const DELETE: &str = "Delete";
 
-/// Whether a volume of ours needs anything at all from `driver`: the cheap part of the decision, applied to every volume
-/// of ours.
+/// Whether a volume of ours needs anything at all from `driver`: the predicate, the cheap part of the decision that is
+/// applied to every volume of ours.
 pub fn concerns(volume: &Volume, driver: &str) -> bool {
     !matches!(intent(volume, driver), Intent::None)
 }

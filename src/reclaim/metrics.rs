@@ -1,4 +1,4 @@
-//! What is counted about the deletion of volumes: upstream's families.
+//! What the controller counts about the deletion of volumes: upstream's families.
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ pub(super) enum Severity {
 }
 
 impl Severity {
-    /// News.
+    /// Information.
     pub(super) const INFO: Self = Self::Info(0);
     /// Single steps.
     pub(super) const DEBUG: Self = Self::Info(3);

@@ -146,7 +146,7 @@ mod tests {
             (&[("elect", 4)], false),
             (&[("elec", 5)], false),
             (&[("lect", 5)], false),
-            (&[("serve/*", 5)], false),
+            (&[("telemetry/*", 5)], false),
             (&[("elect", 0), ("elect", 5)], false),
             (&[], false),
         ];

@@ -24,8 +24,7 @@ pub(crate) fn is_pure(sources: &Sources, file: &str) -> bool {
     file.starts_with("src/base/") || sources[file].starts_with("//! Pure.")
 }
 
-/// Whether the file that a path leads to is pure, behind a `pub use` as well.
-/// Generated messages are data.
+/// Whether the file that a path leads to is pure, behind a `pub use` as well. Generated messages are data.
 pub(crate) fn is_pure_module(sources: &Sources, path: &[String]) -> bool {
     if matches!(path, [csi, proto, ..] if csi == "csi" && proto == "proto") {
         return true;

@@ -1,6 +1,6 @@
 //! Bad input from claims, classes and the API server, each kind with a clear error where the user looks, and nothing
-//! lost. What ends the process at start is tested here by how `run` ends; the exit codes and the log of the real process
-//! are in `tests/bad_input.rs`.
+//! lost. What ends the process at start is tested here by how `run` ends; the exit codes and the log of the real
+//! process are in `tests/bad_input.rs`.
 
 use std::collections::BTreeMap;
 

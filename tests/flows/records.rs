@@ -287,3 +287,50 @@ async fn b4_a_creation_whose_namespace_is_gone_is_finished_with_the_secret_as_la
     assert_eq!(records(&sidecar).await, (0.0, 0.0));
     sidecar.end_without_rights(&world).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_another_leader_may_have_deleted_is_asked_for_again_before_it_is_saved() {
+    let world = empty_world()
+        .rbac(SECRETS, HOME)
+        .class(
+            "locked",
+            &[
+                ("csi.storage.k8s.io/provisioner-secret-name", "key"),
+                ("csi.storage.k8s.io/provisioner-secret-namespace", "default"),
+            ],
+        )
+        .secret("default", "key", &[("user", "joe")]);
+    world
+        .api
+        .harm(Fault::new(Harm::Status(500)).on("create", VOLUMES));
+    let (first, second, _driver) = pair(&world).await;
+    world.add_claim("default", "data", "1Gi", |claim| {
+        claim["spec"]["storageClassName"] = "locked".into();
+    });
+    world
+        .eventually("the driver has made it", |world| {
+            world.driver.count("CreateVolume") == 1
+        })
+        .await;
+    world.api.edit("leases", HOME, LEASE, |lease| {
+        lease["spec"]["holderIdentity"] = "".into();
+    });
+    world
+        .eventually("the other leads", |world| holder(world).starts_with("pod-b_"))
+        .await;
+    // From here on the first one cannot even read the secret.
+    world.api.harm(Fault::new(Harm::Status(500)).on("get", "secrets"));
+    second.stop();
+    second.ended().await.expect("a clean end");
+    world
+        .eventually("the first leads again", |world| {
+            holder(world).starts_with("pod-a_")
+        })
+        .await;
+    world.is_told("data", &["ProvisioningFailed", "secrets"]).await;
+    sleep(secs(20)).await;
+    world.api.heal();
+    world.becomes_bound("data").await;
+    assert_eq!(world.driver.count("CreateVolume"), 2, "it was asked again");
+    first.end(&world).await;
+}

@@ -1,4 +1,5 @@
-//! No byte of a Secret in the log or an event, however much is logged and whatever stands between us and the API server.
+//! No byte of a Secret in the log or an event, however much is logged and whatever stands between us and the API
+//! server.
 
 use sandbox::{Fault, Harm};
 use serde_json::json;

@@ -20,8 +20,7 @@ use crate::{
     world::{SOON, World},
 };
 
-/// The ServiceAccount's files where the kubelet mounts them, the variables that
-/// it sets, and no flag.
+/// The ServiceAccount's files where the kubelet mounts them, the variables that it sets, and no flag.
 pub(crate) async fn in_cluster(cluster: &'static Cluster) {
     works(cluster, "in-cluster", Access::Mounted).await;
 }

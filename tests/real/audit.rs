@@ -1,5 +1,4 @@
-//! What the API server wrote down about the sidecars: each request of a
-//! ServiceAccount is one line of its audit log.
+//! What the API server wrote down about the sidecars: each request of a ServiceAccount is one line of its audit log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

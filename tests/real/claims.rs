@@ -122,8 +122,7 @@ async fn life(world: &World, secrets: bool) -> (Driver, Sidecar) {
     (driver, sidecar)
 }
 
-/// Without its secret a claim waits, says so on the claim, and goes on when the
-/// secret is there.
+/// Without its secret a claim waits, says so on the claim, and goes on when the secret is there.
 async fn waits_for_its_secret(world: &World, driver: &Driver) {
     let parameters = json!({
         "csi.storage.k8s.io/provisioner-secret-name": "late",

@@ -1,5 +1,4 @@
-//! The one control plane of the run: started at first use, or the cluster that
-//! `TEST_KUBECONFIG` names.
+//! The one control plane of the run: started at first use, or the cluster that `TEST_KUBECONFIG` names.
 
 use std::{
     path::{Path, PathBuf},
@@ -97,8 +96,7 @@ impl Cluster {
         self.kubectl_warns(arguments).map(|(printed, _)| printed)
     }
 
-    /// What it printed, and what it said beside that on standard error, such as
-    /// the API server's warnings.
+    /// What it printed, and what it said beside that on standard error, such as the API server's warnings.
     pub(crate) fn kubectl_warns(&self, arguments: &[&str]) -> Result<(String, String), String> {
         outputs(
             Command::new(self.bin.join("kubectl"))

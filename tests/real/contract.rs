@@ -1,6 +1,5 @@
-//! The cases that keep the sandbox honest, against the real API server: one of
-//! its own without controllers, because the cases watch what they write
-//! themselves, and because it is made to forget.
+//! The cases that keep the sandbox honest, against the real API server: one of its own without controllers, because the
+//! cases watch what they write themselves, and because it is made to forget.
 
 use std::sync::Arc;
 

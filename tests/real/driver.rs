@@ -24,8 +24,7 @@ pub(crate) struct Call {
     pub(crate) method: String,
     /// Empty when it began.
     pub(crate) code: String,
-    /// What was set in it, under the names of the protocol; `secrets` is the
-    /// list of their keys.
+    /// What was set in it, under the names of the protocol; `secrets` is the list of their keys.
     #[serde(default)]
     pub(crate) request: Value,
     #[serde(default)]
@@ -75,8 +74,7 @@ impl Driver {
         .await;
     }
 
-    /// The socket goes away for two seconds and comes back with the same
-    /// volumes; returns when it is gone.
+    /// The socket goes away for two seconds and comes back with the same volumes; returns when it is gone.
     pub(crate) async fn restart(&self) {
         self.process.signal(SIGHUP);
         eventually(

@@ -17,8 +17,7 @@ use crate::{
 };
 
 const BURST: usize = 200;
-/// Volumes whose whole life is counted: with upstream's limit of five requests a
-/// second each of them takes one.
+/// Volumes whose whole life is counted: with upstream's limit of five requests a second each of them takes one.
 const LIVES: usize = 20;
 
 #[derive(Default)]
@@ -32,8 +31,7 @@ struct Figures {
 }
 
 pub(crate) async fn side_by_side(cluster: &'static Cluster) {
-    // Upstream's limit keeps it slow on any machine: it need not have this one
-    // to itself, which saves a minute.
+    // Upstream's limit keeps it slow on any machine: it need not have this one to itself, which saves a minute.
     let theirs = measure(cluster, Binary::Upstream, "figures-theirs").await;
     let _quiet = FIGURES.write().await;
     let ours = measure(cluster, under_test(), "figures-ours").await;
@@ -180,8 +178,7 @@ async fn quiet(what: &str, count: impl Fn() -> usize) {
     .await;
 }
 
-/// Resident memory of a sidecar each, in kB, that started beside this many
-/// claims and volumes of another driver.
+/// Resident memory of a sidecar each, in kB, that started beside this many claims and volumes of another driver.
 async fn beside_foreign(cluster: &'static Cluster, count: usize) -> (u64, u64) {
     // They are bound and stay so; the controller manager would only use the time.
     cluster.supervisor.plane("stop", "kube-controller-manager");

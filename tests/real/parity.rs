@@ -1,8 +1,6 @@
-//! Upstream's binary and ours go through the same life, each with a driver and
-//! names of its own; then the objects, the driver's requests and the events are
-//! the same, but for what is listed here. The peer is upstream 6.3.0, because a
-//! library that 6.4.0 needs is not published as a module; the behaviour that the
-//! project aims at is that of 6.4.
+//! Upstream's binary and ours go through the same life, each with a driver and names of its own; then the objects, the
+//! driver's requests and the events are the same, but for what is listed here. The peer is upstream 6.3.0, because a
+//! library that 6.4.0 needs is not published as a module; the behaviour that the project aims at is that of 6.4.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -91,8 +91,7 @@ pub(crate) async fn killed_in_deletion(cluster: &'static Cluster) {
     assert_eq!(driver.volumes(), BTreeSet::new());
 }
 
-/// Under either set of rights the standby may watch the Lease, so it does not
-/// wait for its next look at it.
+/// Under either set of rights the standby may watch the Lease, so it does not wait for its next look at it.
 pub(crate) async fn released_under_our_rights(cluster: &'static Cluster) {
     released(World::new(cluster, "released-ours", Rights::Ours).await).await;
 }

@@ -158,8 +158,7 @@ impl Sidecar {
         Self::run(world, argv, env, pod.to_owned())
     }
 
-    /// Starts it once more after its end, as the kubelet starts a container again
-    /// in the same Pod.
+    /// Starts it once more after its end, as the kubelet starts a container again in the same Pod.
     pub(crate) fn again(self, world: &World) -> Self {
         Self::run(world, self.argv.clone(), self.env.clone(), self.pod.clone())
     }

@@ -159,14 +159,12 @@ impl Supervisor {
         }
     }
 
-    /// `stop`, `start` or `restart` of a part of the control plane, such as
-    /// `kube-apiserver`; returns when it is done.
+    /// `stop`, `start` or `restart` of a part of the control plane, such as `kube-apiserver`; returns when it is done.
     pub(crate) fn plane(&self, what: &str, process: &str) {
         self.ask(json!({"do": what, "process": process})).unwrap();
     }
 
-    /// Puts so many bound claims, and volumes, of another driver into the
-    /// cluster; 0 removes them.
+    /// Puts so many bound claims, and volumes, of another driver into the cluster; 0 removes them.
     pub(crate) fn foreign(&self, count: usize) {
         self.ask(json!({"do": "foreign", "driver": "foreign.example.com", "count": count}))
             .unwrap();

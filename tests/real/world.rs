@@ -105,8 +105,7 @@ impl World {
         format!("system:serviceaccount:{}:{}", self.namespace, self.account)
     }
 
-    /// A class of this driver, named like it has to be across the cluster;
-    /// `more` is laid over it.
+    /// A class of this driver, named like it has to be across the cluster; `more` is laid over it.
     pub(crate) async fn class(&self, name: &str, driver: &str, more: Value) -> String {
         let name = format!("{}-{name}", self.namespace);
         let mut class = json!({"metadata": {"name": name}, "provisioner": driver, "reclaimPolicy": "Delete"});

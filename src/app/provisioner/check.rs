@@ -72,8 +72,8 @@ pub(super) fn config(
     })
 }
 
-/// What would do harm if it were ignored: Pods that wait for capacity that nobody publishes, or a sidecar on each node that
-/// takes the claims of all.
+/// What would do harm if it were ignored: Pods that wait for capacity that nobody publishes, or a sidecar on each node
+/// that takes the claims of all.
 fn not_built(flags: &ParsedFlags) -> Result<(), Exit> {
     let mut reasons = Vec::new();
     if flags.get("enable-capacity") {

@@ -1,5 +1,5 @@
-//! What every sidecar needs: a command line that is read as Go reads it, the settings that all of them share (each
-//! with its flags and its checks), the identity of the process, metrics, when it may lead, and the signals that stop it.
+//! What every sidecar needs: a command line that is read as Go reads it, the settings that all of them share (each with
+//! its flags and its checks), the identity of the process, metrics, when it may lead, and the signals that stop it.
 
 pub mod argv;
 pub mod election;

@@ -1,5 +1,5 @@
-//! The waits at start. Each says every ten seconds what is missing, and none of them ends the process for something that
-//! may still come.
+//! The waits at start. Each says every ten seconds what is missing, and none of them ends the process for something
+//! that may still come.
 
 use std::time::Duration;
 
@@ -54,15 +54,15 @@ async fn log_while_pending<T>(what: &str, call: impl Future<Output = T>) -> T {
 }
 
 /// Waits until the first list of everything is complete.
-pub(crate) async fn wait_for_cache_sync(mut progress: watch::Receiver<SyncStatus>) {
+pub(crate) async fn wait_for_cache_sync(mut status: watch::Receiver<SyncStatus>) {
     loop {
-        if timeout(LOG_INTERVAL, progress.wait_for(SyncStatus::has_synced))
+        if timeout(LOG_INTERVAL, status.wait_for(SyncStatus::has_synced))
             .await
             .is_ok()
         {
             return;
         }
-        for missing in progress.borrow().missing() {
+        for missing in status.borrow().missing() {
             tracing::warn!("waiting: {missing}");
         }
     }

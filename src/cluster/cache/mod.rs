@@ -1,4 +1,5 @@
-//! The cache: the cluster as far as it concerns one driver, as the reflectors last saw it.
+//! The cache (client-go: shared informers): the cluster as far as it concerns one driver, as the reflectors last saw
+//! it.
 //!
 //! Everything is decided on arrival. An object that needs work is kept; a volume of ours that needs none becomes two
 //! UIDs; all else is forgotten at once, so the claims and volumes of other drivers cost nothing. The reflectors run

@@ -11,7 +11,7 @@ use crate::{
     base::api_error::Reason,
     cluster::{
         api::ApiClient,
-        correlator::{Correlation, Correlator, Key},
+        correlator::{Correlation, Correlator, EventKey},
     },
 };
 
@@ -25,7 +25,7 @@ pub(super) async fn write(
     // A role without the right to write events is told of once, not once for each event.
     let mut forbidden = false;
     while let Some((subject, mut event)) = events.recv().await {
-        let key = Key::new(&subject.uid, event.warning, event.reason, &event.message);
+        let key = EventKey::new(&subject.uid, event.warning, event.reason, &event.message);
         let (key, mut correlation) = correlator.correlate(key, origin.elapsed());
         if key.is_combined() {
             event.message.insert_str(0, "(combined from similar events): ");

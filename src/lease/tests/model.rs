@@ -1,8 +1,8 @@
 //! A model of several electors and one store with optimistic concurrency, with random faults.
 //!
 //! Their clocks start anywhere and run at slightly different speeds, their wall clocks are days apart, requests and
-//! answers are slow or lost, writes come late, processes restart and release. Whatever happens, two of them never lead at
-//! once; and once the faults stop somebody leads.
+//! answers are slow or lost, writes come late, processes restart and release. Whatever happens, two of them never lead
+//! at once; and once the faults stop somebody leads.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 

@@ -15,8 +15,8 @@ use crate::csi::{
     proto::{CreateVolumeResponse, Volume},
 };
 
-pub(super) fn made(verdict: CreateOutcome) -> PersistentVolume {
-    match verdict {
+pub(super) fn made(outcome: CreateOutcome) -> PersistentVolume {
+    match outcome {
         Created(object) => *object,
         other => panic!("no volume: {other:?}"),
     }
@@ -38,15 +38,15 @@ fn volume(bytes: i64) -> Volume {
     }
 }
 
-/// The verdict on `answer` to a claim of this size.
-fn verdict(size: Option<&str>, answer: Result<CreateVolumeResponse, RpcError>) -> CreateOutcome {
+/// The outcome on `answer` to a claim of this size.
+fn outcome(size: Option<&str>, answer: Result<CreateVolumeResponse, RpcError>) -> CreateOutcome {
     let mut world = world();
     world.claim.storage_request = size.map(str::to_owned);
     outcome_of(&world.plan(), answer)
 }
 
 #[test]
-fn each_of_the_seventeen_codes_has_its_verdict() {
+fn each_of_the_seventeen_codes_has_its_outcome() {
     type Expected = fn(RpcError) -> CreateOutcome;
     let rows: [(Code, Expected); 17] = [
         (Code::Ok, InBackground),
@@ -69,7 +69,7 @@ fn each_of_the_seventeen_codes_has_its_verdict() {
     ];
     assert_eq!(rows.map(|(code, _)| code), Code::ALL);
     for (code, expected) in rows {
-        assert_eq!(verdict(None, Err(error(code))), expected(error(code)), "{code}");
+        assert_eq!(outcome(None, Err(error(code))), expected(error(code)), "{code}");
     }
 }
 
@@ -95,7 +95,7 @@ fn a_volume_has_the_size_that_the_driver_says_or_else_the_one_that_was_asked_for
         let answer = CreateVolumeResponse {
             volume: Some(volume(answered)),
         };
-        let capacity = made(verdict(asked, Ok(answer))).spec.unwrap().capacity.unwrap();
+        let capacity = made(outcome(asked, Ok(answer))).spec.unwrap().capacity.unwrap();
         assert_eq!(capacity["storage"].0, expected, "{name}");
         assert_eq!(capacity.len(), 1, "{name}");
     }
@@ -120,7 +120,7 @@ fn a_volume_that_is_too_small_is_not_used() {
             volume: Some(volume(got)),
         };
         let expected = Unusable(volume(got), TooSmall { got, wanted });
-        assert_eq!(verdict(asked, Ok(answer)), expected, "{name}");
+        assert_eq!(outcome(asked, Ok(answer)), expected, "{name}");
     }
     let text = TooSmall { got: 99, wanted: 100 }.to_string();
     assert_eq!(text, "created volume has 99 bytes, 100 were asked for");
@@ -155,6 +155,6 @@ fn a_success_that_names_no_volume_is_no_answer() {
     ];
     for (name, volume, text) in rows {
         let answer = CreateVolumeResponse { volume };
-        assert_eq!(verdict(Some("1Gi"), Ok(answer)), MissingId(text), "{name}");
+        assert_eq!(outcome(Some("1Gi"), Ok(answer)), MissingId(text), "{name}");
     }
 }

@@ -1,8 +1,7 @@
 //! Runs the contract suite against a real API server.
 //!
-//! `contract KUBECONFIG STRANGER TOKEN [COMMAND]`: the kubeconfig of an
-//! administrator, the name and the token of a user without rights, and a
-//! command that compacts etcd and starts kube-apiserver anew.
+//! `contract KUBECONFIG STRANGER TOKEN [COMMAND]`: the kubeconfig of an administrator, the name and the token of a user
+//! without rights, and a command that compacts etcd and starts kube-apiserver anew.
 
 use sandbox::contract;
 

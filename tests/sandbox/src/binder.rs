@@ -1,7 +1,6 @@
-//! Plays the controllers of kube-controller-manager that volumes meet: the
-//! PV controller (asks for provisioning, binds, releases) and the two
-//! protection controllers (hold and let go of finalizers). It acts on the
-//! store at once, without rights and without failing.
+//! Plays the controllers of kube-controller-manager that volumes meet: the PV controller (asks for provisioning, binds,
+//! releases) and the two protection controllers (hold and let go of finalizers). It acts on the store at once, without
+//! rights and without failing.
 
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;

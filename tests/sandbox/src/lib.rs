@@ -1,7 +1,6 @@
-//! A world for tests: a Kubernetes API, the part of the controller manager
-//! that binds volumes, and a CSI driver, all in one process and in virtual
-//! time. The contract suite runs the same cases against the real server, so
-//! that this one cannot lie.
+//! A world for tests: a Kubernetes API, the part of the controller manager that binds volumes, and a CSI driver, all in
+//! one process and in virtual time. The contract suite runs the same cases against the real server, so that this one
+//! cannot lie.
 
 mod api;
 pub mod binder;

@@ -228,8 +228,7 @@ struct DeleteOptions {
     rest: serde_json::Map<String, Value>,
 }
 
-/// The only options of a DELETE that the contract covers. Dry runs come here
-/// too: clients send them in the body.
+/// The only options of a DELETE that the contract covers. Dry runs come here too: clients send them in the body.
 fn preconditions(kind: &str, body: &[u8]) -> Result<Preconditions, Refusal> {
     if body.is_empty() {
         return Ok(Preconditions::default());

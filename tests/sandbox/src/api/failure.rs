@@ -147,8 +147,7 @@ pub(crate) fn conflict(kind: &Kind, name: &str, why: &str) -> Refusal {
     about(409, "Conflict", kind, name, message)
 }
 
-/// A precondition of a DELETE that does not hold. The real server names the
-/// kind here, not the resource.
+/// A precondition of a DELETE that does not hold. The real server names the kind here, not the resource.
 pub(crate) fn precondition(kind: &Kind, name: &str, why: &str) -> Refusal {
     let mut status = conflict(kind, name, why);
     status.message = Some(format!(

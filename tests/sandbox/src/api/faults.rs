@@ -22,7 +22,8 @@ pub enum Harm {
     Body(u16, String),
     /// The server's flow control: 429 with `Retry-After` in seconds, and no `Status`.
     Throttle(u64),
-    /// An admission webhook denies this one request: 429 with a `Status`, and after how many seconds it may be made again.
+    /// An admission webhook denies this one request: 429 with a `Status`, and after how many seconds it may be made
+    /// again.
     Deny(u64),
     /// Served after this much time.
     Delay(Duration),

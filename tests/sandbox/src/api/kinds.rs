@@ -174,9 +174,8 @@ pub const KINDS: &[Kind] = &[
     },
 ];
 
-/// Groups of which the real server serves something by default and the sandbox
-/// nothing. Any other group without a row is a 404 on both, as for a CRD that
-/// is not installed.
+/// Groups of which the real server serves something by default and the sandbox nothing. Any other group without a row
+/// is a 404 on both, as for a CRD that is not installed.
 pub(crate) const OTHER_GROUPS: &[&str] = &[
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
@@ -198,8 +197,7 @@ pub(crate) const OTHER_GROUPS: &[&str] = &[
     "scheduling.k8s.io",
 ];
 
-/// What the real server has besides [`KINDS`] in their groups, by plural name;
-/// `watch` is the old path of watches.
+/// What the real server has besides [`KINDS`] in their groups, by plural name; `watch` is the old path of watches.
 pub(crate) const OTHER_PLURALS: &[(&str, &[&str])] = &[
     (
         "",
@@ -243,9 +241,8 @@ impl Kind {
         }
     }
 
-    /// Whether a verb is a route of this resource, or of its `/status`. Where it
-    /// is not, the answer is 501: the real server may well have it, but no
-    /// contract case says what it does. 405 is for methods that are no verb at all.
+    /// Whether a verb is a route of this resource, or of its `/status`. Where it is not, the answer is 501: the real
+    /// server may well have it, but no contract case says what it does. 405 is for methods that are no verb at all.
     pub fn serves(&self, verb: Verb, status: bool) -> bool {
         match verb {
             Verb::Get | Verb::Update | Verb::Patch(_) if status => self.status,

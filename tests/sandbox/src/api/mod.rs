@@ -111,8 +111,7 @@ impl Api {
         api
     }
 
-    /// The service for one user; [`ADMIN`] may do everything, anybody else
-    /// what [`Api::load_rbac`] granted.
+    /// The service for one user; [`ADMIN`] may do everything, anybody else what [`Api::load_rbac`] granted.
     pub fn service(&self, user: &str) -> Service {
         Service::new(self.clone(), user)
     }
@@ -222,8 +221,7 @@ impl Api {
 
     // --- how the server behaves ---
 
-    /// Grants what the RBAC documents of a YAML stream grant; `namespace` is
-    /// where documents without one go.
+    /// Grants what the RBAC documents of a YAML stream grant; `namespace` is where documents without one go.
     ///
     /// # Errors
     /// When the YAML or a rule can not be read.

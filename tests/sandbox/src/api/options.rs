@@ -127,8 +127,7 @@ fn labels(selector: &str) -> Result<Vec<Label>, Refusal> {
         .collect()
 }
 
-/// Fields that the real server selects some resources by: events, secrets,
-/// namespaces and nodes.
+/// Fields that the real server selects some resources by: events, secrets, namespaces and nodes.
 const FIELDS_OF_SOME: &[&str] = &[
     "involvedObject.kind",
     "involvedObject.name",

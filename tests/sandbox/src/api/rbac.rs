@@ -1,5 +1,4 @@
-//! Who may do what: Roles and their bindings, read from the same manifests
-//! that are shipped.
+//! Who may do what: Roles and their bindings, read from the same manifests that are shipped.
 
 use std::collections::BTreeSet;
 
@@ -34,9 +33,8 @@ struct Binding {
 }
 
 impl Rbac {
-    /// Adds every Role, ClusterRole and binding of a YAML stream; other
-    /// documents are skipped. Namespaced documents without a namespace get
-    /// `namespace`, as kustomize would give them.
+    /// Adds every Role, ClusterRole and binding of a YAML stream; other documents are skipped. Namespaced documents
+    /// without a namespace get `namespace`, as kustomize would give them.
     pub(crate) fn load(&mut self, manifests: &str, namespace: &str) -> Result<(), String> {
         // An empty document (comments only) is null.
         let documents: Vec<Value> =

@@ -205,9 +205,8 @@ pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
     }))
 }
 
-/// The parameters that a verb honours, and those that change nothing the
-/// sandbox shows: it keeps no field owners, and unknown fields are dropped as
-/// by a server that at most warns of them.
+/// The parameters that a verb honours, and those that change nothing the sandbox shows: it keeps no field owners, and
+/// unknown fields are dropped as by a server that at most warns of them.
 fn is_served(verb: Verb, key: &str, value: &str) -> bool {
     match verb {
         Verb::Get => false,

@@ -1,5 +1,4 @@
-//! Defaulting and validation per resource: only rules whose absence would let
-//! a test pass that a real server fails.
+//! Defaulting and validation per resource: only rules whose absence would let a test pass that a real server fails.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,4 @@
-//! Ways in: a tower service for one user, and HTTP on a loopback port where
-//! the bearer token is the user's name.
+//! Ways in: a tower service for one user, and HTTP on a loopback port where the bearer token is the user's name.
 
 use std::{
     convert::Infallible,
@@ -68,8 +67,7 @@ fn bearer(parts: &http::request::Parts) -> Option<String> {
 }
 
 impl Api {
-    /// Serves plain HTTP on a free loopback port until the handle is aborted
-    /// or its runtime ends. Gives the address.
+    /// Serves plain HTTP on a free loopback port until the handle is aborted or its runtime ends. Gives the address.
     ///
     /// # Errors
     /// When no port can be bound.

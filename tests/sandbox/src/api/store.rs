@@ -1,6 +1,5 @@
-//! What etcd and the registry do: objects under one revision counter, every
-//! change remembered, finalizers and preconditions honoured. Synchronous;
-//! nothing here waits or knows who asks.
+//! What etcd and the registry do: objects under one revision counter, every change remembered, finalizers and
+//! preconditions honoured. Synchronous; nothing here waits or knows who asks.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -155,8 +155,7 @@ impl Watcher {
         false
     }
 
-    /// An object that starts or stops matching the selectors comes and goes
-    /// for this watch.
+    /// An object that starts or stops matching the selectors comes and goes for this watch.
     fn report(&mut self, change: &Change) {
         if self
             .route

@@ -1,6 +1,5 @@
-//! What a client of Kubernetes may rely on, as cases that run against any
-//! API server: the sandbox, so that it cannot lie, and the real one, so that
-//! the cases cannot.
+//! What a client of Kubernetes may rely on, as cases that run against any API server: the sandbox, so that it cannot
+//! lie, and the real one, so that the cases cannot.
 //!
 //! The cases make their own namespace and names and remove what they made.
 //! Against a real cluster they tolerate running controllers.
@@ -34,9 +33,8 @@ pub struct Target {
     pub stranger_name: String,
     /// A client that is nobody: its token is unknown.
     pub nobody: kube::Client,
-    /// Makes the server forget every revision so far. On a real one: compact
-    /// etcd, then start kube-apiserver anew, whose watch cache begins there.
-    /// `None` leaves those cases out.
+    /// Makes the server forget every revision so far. On a real one: compact etcd, then start kube-apiserver anew,
+    /// whose watch cache begins there. `None` leaves those cases out.
     pub expire: Option<Expire>,
     /// Whether cases may wait longer than a minute.
     pub patient: bool,

@@ -1,5 +1,4 @@
-//! What the server does to any object: names, metadata, finalizers,
-//! preconditions, writes that change nothing.
+//! What the server does to any object: names, metadata, finalizers, preconditions, writes that change nothing.
 
 use serde_json::{Value, json};
 

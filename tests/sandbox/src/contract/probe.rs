@@ -185,8 +185,7 @@ impl Probe {
         Ok((made, path))
     }
 
-    /// Reads until nobody else is writing any more: controllers of a real
-    /// cluster touch new volumes and claims.
+    /// Reads until nobody else is writing any more: controllers of a real cluster touch new volumes and claims.
     pub(crate) async fn settled(&self, path: &str) -> Result<Value, String> {
         let mut seen = self.get(path).await.is(200)?;
         loop {

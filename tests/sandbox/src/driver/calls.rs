@@ -1,5 +1,4 @@
-//! The calls. Work goes on when the caller has gone, as it does in a real
-//! driver; a second call meanwhile gets ABORTED.
+//! The calls. Work goes on when the caller has gone, as it does in a real driver; a second call meanwhile gets ABORTED.
 
 use std::collections::BTreeMap;
 

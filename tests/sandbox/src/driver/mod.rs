@@ -266,9 +266,8 @@ impl Driver {
         self.state.lock().at_once.get(method).map_or(0, |(_, most)| *most)
     }
 
-    /// What the caller did against the specification: two calls at once for
-    /// one volume, a name asked for again with other parameters, a volume
-    /// deleted twice.
+    /// What the caller did against the specification: two calls at once for one volume, a name asked for again with
+    /// other parameters, a volume deleted twice.
     pub fn breaches(&self) -> Vec<String> {
         self.state.lock().breaches.clone()
     }

@@ -13,8 +13,7 @@ use super::{
 const PIPE: usize = 64 * 1024;
 
 impl Driver {
-    /// A new connection, in memory. Fails like a socket without a listener
-    /// while the driver is stopped.
+    /// A new connection, in memory. Fails like a socket without a listener while the driver is stopped.
     ///
     /// # Errors
     /// `ConnectionRefused` while stopped.
@@ -24,8 +23,7 @@ impl Driver {
         Ok(caller)
     }
 
-    /// Listens on a unix socket until the handle is aborted. Connections are
-    /// refused while the driver is stopped.
+    /// Listens on a unix socket until the handle is aborted. Connections are refused while the driver is stopped.
     ///
     /// # Errors
     /// When the socket can not be bound.

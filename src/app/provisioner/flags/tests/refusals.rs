@@ -19,7 +19,7 @@ fn what_cannot_be_read_ends_with_the_help_and_then_the_reason() {
         ("--volume-name-uuid-length=ten", "no integer"),
         ("--kube-api-qps=fast", "invalid float"),
         ("--v=high", "no level"),
-        ("--vmodule=act", "pattern"),
+        ("--vmodule=save", "pattern"),
         ("--vmodule==3", "\"=3\""),
         ("--vmodule=elect=x", "no level"),
         ("--vmodule=elect=-1", "no level"),

@@ -70,7 +70,7 @@ fn each_flag_reaches_its_setting() {
         "--csi-address=/a --timeout 1m30s --kubeconfig=/k --master=http://m --volume-name-prefix=vol \
         --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
         --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
-        --metrics-path=/m --logging-format=text -v5 --vmodule=act=4, --vmodule=decide*=9 --leader-election \
+        --metrics-path=/m --logging-format=text -v5 --vmodule=save=4, --vmodule=decide*=9 --leader-election \
         --leader-election-namespace=ns --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
         --leader-election-lease-duration=20s --leader-election-renew-deadline=15s \
         --leader-election-retry-period=2s --feature-gates=Topology=false,VolumeAttributesClass=false \
@@ -120,7 +120,7 @@ fn each_flag_reaches_its_setting() {
             logging: LogSettings {
                 format: Format::Text,
                 verbosity: 5,
-                vmodule: [("act".to_owned(), 4), ("decide*".to_owned(), 9)]
+                vmodule: [("save".to_owned(), 4), ("decide*".to_owned(), 9)]
                     .into_iter()
                     .collect(),
             },
