@@ -183,8 +183,11 @@ fn default_path() -> Option<PathBuf> {
 /// The bearer token that requests carry, if they carry one: its claims say who we are.
 pub fn token(config: &Config) -> Option<String> {
     match (&config.auth_info.token, &config.auth_info.token_file) {
-        (Some(token), _) => Some(token.expose_secret().to_owned()),
-        (None, Some(file)) => token_file::read(Path::new(file)).ok(),
+        (token, Some(file)) => {
+            let inline = || token.as_ref().map(|token| token.expose_secret().to_owned());
+            token_file::read(Path::new(file)).ok().or_else(inline)
+        }
+        (Some(token), None) => Some(token.expose_secret().to_owned()),
         (None, None) => None,
     }
 }
@@ -197,16 +200,21 @@ pub fn client(config: &Config) -> Result<Client, AccessError> {
     let wrong = |error: kube::Error| AccessError::Credentials(error.to_string());
     let connector = connector(config)?;
     let mut config = config.clone();
-    // As in kube, a token in the kubeconfig itself wins.
-    let file = config
+    // As in client-go, a file that can be read wins over a token in the kubeconfig itself.
+    let opened = config
         .auth_info
         .token_file
         .take()
-        .filter(|_| config.auth_info.token.is_none());
-    let file = file
-        .map(|path| TokenFile::open(path.into()))
-        .transpose()?
-        .map(Arc::new);
+        .map(|path| TokenFile::open(path.into()));
+    let file = match opened {
+        Some(Ok(file)) => {
+            config.auth_info.token = None;
+            Some(Arc::new(file))
+        }
+        Some(Err(_)) if config.auth_info.token.is_some() => None,
+        Some(Err(error)) => return Err(error),
+        None => None,
+    };
     let http = HttpClient::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

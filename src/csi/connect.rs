@@ -1,7 +1,16 @@
 //! The way to the driver's socket: its address, a connection that comes back by itself, and what is wrong when
 //! there is none.
 
-use std::{fmt, io, os::unix::fs::FileTypeExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    os::unix::fs::FileTypeExt as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use http::Uri;
@@ -97,8 +106,8 @@ impl Dialer {
     }
 
     /// A channel that dials when the first call needs it and again whenever the connection is gone: a call fails,
-    /// the channel does not. `recheck` is notified of each new connection.
-    pub(super) fn channel(&self, recheck: Arc<Notify>) -> Channel {
+    /// the channel does not. `recheck` is notified of each new connection, and `connections` counts them.
+    pub(super) fn channel(&self, recheck: Arc<Notify>, connections: Arc<AtomicU64>) -> Channel {
         let dialer = self.clone();
         // grpc-go sends "localhost" as authority on unix sockets, and some drivers' servers check it.
         let endpoint = Endpoint::from_static("http://localhost")
@@ -106,8 +115,10 @@ impl Dialer {
             .http2_max_header_list_size(LONGEST_ERROR);
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let (dialling, recheck) = ((dialer.dial)(), recheck.clone());
+            let connections = connections.clone();
             async move {
                 let pipe = dialling.await?;
+                connections.fetch_add(1, Ordering::Relaxed);
                 recheck.notify_one();
                 Ok::<_, ConnectError>(TokioIo::new(pipe))
             }

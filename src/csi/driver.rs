@@ -1,7 +1,7 @@
 //! The driver as other modules use it: typed calls, all made in [`super::rpc`].
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -33,6 +33,10 @@ const DELETE_VOLUME: &str = "/csi.v1.Controller/DeleteVolume";
 pub struct Driver {
     pub(super) rpc: RpcClient,
     pub(super) driver_state: Arc<watch::Sender<DriverState>>,
+    /// How many connections have been made.
+    pub(super) connections: Arc<AtomicU64>,
+    /// How often it has come back; see [`Driver::returns`].
+    pub(super) returns: Arc<watch::Sender<u64>>,
 }
 
 /// Why the driver could not be identified, or was refused.
@@ -61,9 +65,9 @@ impl Driver {
     /// Connects to nothing yet. `timeout` is the deadline of each call; `on_call` is told of every finished one.
     /// Must be called inside a tokio runtime.
     pub fn new(dialer: &Dialer, timeout: Duration, on_call: OnCall) -> Self {
-        let recheck = Arc::new(Notify::new());
+        let (recheck, connections) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
         let rpc = RpcClient {
-            channel: dialer.channel(recheck.clone()),
+            channel: dialer.channel(recheck.clone(), connections.clone()),
             timeout,
             on_call,
             driver_name: Arc::new(OnceLock::new()),
@@ -73,7 +77,15 @@ impl Driver {
         Self {
             rpc,
             driver_state: Arc::new(watch::Sender::new(DriverState::not_checked())),
+            connections,
+            returns: Arc::new(watch::Sender::new(0)),
         }
+    }
+
+    /// Changes whenever the driver has been identified again after it was away, or over a new connection: between two
+    /// checks it may have been restarted without being missed.
+    pub fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
     }
 
     /// The same driver with another deadline, for calls that share what is left of one.

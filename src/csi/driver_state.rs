@@ -117,6 +117,7 @@ impl Driver {
     /// two checks is seen by its new connection.
     pub async fn watch_state(self, every: Duration) {
         let (mut reminder, origin) = (Reminder::default(), Instant::now());
+        let mut known_connections = self.connections.load(Ordering::Relaxed);
         loop {
             let away = matches!(*self.driver_state.borrow(), DriverState::Lost { .. });
             let identify = if away {
@@ -126,8 +127,16 @@ impl Driver {
                 timeout(every, self.rpc.recheck.notified()).await.is_ok()
             };
             match self.check(identify).await {
-                Ok(()) if away => tracing::info!("the CSI driver is back"),
-                Ok(()) => {}
+                Ok(()) => {
+                    if away {
+                        tracing::info!("the CSI driver is back");
+                    }
+                    let connections = self.connections.load(Ordering::Relaxed);
+                    if identify && (away || connections != known_connections) {
+                        known_connections = connections;
+                        self.returns.send_modify(|returns| *returns += 1);
+                    }
+                }
                 Err(reason) => {
                     if reminder.is_due(&reason, origin.elapsed()) {
                         match reason.is_absence() {

@@ -16,11 +16,11 @@ pub(super) enum SecretUnavailable {
 }
 
 impl SecretUnavailable {
-    /// Whether the API server has said no, and will say so again. Where it did not answer, it may later.
+    /// Whether the secret is gone, or the right to read it, which goes away with a namespace. Anything else may pass.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Missing(_) => true,
-            Self::Api(error) => !matches!(error.reason, Reason::Unavailable | Reason::TooManyRequests(_)),
+            Self::Api(error) => error.reason == Reason::Forbidden,
         }
     }
 }

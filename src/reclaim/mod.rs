@@ -3,8 +3,8 @@
 //! [`decide`] says whether; [`reconcile`] asks the driver once and then removes the object.
 
 pub mod decide;
+mod deletions;
 pub mod metrics;
-mod progress;
 pub mod reconcile;
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, decide},
+    deletions::Deletions,
     metrics::ReclaimMetrics,
-    progress::{CONFIRMATION, Deletions},
 };
 use crate::{
     base::{
@@ -28,8 +28,10 @@ use crate::{
 const FAILED: &str = "VolumeFailedDelete";
 
 /// How often the right to read a secret must have been denied before a volume is deleted without it, if the secret was
-/// in the claim's namespace: at the default backoff for half a minute.
+/// in the claim's namespace.
 const DENIALS: u32 = 5;
+/// And for how long, since a volume that changes all the time is looked at more often.
+const DENIED_FOR: Duration = Duration::from_secs(30);
 
 /// Tells whether the claim of this UID is being reconciled: a request to write an object may be on its way, and would
 /// arrive after the deletion. An open record is no reason to wait: it is closed as soon as its own volume is seen, and
@@ -76,6 +78,13 @@ impl Reclaim {
             active,
             in_progress,
         }
+    }
+
+    /// UIDs of all volumes to be reconciled. What is remembered of others is forgotten: they went away while nobody
+    /// reconciled them.
+    pub fn volume_uids(&self) -> Vec<String> {
+        self.deletions.retain(|uid| self.cache.volume(uid).is_some());
+        self.cache.volume_uids()
     }
 
     /// Reconciles the volume of this UID.
@@ -158,7 +167,7 @@ impl Reclaim {
             .protect_volume(&volume.name, &volume.finalizers, protect)
             .await
         {
-            Ok(()) => Requeue::After(CONFIRMATION.start),
+            Ok(()) => Requeue::After(self.deletions.finalizer_changed(&volume.uid)),
             Err(error) => {
                 tracing::warn!(volume = volume.name, %error, "the volume's finalizer could not be changed");
                 Requeue::Backoff
@@ -198,7 +207,6 @@ impl Reclaim {
                 Some(denied) => format!("{error}; it was called without secrets: {denied}"),
                 None => error.to_string(),
             })?;
-            self.deletions.retain(|uid| self.cache.volume(uid).is_some());
             self.deletions.volume_deleted(&volume.uid);
         }
         match self.api.delete_volume(&volume.name, &volume.uid).await {
@@ -257,12 +265,17 @@ impl Reclaim {
             .is_some_and(|claim| claim.namespace == *namespace);
         let (secret, denied) = match self.api.secret(namespace, name).await {
             Err(error) if error.reason == Reason::Forbidden && is_of_claim => {
-                if self.deletions.secret_denied(&volume.uid) <= DENIALS {
+                let (denials, lasted) = self.deletions.secret_denied(&volume.uid);
+                if denials <= DENIALS || lasted < DENIED_FOR {
                     return Err(error);
                 }
                 (None, Some(error))
             }
-            answer => (answer?, None),
+            answer => {
+                let secret = answer?;
+                self.deletions.secret_read(&volume.uid);
+                (secret, None)
+            }
         };
         if secret.is_none() {
             tracing::warn!(

@@ -172,6 +172,24 @@ async fn c4_what_failed_while_the_driver_was_away_is_tried_at_once_when_it_is_ba
 }
 
 #[tokio::test(start_paused = true)]
+async fn c4_a_driver_that_was_restarted_between_two_probes_is_noticed_as_well() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    let busy = Trouble::Refuse(Code::Internal, "no memory");
+    world.driver.upset("CreateVolume", usize::MAX, busy);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    // Deep in the backoff.
+    sleep(secs(200)).await;
+    world.driver.heal();
+    world.driver.stop();
+    world.driver.start();
+    let restarted = Instant::now();
+    world.becomes_bound("data").await;
+    assert!(restarted.elapsed() < secs(15), "{:?}", restarted.elapsed());
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn c11_a_call_that_outlives_its_term_opens_no_closed_record_again() {
     let world = world();
     let first = Sidecar::with(&world, &["--timeout=60s"]);

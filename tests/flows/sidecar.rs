@@ -65,7 +65,7 @@ pub(crate) struct Sidecar {
     /// Its own log.
     own: Log,
     /// The log of its tasks, and of those of the replicas beside it: the log of a spawned task is the thread's.
-    shared: Rc<(Log, DefaultGuard)>,
+    pub(crate) shared: Rc<(Log, DefaultGuard)>,
 }
 
 impl Drop for Sidecar {
@@ -354,7 +354,7 @@ impl Look for World {
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().expect("no panic while logging").clone()
     }
 

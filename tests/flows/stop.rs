@@ -38,10 +38,19 @@ async fn c21_a_leader_stops_in_time_while_the_api_server_hangs_and_a_call_runs()
             .await;
         world.api.harm(Fault::new(Harm::Hang));
         let stopped = Instant::now();
+        let log = sidecar.shared.clone();
         sidecar.stop();
         sidecar.ended().await.expect("a clean end");
         let took = stopped.elapsed();
         assert!(took + secs(1) <= grace, "{name}: {took:?} of {grace:?}");
         assert!(!world.bound("made"), "{name}: there was something left to save");
+        for claim in ["default/made", "default/under-way"] {
+            let words = ["stopping with this creation unfinished", claim];
+            let mut lines = log.0.lines().into_iter();
+            assert!(
+                lines.any(|line| words.iter().all(|word| line.contains(word))),
+                "{name}: {claim}"
+            );
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         queue::{OnQueueEvent, QueueEvent},
         workers::{Active, WorkerPool},
     },
-    csi::{Driver, DriverInfo, DriverState},
+    csi::{Driver, DriverInfo},
     ledger::Ledger,
     provision::{self, policy::Policy, reconcile::Provision, record::Record},
     reclaim::{self, reconcile::Reclaim},
@@ -158,11 +158,8 @@ impl Controllers {
 
     /// What failed while the driver was away is tried when it is back, whatever delay it is under.
     async fn retry_when_driver_returns(&self) -> Infallible {
-        let mut driver_state = self.driver.driver_state();
-        let is_lost = |driver_state: &DriverState| matches!(driver_state, DriverState::Lost { .. });
-        while driver_state.wait_for(is_lost).await.is_ok()
-            && driver_state.wait_for(|now| !is_lost(now)).await.is_ok()
-        {
+        let mut returns = self.driver.returns();
+        while returns.changed().await.is_ok() {
             self.provision
                 .claim_uids()
                 .iter()
@@ -188,7 +185,7 @@ impl Controllers {
                 }
             ),
             self.volumes.clone().run(
-                || self.cache().volume_uids(),
+                || self.reclaim.volume_uids(),
                 move |uid| {
                     let reclaim = reclaim.clone();
                     async move { reclaim.reconcile(&uid).await }

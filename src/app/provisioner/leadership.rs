@@ -14,7 +14,6 @@ pub(super) async fn run_alone(controllers: &Controllers, stop: &CancellationToke
     stop.run_until_cancelled(controllers.run()).await;
     controllers.drain().await;
     controllers.flush().await;
-    controllers.report_unfinished();
 }
 
 /// Works while this process leads. Losing the Lease stops the work, not the process: the caches stay filled, and the
@@ -67,7 +66,6 @@ pub(super) async fn run_elected(
         () = election.run(eligibility.0, election_stop) => {}
         () = terms => {}
     }
-    controllers.report_unfinished();
 }
 
 fn reference(lease: &LeaseRef) -> ObjectReference {

@@ -271,12 +271,18 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
             }
         }
     };
-    tokio::select! {
-        () = leading => {}
-        () = overdue(&halt) => tracing::warn!("the API server does not answer: the lease is not released, it will run out"),
+    let ended = tokio::select! {
+        () = leading => Ok(()),
+        () = overdue(&halt) => {
+            tracing::warn!("the API server does not answer: the lease, if we hold it, is not released and will run out");
+            Ok(())
+        }
         // A leader that no longer sees the cluster or its driver must not go on leading.
-        () = unexpected_end(&mut tasks, &stop) => return Err(Fatal::Defect),
-    }
+        () = unexpected_end(&mut tasks, &stop) => Err(Fatal::Defect),
+    };
+    // Here, because it must not depend on how the above has ended.
+    controllers.report_unfinished();
+    ended?;
     // Without the controllers there are no more events, so the writer ends after the last one.
     drop(controllers);
     let _ = timeout(EVENT_FLUSH_TIMEOUT, event_writer).await;

@@ -9,54 +9,74 @@ use crate::base::backoff::Backoff;
 
 /// How long the watch may take to show what the API server has accepted, before it is asked for once more. Usually it
 /// takes milliseconds. But a proxy may have answered in the server's place, and then nothing was done.
-pub(super) const CONFIRMATION: Backoff = Backoff {
+const CONFIRMATION: Backoff = Backoff {
     start: Duration::from_secs(10),
     max: Duration::from_secs(300),
 };
 
 /// Deletions under way, by the UID of the volume.
 #[derive(Default)]
-pub(super) struct Deletions(Mutex<HashMap<String, Progress>>);
+pub(super) struct Deletions(Mutex<HashMap<String, Deletion>>);
 
 #[derive(Default)]
-struct Progress {
-    /// How often our right to read the secret was denied.
+struct Deletion {
+    /// How often our right to read the secret was denied without a success in between, and since when.
     denials: u32,
+    denied_since: Option<Instant>,
     /// The driver has deleted the volume: it is asked once, however often the object resists.
     deleted: bool,
     /// How often the API server has accepted the removal of the object.
     removals: u32,
+    /// How often it has accepted a change of our finalizer alone.
+    finalizer_changes: u32,
     /// When the latest of these should have shown.
     due: Option<Instant>,
 }
 
 impl Deletions {
-    /// The secret may not be read. Returns how often that was so.
-    pub(super) fn secret_denied(&self, uid: &str) -> u32 {
-        self.update(uid, |progress| {
-            progress.denials = progress.denials.saturating_add(1);
-            progress.denials
+    /// The secret may not be read. Returns how often that was so, and for how long.
+    pub(super) fn secret_denied(&self, uid: &str) -> (u32, Duration) {
+        self.update(uid, |deletion| {
+            deletion.denials = deletion.denials.saturating_add(1);
+            let since = deletion.denied_since.get_or_insert_with(Instant::now);
+            (deletion.denials, since.elapsed())
         })
+    }
+
+    /// The secret was read: denials count from here.
+    pub(super) fn secret_read(&self, uid: &str) {
+        if let Some(deletion) = self.0.lock().get_mut(uid) {
+            (deletion.denials, deletion.denied_since) = (0, None);
+        }
     }
 
     /// The driver has deleted the volume.
     pub(super) fn volume_deleted(&self, uid: &str) {
-        self.update(uid, |progress| progress.deleted = true);
+        self.update(uid, |deletion| deletion.deleted = true);
     }
 
     /// Whether the driver has deleted the volume.
     pub(super) fn is_volume_deleted(&self, uid: &str) -> bool {
-        self.0.lock().get(uid).is_some_and(|progress| progress.deleted)
+        self.0.lock().get(uid).is_some_and(|deletion| deletion.deleted)
     }
 
     /// The API server has accepted the removal of the object. Returns how often that was so, and how long to wait for
     /// the watch to show it.
     pub(super) fn object_removed(&self, uid: &str) -> (u32, Duration) {
-        self.update(uid, |progress| {
-            let wait = CONFIRMATION.delay(progress.removals);
-            progress.removals = progress.removals.saturating_add(1);
-            progress.due = Some(Instant::now() + wait);
-            (progress.removals, wait)
+        self.update(uid, |deletion| {
+            let wait = CONFIRMATION.delay(deletion.removals);
+            deletion.removals = deletion.removals.saturating_add(1);
+            deletion.due = Some(Instant::now() + wait);
+            (deletion.removals, wait)
+        })
+    }
+
+    /// The API server has accepted a change of our finalizer. Returns how long to wait for the watch to show it.
+    pub(super) fn finalizer_changed(&self, uid: &str) -> Duration {
+        self.update(uid, |deletion| {
+            let wait = CONFIRMATION.delay(deletion.finalizer_changes);
+            deletion.finalizer_changes = deletion.finalizer_changes.saturating_add(1);
+            wait
         })
     }
 
@@ -77,7 +97,7 @@ impl Deletions {
         self.0.lock().retain(|uid, _| stands(uid));
     }
 
-    fn update<T>(&self, uid: &str, change: impl FnOnce(&mut Progress) -> T) -> T {
+    fn update<T>(&self, uid: &str, change: impl FnOnce(&mut Deletion) -> T) -> T {
         change(self.0.lock().entry(uid.to_owned()).or_default())
     }
 }
@@ -106,13 +126,30 @@ mod tests {
         assert_eq!(deletions.object_removed("a").0, 1);
     }
 
-    #[test]
-    fn what_the_driver_has_deleted_stays_deleted_whatever_else_happens() {
+    #[tokio::test(start_paused = true)]
+    async fn b4_denials_are_counted_with_their_time_until_the_secret_is_read() {
         let deletions = Deletions::default();
-        assert_eq!(
-            (deletions.secret_denied("a"), deletions.secret_denied("a")),
-            (1, 2)
-        );
+        let secs = Duration::from_secs;
+        assert_eq!(deletions.secret_denied("a"), (1, secs(0)));
+        advance(secs(20)).await;
+        assert_eq!(deletions.secret_denied("a"), (2, secs(20)));
+        deletions.secret_read("a");
+        assert_eq!(deletions.secret_denied("a"), (1, secs(0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b8b_a_finalizer_that_is_not_confirmed_is_changed_again_after_longer_and_longer_waits() {
+        let deletions = Deletions::default();
+        let waits: Vec<_> = (0..7)
+            .map(|_| deletions.finalizer_changed("a").as_secs())
+            .collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_driver_has_deleted_stays_deleted_whatever_else_happens() {
+        let deletions = Deletions::default();
+        deletions.secret_denied("a");
         assert!(!deletions.is_volume_deleted("a"));
         deletions.volume_deleted("a");
         assert!(deletions.is_volume_deleted("a") && !deletions.is_volume_deleted("b"));
