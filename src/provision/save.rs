@@ -122,7 +122,7 @@ impl Provision {
 }
 
 /// Whether an object that stands is for the volume at the driver that `created` was written for.
-fn is_object_of(standing: &Volume, created: &PersistentVolume) -> bool {
+pub(super) fn is_object_of(standing: &Volume, created: &PersistentVolume) -> bool {
     let created = created.spec.as_ref().and_then(|spec| spec.csi.as_ref());
     created
         .zip(standing.csi.as_ref())

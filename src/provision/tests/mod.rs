@@ -23,6 +23,7 @@ mod decide;
 mod outcome;
 mod record;
 mod request;
+mod save;
 mod source;
 mod texts;
 mod volume;
