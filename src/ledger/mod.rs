@@ -87,6 +87,21 @@ impl<R> Ledger<R> {
         Ok(())
     }
 
+    /// Replaces the record of a claim if it is open still, and returns whether it is. One that was erased meanwhile
+    /// stays erased: it would come back without the doubt that it may have deserved.
+    ///
+    /// # Errors
+    /// As [`Ledger::record`]; the record is the one before.
+    pub async fn update(&self, uid: &str, record: Arc<R>) -> Result<bool, ApiError> {
+        Ok(self.change(|records| match records.by_claim.get_mut(uid) {
+            Some(entry) => {
+                entry.record = record;
+                true
+            }
+            None => false,
+        }))
+    }
+
     /// The open record of a claim.
     pub fn get(&self, uid: &str) -> Option<Entry<R>> {
         self.records.lock().by_claim.get(uid).cloned()
@@ -204,5 +219,18 @@ mod tests {
         assert!(ledger.get("a").unwrap().doubtful);
         ledger.erase("a");
         assert_eq!(*count.lock(), Count::default());
+    }
+
+    #[tokio::test]
+    async fn c11_a_record_that_was_erased_while_a_call_ran_does_not_come_back() {
+        let (ledger, count) = ledger();
+        ledger.record("a", Arc::new(1)).await.unwrap();
+        ledger.distrust();
+        assert!(ledger.update("a", Arc::new(2)).await.unwrap());
+        let entry = ledger.get("a").unwrap();
+        assert!(entry.doubtful && *entry.record == 2, "{entry:?}");
+        ledger.erase("a");
+        assert!(!ledger.update("a", Arc::new(3)).await.unwrap());
+        assert_eq!(count.lock().open, 0);
     }
 }

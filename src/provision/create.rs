@@ -86,13 +86,15 @@ impl Provision {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
                 Arc::make_mut(&mut record).created = Some(Arc::clone(&volume));
-                // A record that cannot be stored now is as good as the one before: asking again gives the same volume.
-                if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
-                    tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
-                }
-                // As above: meanwhile another replica may have finished this creation.
-                if self.is_saved(&record) {
-                    return self.close(&record, claim);
+                match self.ledger.update(&record.uid, record.clone()).await {
+                    Ok(true) => {}
+                    // Its object was seen while the call ran: another replica has finished this creation, and may have
+                    // deleted the volume since.
+                    Ok(false) => return Requeue::AwaitChange,
+                    // The record before is as good: asking again gives the same volume.
+                    Err(error) => {
+                        tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
+                    }
                 }
                 self.save(&record, claim, &volume).await
             }
