@@ -109,10 +109,11 @@ fn the_queue_balances_on_many_threads() {
         for n in 0..16 {
             objects.remove(&n.to_string());
         }
+        // Stopped first: until then the run may still start what the removals have added.
+        stop(work).await;
         while !objects.tasks.is_empty() {
             tokio::task::yield_now().await;
         }
-        stop(work).await;
         objects.is_at_rest();
         assert_eq!(objects.pool.len(), 0);
     });
