@@ -112,15 +112,11 @@ impl WorkerPool {
         let pool = self.clone();
         self.tasks.spawn(async move {
             // The run may have been dropped before this task began: then nothing new is begun.
-            let is_open = {
+            {
                 let mut queue = pool.queue.lock();
                 if !queue.is_open() {
-                    queue.done(&key, Requeue::After(Duration::ZERO), pool.now());
+                    return queue.done(&key, Requeue::After(Duration::ZERO), pool.now());
                 }
-                queue.is_open()
-            };
-            if !is_open {
-                return;
             }
             let reconciled = AssertUnwindSafe(async { reconcile(key.clone()).await }).catch_unwind();
             let requeue = reconciled.await.unwrap_or_else(|_| {

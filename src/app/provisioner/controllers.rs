@@ -164,7 +164,7 @@ impl Controllers {
                 .claim_uids()
                 .iter()
                 .for_each(|uid| self.claims.add(uid));
-            self.cache()
+            self.reclaim
                 .volume_uids()
                 .iter()
                 .for_each(|uid| self.volumes.add(uid));
