@@ -17,7 +17,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use volwright::{
-    cluster::cache::{Cache, Predicates},
+    cluster::cache::{Cache, Need, Predicates, Watched},
     provision, reclaim,
 };
 
@@ -94,12 +94,12 @@ fn foreign_volumes_in_the_view(bencher: Bencher) {
         let predicates = Predicates {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
-            attachments: false,
         };
-        let cache = Cache::new("bench.csi.example.com", predicates, Box::new(|_| {}));
+        let watched = Watched::default();
+        let cache = Cache::new("bench.csi.example.com", predicates, watched, Box::new(|_| {}));
         let mut status = cache.sync_status();
         tokio::select! {
-            complete = status.wait_for(|status| status.has_synced()) => drop(complete),
+            complete = status.wait_for(|status| status.has_synced(Need::Volumes)) => drop(complete),
             never = cache.run(client) => match never {},
         }
         cache

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use volwright::{
     base::backoff::Backoff,
     cluster::{
-        cache::{Cache, Predicates},
+        cache::{Cache, Need, Predicates, Watched},
         client::Client,
         objects::{Attachment, Claim, Class, PROVISIONED_BY, PROVISIONER, Volume},
         queue::{Requeue, WorkQueue},
@@ -196,9 +196,12 @@ async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
     let predicates = Predicates {
         claim: provision::decide::concerns,
         volume: reclaim::decide::concerns,
-        attachments: true,
     };
-    let cache = Cache::new("drv", predicates, Box::new(|_| {}));
+    let watched = Watched {
+        attachments: true,
+        ..Watched::default()
+    };
+    let cache = Cache::new("drv", predicates, watched, Box::new(|_| {}));
     let cache = Arc::new(cache);
     MEMORY.reset_peak_usage();
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -213,7 +216,10 @@ async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
         }
     });
     let mut status = cache.sync_status();
-    status.wait_for(|status| status.has_synced()).await.unwrap();
+    status
+        .wait_for(|status| status.has_synced(Need::Volumes))
+        .await
+        .unwrap();
     drop(status);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let grown = |usage: usize| usage.saturating_sub(before);

@@ -24,5 +24,6 @@ mod store;
 mod tests;
 mod throttle;
 mod token_file;
+pub mod topology;
 mod watch_requests;
 pub mod workers;

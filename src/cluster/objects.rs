@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::topology::TopologyKeys;
+use crate::base::segment::Segment;
+
 /// A PersistentVolumeClaim that may need a volume from us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
@@ -57,6 +60,8 @@ pub const PROVISIONER_BETA: &str = "volume.beta.kubernetes.io/storage-provisione
 pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
 /// Set by the scheduler: the node the claim's first pod will run on.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// The same under its alpha name, read only where the other one is absent.
+pub const SELECTED_NODE_ALPHA: &str = "volume.alpha.kubernetes.io/selected-node";
 /// The class name of claims and volumes from before `spec.storageClassName`. Wins where present, even if empty.
 pub const CLASS_BETA: &str = "volume.beta.kubernetes.io/storage-class";
 /// On a volume: the provisioner that made it.
@@ -90,8 +95,8 @@ impl Claim {
 
     /// The node the scheduler chose, if it did.
     pub fn selected_node(&self) -> Option<&str> {
-        self.annotations
-            .get(SELECTED_NODE)
+        let node = self.annotations.get(SELECTED_NODE);
+        node.or_else(|| self.annotations.get(SELECTED_NODE_ALPHA))
             .map(String::as_str)
             .filter(|node| !node.is_empty())
     }
@@ -122,9 +127,31 @@ pub struct Class {
     pub mount_options: Vec<String>,
     /// `reclaimPolicy`
     pub reclaim_policy: Option<String>,
-    /// `volumeBindingMode` is WaitForFirstConsumer.
-    pub waits_for_consumer: bool,
+    /// `volumeBindingMode`. Unset, or unknown to us, means Immediate to the PersistentVolume controller; but capacity
+    /// and node deployment look at Immediate alone (behaviour of the upstream sidecar).
+    pub binding_mode: Option<BindingMode>,
+    /// `allowedTopologies`: any of these terms.
+    pub allowed_topologies: Vec<TopologySelectorTerm>,
 }
+
+impl Class {
+    /// Volumes wait for the scheduler to choose a node.
+    pub fn waits_for_consumer(&self) -> bool {
+        self.binding_mode == Some(BindingMode::WaitForFirstConsumer)
+    }
+}
+
+/// When a claim of a class gets its volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindingMode {
+    /// At once.
+    Immediate,
+    /// When the scheduler has chosen a node for the claim's first pod.
+    WaitForFirstConsumer,
+}
+
+/// `matchLabelExpressions` of one of a class's allowed topologies: each key with the values it may have.
+pub type TopologySelectorTerm = Vec<(String, Vec<String>)>;
 
 /// A PersistentVolume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,6 +178,8 @@ pub struct Volume {
     pub claim: Option<ClaimRef>,
     /// `spec.csi`
     pub csi: Option<CsiSource>,
+    /// `spec.nodeAffinity.required`: any of these terms. `None` if any node will do.
+    pub node_affinity: Option<Vec<NodeSelectorTerm>>,
 }
 
 impl Volume {
@@ -200,6 +229,26 @@ pub struct CsiSource {
     pub handle: String,
 }
 
+/// One term of a node selector: all of these must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSelectorTerm {
+    /// `matchExpressions`
+    pub expressions: Vec<NodeSelectorRequirement>,
+    /// `matchFields` are there, too.
+    pub has_fields: bool,
+}
+
+/// What a label of a node has to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSelectorRequirement {
+    /// The label.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt` or `Lt`.
+    pub operator: String,
+    /// What the operator compares with.
+    pub values: Vec<String>,
+}
+
 /// A VolumeAttachment: as long as it stands, a node may be using the volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachment {
@@ -211,6 +260,43 @@ pub struct Attachment {
     pub volume: String,
     /// `spec.nodeName`
     pub node: String,
+}
+
+/// A Node: its name, and those labels that are topology keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A CSINode: what the kubelet of a node says of the drivers there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CsiNode {
+    /// `metadata.name`, the node's.
+    pub name: String,
+    /// Topology keys by the name of the driver.
+    pub drivers: BTreeMap<String, TopologyKeys>,
+}
+
+/// A CSIStorageCapacity: how much room there is for volumes of one class in one segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageCapacity {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `storageClassName`
+    pub class: String,
+    /// `nodeTopology`; `None` if it is more than labels that must match. Absent and empty are the same: everywhere.
+    pub segment: Option<Segment>,
+    /// `capacity`, as written.
+    pub capacity: Option<String>,
+    /// `maximumVolumeSize`, as written.
+    pub maximum_volume_size: Option<String>,
+    /// UIDs of `metadata.ownerReferences`.
+    pub owners: Vec<String>,
 }
 
 fn class_of<'a>(annotations: &'a BTreeMap<String, String>, spec: Option<&'a str>) -> &'a str {

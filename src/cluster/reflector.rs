@@ -100,20 +100,38 @@ fn odd<R: Object>(name: String) {
     );
 }
 
+/// Which objects of a kind are listed and watched. Default: all of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ListScope {
+    /// `None`: all namespaces, or a kind that has none.
+    pub(super) namespace: Option<String>,
+    /// Labels that an object must have, as `key=value,key=value`.
+    pub(super) labels: Option<String>,
+}
+
 /// Tells `update` what exists and what changes. Never returns; dropped when nobody needs to know any more.
-pub(super) async fn list_watch<R: Object>(client: Client, mut update: impl FnMut(Update<R>)) -> Infallible {
+pub(super) async fn list_watch<R: Object>(
+    client: Client,
+    scope: &ListScope,
+    mut update: impl FnMut(Update<R>),
+) -> Infallible {
     let requests = WatchRequests::default();
     let client = requests.client(&client);
+    let api = match &scope.namespace {
+        None => Api::<Decoded<R>>::all(client),
+        Some(namespace) => Api::namespaced_with(client, namespace, &()),
+    };
     let mut streaming = true;
     let (mut failures, mut calm_from) = (0, Instant::now());
     loop {
-        let config = watcher::Config::default();
-        let config = if streaming {
-            config.streaming_lists()
-        } else {
-            config
-        };
-        let mut events = pin!(watcher(Api::<Decoded<R>>::all(client.clone()), config));
+        let mut config = watcher::Config::default();
+        if streaming {
+            config = config.streaming_lists();
+        }
+        if let Some(labels) = &scope.labels {
+            config = config.labels(labels);
+        }
+        let mut events = pin!(watcher(api.clone(), config));
         let mut listing: Option<Instant> = None;
         loop {
             let next = match listing {

@@ -14,8 +14,9 @@ use super::{
     driver_state::{DriverState, NotReadyReason},
     proto::{
         ControllerGetCapabilitiesRequest, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
-        DeleteVolumeResponse, GetPluginCapabilitiesRequest, GetPluginInfoRequest, GetPluginInfoResponse,
-        ProbeRequest, ProbeResponse,
+        DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, GetPluginCapabilitiesRequest,
+        GetPluginInfoRequest, GetPluginInfoResponse, NodeGetInfoRequest, NodeGetInfoResponse, ProbeRequest,
+        ProbeResponse,
     },
     rpc::{OnCall, RpcClient},
     rpc_error::{Code, RpcError},
@@ -27,6 +28,8 @@ const GET_PLUGIN_CAPABILITIES: &str = "/csi.v1.Identity/GetPluginCapabilities";
 const CONTROLLER_GET_CAPABILITIES: &str = "/csi.v1.Controller/ControllerGetCapabilities";
 const CREATE_VOLUME: &str = "/csi.v1.Controller/CreateVolume";
 const DELETE_VOLUME: &str = "/csi.v1.Controller/DeleteVolume";
+const GET_CAPACITY: &str = "/csi.v1.Controller/GetCapacity";
+const NODE_GET_INFO: &str = "/csi.v1.Node/NodeGetInfo";
 
 /// A driver. Clones are cheap and share one connection, which comes back by itself after a loss.
 #[derive(Clone)]
@@ -167,6 +170,24 @@ impl Driver {
     ) -> Result<DeleteVolumeResponse, RpcError> {
         self.refuse_other_driver(DELETE_VOLUME)?;
         self.rpc.call(DELETE_VOLUME, request).await
+    }
+
+    /// GetCapacity.
+    ///
+    /// # Errors
+    /// [`RpcError`] when the call fails, or another driver has taken the socket.
+    pub async fn get_capacity(&self, request: GetCapacityRequest) -> Result<GetCapacityResponse, RpcError> {
+        self.refuse_other_driver(GET_CAPACITY)?;
+        self.rpc.call(GET_CAPACITY, request).await
+    }
+
+    /// NodeGetInfo: where the node is that the driver runs on.
+    ///
+    /// # Errors
+    /// [`RpcError`] when the call fails, or another driver has taken the socket.
+    pub async fn node_get_info(&self) -> Result<NodeGetInfoResponse, RpcError> {
+        self.refuse_other_driver(NODE_GET_INFO)?;
+        self.rpc.call(NODE_GET_INFO, NodeGetInfoRequest {}).await
     }
 
     /// Another driver on our socket must get no volume and no secret of ours.

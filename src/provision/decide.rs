@@ -167,7 +167,7 @@ fn check(facts: Facts<'_>) -> Result<Plan, Decision> {
     if class.provisioner != driver.name {
         return Err(Leave::ForeignClass.into());
     }
-    if class.waits_for_consumer && claim.selected_node().is_none() {
+    if class.waits_for_consumer() && claim.selected_node().is_none() {
         return Err(Leave::WaitsForConsumer.into());
     }
     let name = name.map_err(Refusal::Name)?;

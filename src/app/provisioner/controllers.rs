@@ -13,7 +13,7 @@ use super::{Identity, config::Config, metrics::Metrics};
 use crate::{
     cluster::{
         api::ApiClient,
-        cache::{Cache, CacheEvent, Predicates},
+        cache::{Cache, CacheEvent, Predicates, Watched},
         events::{Event, EventRecorder, ObjectReference},
         queue::{OnQueueEvent, QueueEvent},
         workers::{Active, WorkerPool},
@@ -99,13 +99,17 @@ impl Controllers {
         let predicates = Predicates {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
+        };
+        let watched = Watched {
             attachments: driver_info.publish_unpublish,
+            ..Watched::default()
         };
         let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
             let (on_claim, on_volume, provision) = (claims.clone(), volumes.clone(), provision.clone());
             let on_event = move |event: CacheEvent<'_>| match event {
                 CacheEvent::Claim(uid) => on_claim.add(uid),
                 CacheEvent::Volume(uid) => on_volume.add(uid),
+                CacheEvent::Class(_) | CacheEvent::Topology | CacheEvent::Capacity(_) => {}
                 // On standbys, too: there is no work queue to wait for.
                 CacheEvent::VolumeOfClaim { volume, claim } => {
                     if let Some(provision) = provision.upgrade() {
@@ -113,7 +117,7 @@ impl Controllers {
                     }
                 }
             };
-            let cache = Cache::new(&driver_info.name, predicates, Box::new(on_event));
+            let cache = Cache::new(&driver_info.name, predicates, watched, Box::new(on_event));
             Provision::new(
                 driver.clone(),
                 driver_info.clone(),

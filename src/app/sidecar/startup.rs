@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     base::reminder::{LOG_INTERVAL, Reminder},
-    cluster::cache::SyncStatus,
+    cluster::cache::{Need, SyncStatus},
     csi::{Driver, DriverInfo, IdentifyError, NotADriver},
 };
 
@@ -56,13 +56,16 @@ async fn log_while_pending<T>(what: &str, call: impl Future<Output = T>) -> T {
 /// Waits until the first list of everything is complete.
 pub(crate) async fn wait_for_cache_sync(mut status: watch::Receiver<SyncStatus>) {
     loop {
-        if timeout(LOG_INTERVAL, status.wait_for(SyncStatus::has_synced))
-            .await
-            .is_ok()
+        if timeout(
+            LOG_INTERVAL,
+            status.wait_for(|status| status.has_synced(Need::Volumes)),
+        )
+        .await
+        .is_ok()
         {
             return;
         }
-        for missing in status.borrow().missing() {
+        for missing in status.borrow().missing(Need::Volumes) {
             tracing::warn!("waiting: {missing}");
         }
     }

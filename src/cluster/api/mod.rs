@@ -3,6 +3,7 @@
 //! The verbs are those of the role that upstream's users have installed: volumes are created, patched and deleted,
 //! never updated. Nothing is retried here; who asks knows whether asking again makes sense.
 
+mod claims;
 mod events;
 mod secret;
 mod volumes;
@@ -14,7 +15,7 @@ use kube::{Client, core::Request};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-pub use self::volumes::SaveOutcome;
+pub use self::{claims::SelectOutcome, volumes::SaveOutcome};
 use super::{rate_limiter::RateLimit, throttle::Throttle};
 use crate::base::api_error::{ApiError, Reason};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cache, Cached, Stores};
+use super::{Cache, CacheEvent, Cached, Stores};
 use crate::cluster::{objects::Class, store::Store};
 
 impl Cached for Class {
@@ -30,13 +30,26 @@ impl Cached for Class {
         let before = cache.stores.lock().classes.insert(&class.name, class.clone());
         if before.as_ref() != Some(&class) {
             cache.emit_claims(|claim| claim.class() == class.name);
+            cache.emit(CacheEvent::Class(&class.name));
         }
     }
 
-    fn removed(_: &Cache, _: &str, _: Arc<Self>) {}
+    fn removed(cache: &Cache, name: &str, _: Arc<Self>) {
+        cache.emit(CacheEvent::Class(name));
+    }
 }
 
 impl Cache {
+    /// The classes of the driver.
+    pub fn classes(&self) -> Vec<Arc<Class>> {
+        let stores = self.stores.lock();
+        let ours = stores
+            .classes
+            .values()
+            .filter(|class| class.provisioner == self.driver);
+        ours.cloned().collect()
+    }
+
     /// The class of this name.
     pub fn class(&self, name: &str) -> Option<Arc<Class>> {
         self.stores.lock().classes.get(name).cloned()

@@ -6,25 +6,28 @@
 //! from start to end of the process, on leaders and standbys alike. Each kind of object has a file of its own here.
 
 mod attachments;
+mod capacities;
 mod claims;
 mod classes;
+mod csi_nodes;
+mod nodes;
 mod volumes;
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
-use futures::future::join4;
+use futures::future::OptionFuture;
 use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::volumes::VolumeUids;
+use self::{nodes::Topology, volumes::VolumeUids};
 use super::{
     decode::Object,
-    objects::{Attachment, Claim, Class, Volume},
-    reflector::{self, Update},
+    objects::{Attachment, Claim, Class, CsiNode, Node, StorageCapacity, Volume},
+    reflector::{self, ListScope, Update},
     store::Store,
 };
-use crate::base::api_error::ApiError;
+use crate::base::{api_error::ApiError, segment::Segment};
 
 /// Which objects need work: the cheap part of a controller's decision, applied to everything that arrives.
 #[derive(Clone, Copy)]
@@ -33,8 +36,54 @@ pub struct Predicates {
     pub claim: fn(&Claim, &str) -> bool,
     /// Whether a volume that is ours needs work from the driver of this name.
     pub volume: fn(&Volume, &str) -> bool,
-    /// Whether attachments are watched: only drivers that attach have any.
+}
+
+/// What is watched besides claims, volumes and classes.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// VolumeAttachments: only drivers that attach have any.
     pub attachments: bool,
+    /// Where the driver runs.
+    pub nodes: NodeSource,
+    /// Where a volume can be reached from is kept with each volume that needs work.
+    pub node_affinity: bool,
+    /// The CSIStorageCapacities of a namespace that have these labels, as `key=value,key=value`.
+    pub capacities: Option<(String, String)>,
+}
+
+/// From where it is known on which nodes the driver runs.
+#[derive(Clone, Debug, Default)]
+pub enum NodeSource {
+    /// It is not.
+    #[default]
+    Unwatched,
+    /// From Nodes and CSINodes.
+    Watched(Need),
+    /// The sidecar serves this node only, and the driver has said where that is.
+    Own {
+        /// Name of the node.
+        name: String,
+        /// From the driver's NodeGetInfo.
+        segment: Segment,
+    },
+}
+
+impl NodeSource {
+    const fn watched(&self) -> Option<Need> {
+        match self {
+            Self::Watched(need) => Some(*need),
+            Self::Unwatched | Self::Own { .. } => None,
+        }
+    }
+}
+
+/// What a list is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Volumes cannot be made without it: work begins when it is complete.
+    Volumes,
+    /// Only capacity needs it, so nothing else waits for it.
+    Capacity,
 }
 
 /// A reason to reconcile an object.
@@ -51,6 +100,12 @@ pub enum CacheEvent<'a> {
     },
     /// The volume of this UID changed, or is attached no longer; or it needs nothing from us any more.
     Volume(&'a str),
+    /// The class of this name changed or is gone.
+    Class(&'a str),
+    /// [`Cache::topology`] may have changed.
+    Topology,
+    /// The capacity object of this UID changed or is gone.
+    Capacity(&'a str),
 }
 
 /// Hears of [`CacheEvent`]s. The cache shows the change already.
@@ -60,8 +115,11 @@ pub type OnCacheEvent = Box<dyn Fn(CacheEvent<'_>) + Send + Sync>;
 pub struct Cache {
     driver: String,
     predicates: Predicates,
+    watched: Watched,
     stores: Mutex<Stores>,
     sync: watch::Sender<SyncStatus>,
+    /// Counts the times when topology keys appeared that no Node was kept with.
+    new_keys: watch::Sender<u64>,
     on_event: OnCacheEvent,
 }
 
@@ -79,6 +137,13 @@ struct Stores {
     attachments: Store<Attachment>,
     /// Names of the attachments of a volume, by the volume's name.
     attachments_of_volume: HashMap<String, Vec<String>>,
+    /// Labels of the Nodes, as far as they are topology keys, by name.
+    nodes: Store<nodes::Labels>,
+    /// What the CSINodes say of the driver, by name.
+    csi_nodes: Store<csi_nodes::Registered>,
+    topology: Topology,
+    /// By UID.
+    capacities: Store<Arc<StorageCapacity>>,
 }
 
 /// How objects of one kind are cached.
@@ -97,13 +162,16 @@ trait Cached: Object {
     /// An object that was remembered is deleted, or is no concern of ours any more.
     fn removed(cache: &Cache, key: &str, kept: Self::Kept);
 
+    /// A list begins.
+    fn listing(_cache: &Cache) {}
+
     /// A list is complete.
     fn listed(_cache: &Cache) {}
 }
 
 /// Which first lists are complete, and what keeps the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SyncStatus(Vec<(&'static str, ListStatus)>);
+pub struct SyncStatus(Vec<(&'static str, Need, ListStatus)>);
 
 /// How far a first list is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,66 +185,106 @@ enum ListStatus {
 }
 
 impl SyncStatus {
-    /// All lists are complete.
-    pub fn has_synced(&self) -> bool {
-        self.0.iter().all(|(_, status)| *status == ListStatus::Synced)
+    /// All lists are complete that this needs.
+    pub fn has_synced(&self, need: Need) -> bool {
+        self.needed(need).all(|(_, status)| *status == ListStatus::Synced)
     }
 
-    /// What is missing, for a person.
-    pub fn missing(&self) -> Vec<String> {
-        let text = |(resource, status): &(&str, ListStatus)| match status {
+    /// What this misses, for a person.
+    pub fn missing(&self, need: Need) -> Vec<String> {
+        let text = |(resource, status): (&str, &ListStatus)| match status {
             ListStatus::Pending => Some(format!("the list of {resource} is not complete yet")),
             ListStatus::Failing(error) => Some(error.to_string()),
             ListStatus::Synced => None,
         };
-        self.0.iter().filter_map(text).collect()
+        self.needed(need).filter_map(text).collect()
+    }
+
+    /// Whether this list is complete.
+    fn is_synced(&self, resource: &str) -> bool {
+        let synced =
+            |(name, _, status): &(&str, Need, ListStatus)| *name == resource && *status == ListStatus::Synced;
+        self.0.iter().any(synced)
+    }
+
+    /// Capacity needs what volumes need, and more.
+    fn needed(&self, need: Need) -> impl Iterator<Item = (&'static str, &ListStatus)> {
+        let lists = self.0.iter();
+        let needed = lists.filter(move |(_, list, _)| need == Need::Capacity || *list == Need::Volumes);
+        needed.map(|(resource, _, status)| (*resource, status))
     }
 }
 
 impl Cache {
     /// A cache of nothing yet.
-    pub fn new(driver: &str, predicates: Predicates, on_event: OnCacheEvent) -> Self {
-        let mut resources = vec![Claim::PLURAL, Volume::PLURAL, Class::PLURAL];
-        if predicates.attachments {
-            resources.push(Attachment::PLURAL);
-        }
-        let pending = resources
+    pub fn new(driver: &str, predicates: Predicates, watched: Watched, on_event: OnCacheEvent) -> Self {
+        let volumes = |resource| Some((resource, Need::Volumes));
+        let lists = [
+            volumes(Claim::PLURAL),
+            volumes(Volume::PLURAL),
+            volumes(Class::PLURAL),
+            watched.attachments.then_some((Attachment::PLURAL, Need::Volumes)),
+            watched.nodes.watched().map(|need| (CsiNode::PLURAL, need)),
+            watched.nodes.watched().map(|need| (Node::PLURAL, need)),
+            watched
+                .capacities
+                .as_ref()
+                .map(|_| (StorageCapacity::PLURAL, Need::Capacity)),
+        ];
+        let pending = lists
             .into_iter()
-            .map(|resource| (resource, ListStatus::Pending));
+            .flatten()
+            .map(|(resource, need)| (resource, need, ListStatus::Pending));
         Self {
             driver: driver.to_owned(),
             predicates,
+            watched,
             stores: Mutex::default(),
             sync: watch::Sender::new(SyncStatus(pending.collect())),
+            new_keys: watch::Sender::new(0),
             on_event,
         }
     }
 
     /// Runs the reflectors. Never returns.
     pub async fn run(&self, client: Client) -> Infallible {
-        let attachments = async {
-            if !self.predicates.attachments {
-                std::future::pending::<()>().await;
-            }
-            self.list_watch::<Attachment>(&client).await
-        };
-        let (never, ..) = join4(
-            self.list_watch::<Claim>(&client),
-            self.list_watch::<Volume>(&client),
-            self.list_watch::<Class>(&client),
-            attachments,
-        )
-        .await;
+        let watched = &self.watched;
+        let everywhere = ListScope::default();
+        let capacities = watched.capacities.as_ref().map(|(namespace, labels)| ListScope {
+            namespace: Some(namespace.clone()),
+            labels: Some(labels.clone()),
+        });
+        let attachments = watched
+            .attachments
+            .then(|| self.list_watch::<Attachment>(&client, &everywhere));
+        let nodes = watched.nodes.watched();
+        let csi_nodes = nodes.map(|_| self.list_watch::<CsiNode>(&client, &everywhere));
+        let nodes = nodes.map(|_| self.list_watch_nodes(&client));
+        let capacities = capacities
+            .as_ref()
+            .map(|scope| self.list_watch::<StorageCapacity>(&client, scope));
+        let (never, ..) = tokio::join!(
+            self.list_watch::<Claim>(&client, &everywhere),
+            self.list_watch::<Volume>(&client, &everywhere),
+            self.list_watch::<Class>(&client, &everywhere),
+            OptionFuture::from(attachments),
+            OptionFuture::from(csi_nodes),
+            OptionFuture::from(nodes),
+            OptionFuture::from(capacities),
+        );
         never
     }
 
-    async fn list_watch<K: Cached>(&self, client: &Client) -> Infallible {
-        reflector::list_watch::<K>(client.clone(), |update| self.update(update)).await
+    async fn list_watch<K: Cached>(&self, client: &Client, scope: &ListScope) -> Infallible {
+        reflector::list_watch::<K>(client.clone(), scope, |update| self.update(update)).await
     }
 
     fn update<K: Cached>(&self, update: Update<K>) {
         match update {
-            Update::Init => K::store(&mut self.stores.lock()).begin_list(),
+            Update::Init => {
+                K::store(&mut self.stores.lock()).begin_list();
+                K::listing(self);
+            }
             Update::Apply(object) => object.applied(self),
             Update::Delete(object) => self.remove::<K>(object.key()),
             Update::InitDone => {
@@ -203,9 +311,9 @@ impl Cache {
 
     fn set_status(&self, resource: &str, now: ListStatus) {
         self.sync.send_if_modified(|sync| {
-            let status = sync.0.iter_mut().find(|(name, _)| *name == resource);
+            let status = sync.0.iter_mut().find(|(name, ..)| *name == resource);
             match status {
-                Some((_, status)) if *status != ListStatus::Synced && *status != now => {
+                Some((.., status)) if *status != ListStatus::Synced && *status != now => {
                     *status = now;
                     true
                 }
@@ -216,7 +324,7 @@ impl Cache {
 
     /// Whether the first list of this kind was complete.
     fn has_listed<K: Cached>(&self) -> bool {
-        self.sync.borrow().0.contains(&(K::PLURAL, ListStatus::Synced))
+        self.sync.borrow().is_synced(K::PLURAL)
     }
 
     fn emit(&self, event: CacheEvent<'_>) {

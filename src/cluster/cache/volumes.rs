@@ -34,7 +34,7 @@ impl Cached for Volume {
         &mut stores.volumes
     }
 
-    fn applied(self, cache: &Cache) {
+    fn applied(mut self, cache: &Cache) {
         if !self.belongs_to(&cache.driver) {
             return cache.remove::<Self>(&self.name);
         }
@@ -51,6 +51,9 @@ impl Cached for Volume {
             claim: &claim,
         });
         if (cache.predicates.volume)(&self, &cache.driver) {
+            if !cache.watched.node_affinity {
+                self.node_affinity = None;
+            }
             let volume = Arc::new(self);
             let mut stores = cache.stores.lock();
             let before = stores.unfinished_volumes.insert(&volume.uid, volume.clone());

@@ -7,12 +7,15 @@
 mod attachment;
 mod claim;
 mod class;
+mod csi_node;
+mod node;
+mod storage_capacity;
 mod volume;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use k8s_openapi::{ClusterResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, core::DynamicResourceScope};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 /// A kind of object that is watched and kept lean.
@@ -25,6 +28,8 @@ pub(super) trait Object: Clone + std::fmt::Debug + Send + Sync + Sized + 'static
     const KIND: &'static str;
     /// The name in the URL and in RBAC rules.
     const PLURAL: &'static str;
+    /// Only the metadata is asked for.
+    const METADATA_ONLY: bool = false;
 
     /// The lean object, or the name of one that is not what the API promises; and the resourceVersion.
     fn from_raw(raw: Self::Raw) -> (Result<Self, String>, String);
@@ -51,7 +56,8 @@ impl<'de, R: Object> Deserialize<'de> for Decoded<R> {
 
 impl<R: Object> Resource for Decoded<R> {
     type DynamicType = ();
-    type Scope = ClusterResourceScope;
+    /// Listed in one namespace or in all: the kind alone does not tell.
+    type Scope = DynamicResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
         R::KIND.into()
@@ -64,6 +70,9 @@ impl<R: Object> Resource for Decoded<R> {
     }
     fn plural((): &()) -> Cow<'_, str> {
         R::PLURAL.into()
+    }
+    fn metadata_api() -> bool {
+        R::METADATA_ONLY
     }
     fn meta(&self) -> &ObjectMeta {
         &self.meta
@@ -83,6 +92,13 @@ struct Meta {
     deletion_timestamp: Option<IgnoredAny>,
     annotations: Option<BTreeMap<String, String>>,
     finalizers: Option<Vec<String>>,
+    owner_references: Option<Vec<RawOwner>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawOwner {
+    uid: String,
 }
 
 impl Meta {
@@ -100,6 +116,16 @@ impl Meta {
 enum Part<T> {
     Read(T),
     Odd(IgnoredAny),
+}
+
+impl<T: Default> Part<T> {
+    /// What was read, once.
+    fn take(&mut self) -> Option<T> {
+        match self {
+            Self::Read(part) => Some(std::mem::take(part)),
+            Self::Odd(_) => None,
+        }
+    }
 }
 
 impl<T: Default> Default for Part<T> {

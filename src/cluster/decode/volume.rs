@@ -1,9 +1,9 @@
 //! PersistentVolumes.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Meta, Object, Part};
-use crate::cluster::objects::{ClaimRef, CsiSource, Volume};
+use crate::cluster::objects::{ClaimRef, CsiSource, NodeSelectorRequirement, NodeSelectorTerm, Volume};
 
 /// A volume as it comes over the wire.
 #[derive(Deserialize)]
@@ -22,6 +22,49 @@ struct RawVolumeSpec {
     storage_class_name: Option<String>,
     claim_ref: Option<RawClaimRef>,
     csi: Option<RawCsi>,
+    node_affinity: Option<RawVolumeNodeAffinity>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawVolumeNodeAffinity {
+    required: Option<RawNodeSelector>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawNodeSelector {
+    node_selector_terms: Option<Vec<RawNodeSelectorTerm>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawNodeSelectorTerm {
+    match_expressions: Option<Vec<RawNodeSelectorRequirement>>,
+    match_fields: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawNodeSelectorRequirement {
+    key: String,
+    operator: String,
+    values: Option<Vec<String>>,
+}
+
+impl From<RawNodeSelectorTerm> for NodeSelectorTerm {
+    fn from(raw: RawNodeSelectorTerm) -> Self {
+        let requirement = |raw: RawNodeSelectorRequirement| NodeSelectorRequirement {
+            key: raw.key,
+            operator: raw.operator,
+            values: raw.values.unwrap_or_default(),
+        };
+        let expressions = raw.match_expressions.unwrap_or_default().into_iter();
+        Self {
+            expressions: expressions.map(requirement).collect(),
+            has_fields: raw.match_fields.is_some_and(|fields| !fields.is_empty()),
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -79,6 +122,10 @@ impl Object for Volume {
             csi: spec.csi.map(|raw| CsiSource {
                 driver: raw.driver,
                 handle: raw.volume_handle,
+            }),
+            node_affinity: spec.node_affinity.and_then(|affinity| {
+                let terms = affinity.required?.node_selector_terms.unwrap_or_default();
+                Some(terms.into_iter().map(Into::into).collect())
             }),
         };
         (Ok(volume), metadata.resource_version)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::objects::{CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
+    cluster::objects::{BindingMode, CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
 };
 
 const IN_TREE: &str = "kubernetes.io/aws-ebs";
@@ -86,7 +86,7 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         ),
         (
             "no node chosen yet",
-            |w| w.class().waits_for_consumer = true,
+            |w| w.class().binding_mode = Some(BindingMode::WaitForFirstConsumer),
             Leave::WaitsForConsumer.into(),
         ),
         (
@@ -203,7 +203,7 @@ fn what_upstream_does_not_mind_stands_in_nobodys_way() {
             w.annotate(CLASS_BETA, "fast");
         }),
         ("waited for its node, which is chosen", |w| {
-            w.class().waits_for_consumer = true;
+            w.class().binding_mode = Some(BindingMode::WaitForFirstConsumer);
             w.annotate(SELECTED_NODE, "node-1");
         }),
         ("node chosen although nobody waited", |w| {
@@ -340,7 +340,7 @@ fn a_volume_of_our_name_is_ours_only_when_it_is_for_this_claim() {
 #[test]
 fn a_chosen_node_is_one_with_a_name() {
     let world = World::but(|w| {
-        w.class().waits_for_consumer = true;
+        w.class().binding_mode = Some(BindingMode::WaitForFirstConsumer);
         w.annotate(SELECTED_NODE, "");
     });
     assert_eq!(world.decide(), Leave::WaitsForConsumer.into());

@@ -150,7 +150,7 @@ async fn a_missing_right_is_named_with_the_rule_to_add_and_heals_when_it_is_gran
     .unwrap();
     let world = World::new(&api, api.client(user));
     sleep(Duration::from_secs(300)).await;
-    let missing = world.cache.sync_status().borrow().missing();
+    let missing = world.cache.sync_status().borrow().missing(Need::Volumes);
     assert_eq!(missing.len(), 1, "{missing:?}");
     assert!(
         missing[0].contains("resources: [\"volumeattachments\"]")
@@ -190,7 +190,7 @@ async fn refusals_and_silence_are_waited_out_with_growing_pauses() {
                 (8..30).contains(&asked),
                 "{name}, streaming {streaming}: asked {asked} times in five minutes"
             );
-            let missing = world.cache.sync_status().borrow().missing();
+            let missing = world.cache.sync_status().borrow().missing(Need::Volumes);
             assert!(
                 missing.len() == 1 && missing[0].contains(CLAIMS),
                 "{name}: {missing:?}"

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::cluster::{
-    cache::{Cache, CacheEvent, Predicates},
+    cache::{Cache, CacheEvent, Need, Predicates, Watched},
     objects::{Claim, PROVISIONED_BY, PROVISIONER, Volume},
 };
 
@@ -50,7 +50,10 @@ impl World {
         let predicates = Predicates {
             claim: |claim: &Claim, driver| !claim.has_volume && claim.provisioner() == Some(driver),
             volume: |volume: &Volume, _| volume.phase == "Released",
+        };
+        let watched = Watched {
             attachments: true,
+            ..Watched::default()
         };
         let cache = Arc::new_cyclic(|cache: &Weak<Cache>| {
             let cache = cache.clone();
@@ -59,7 +62,10 @@ impl World {
                 let name = match event {
                     CacheEvent::Claim(uid) => cache.claim(uid).map(|claim| claim.name.clone()),
                     CacheEvent::Volume(uid) => cache.volume(uid).map(|volume| volume.name.clone()),
-                    CacheEvent::VolumeOfClaim { .. } => return,
+                    CacheEvent::VolumeOfClaim { .. }
+                    | CacheEvent::Class(_)
+                    | CacheEvent::Topology
+                    | CacheEvent::Capacity(_) => return,
                 };
                 match (name, event) {
                     (Some(name), _) => *seen.lock().entry(name).or_default() += 1,
@@ -67,7 +73,7 @@ impl World {
                     (None, _) => {}
                 }
             };
-            Cache::new("drv", predicates, Box::new(on_event))
+            Cache::new("drv", predicates, watched, Box::new(on_event))
         });
         let running = cache.clone();
         let reflectors = tokio::spawn(async move {
@@ -105,10 +111,10 @@ impl World {
         let mut status = self.cache.sync_status();
         let waited = timeout(
             Duration::from_secs(600),
-            status.wait_for(|status| status.has_synced()),
+            status.wait_for(|status| status.has_synced(Need::Volumes)),
         )
         .await;
-        let missing = self.cache.sync_status().borrow().missing();
+        let missing = self.cache.sync_status().borrow().missing(Need::Volumes);
         waited
             .unwrap_or_else(|_| panic!("still missing: {missing:?}"))
             .unwrap();

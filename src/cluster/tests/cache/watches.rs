@@ -39,7 +39,7 @@ async fn b7_lists_that_end_too_early_are_asked_for_with_growing_pauses() {
             (8..30).contains(&asked),
             "{lines} lines: asked {asked} times in five minutes"
         );
-        let missing = world.cache.sync_status().borrow().missing();
+        let missing = world.cache.sync_status().borrow().missing(Need::Volumes);
         assert!(missing.len() == 1 && missing[0].contains(CLAIMS), "{missing:?}");
         api.heal();
         world.complete().await;

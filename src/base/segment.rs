@@ -1,0 +1,123 @@
+//! Pure. A part of the cluster, as topology keys and their values (CSI: the `segments` of a `Topology`).
+
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
+
+/// Topology keys and their values, for instance `zone=a,rack=7`. Empty: the whole cluster.
+///
+/// The order is the one in which upstream sends terms: those with fewer keys first, then by keys and values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Segment(BTreeMap<String, String>);
+
+impl Segment {
+    /// By key, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// No key at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether everything of this segment also holds in the other: it is the same part of the cluster, or a larger one
+    /// that contains it.
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.0.iter().all(|(key, value)| other.0.get(key) == Some(value))
+    }
+
+    /// The segment with these keys only, `None` if it lacks one.
+    pub fn with_keys<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Option<Self> {
+        let pair = |key: &String| self.0.get_key_value(key);
+        keys.into_iter()
+            .map(|key| pair(key).map(|(key, value)| (key.clone(), value.clone())))
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+}
+
+impl From<BTreeMap<String, String>> for Segment {
+    fn from(segments: BTreeMap<String, String>) -> Self {
+        Self(segments)
+    }
+}
+
+impl From<Segment> for BTreeMap<String, String> {
+    fn from(segment: Segment) -> Self {
+        segment.0
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Segment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
+        Self(pairs.collect())
+    }
+}
+
+impl Ord for Segment {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
+    }
+}
+
+impl PartialOrd for Segment {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (key, value)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(pairs: &[(&str, &str)]) -> Segment {
+        pairs.iter().copied().collect()
+    }
+
+    #[test]
+    fn fewer_keys_come_first_then_keys_and_values_decide() {
+        let sorted = [
+            segment(&[]),
+            segment(&[("b", "1")]),
+            segment(&[("b", "2")]),
+            segment(&[("a", "1"), ("b", "1")]),
+            segment(&[("a", "1"), ("c", "0")]),
+            segment(&[("a", "2"), ("b", "0")]),
+        ];
+        assert!(sorted.is_sorted());
+        assert_eq!(sorted[5].to_string(), "a=2,b=0");
+    }
+
+    #[test]
+    fn a_subset_is_the_same_part_or_a_larger_one() {
+        let rack = segment(&[("rack", "7"), ("zone", "a")]);
+        assert!(segment(&[("zone", "a")]).is_subset_of(&rack) && rack.is_subset_of(&rack));
+        assert!(segment(&[]).is_subset_of(&rack));
+        assert!(!segment(&[("zone", "b")]).is_subset_of(&rack));
+        assert!(!rack.is_subset_of(&segment(&[("zone", "a")])));
+    }
+
+    #[test]
+    fn a_segment_lacks_a_key_or_has_it() {
+        let rack = segment(&[("rack", "7"), ("zone", "a")]);
+        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        assert_eq!(rack.with_keys(&keys(&["zone"])), Some(segment(&[("zone", "a")])));
+        assert_eq!(rack.with_keys(&keys(&["zone", "region"])), None);
+        assert_eq!(rack.with_keys(&[]), Some(Segment::default()));
+    }
+}
