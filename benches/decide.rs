@@ -78,6 +78,7 @@ fn claim_becomes_a_plan(bencher: Bencher) {
         extra_metadata: true,
         publish_read_only: false,
         attributes_classes: true,
+        node: None,
         identity: "0-0-bench".to_owned(),
     };
     let name = format!("pvc-{UID}");

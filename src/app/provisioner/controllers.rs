@@ -69,6 +69,7 @@ impl Controllers {
             extra_metadata: config.volumes.extra_metadata,
             publish_read_only: config.volumes.readonly,
             attributes_classes,
+            node: None,
             identity: identity.provisioner_identity(&driver_info.name),
         };
 

@@ -21,6 +21,7 @@ use crate::{
 
 mod decide;
 mod outcome;
+mod ownership;
 mod record;
 mod request;
 mod save;
@@ -90,6 +91,7 @@ fn world() -> World {
             extra_metadata: false,
             publish_read_only: false,
             attributes_classes: true,
+            node: None,
             identity: "me".into(),
         },
     }
