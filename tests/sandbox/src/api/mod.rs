@@ -2,10 +2,12 @@
 //! answers HTTP requests for it, without a socket or on a loopback port.
 
 mod answer;
+mod capacity;
 mod failure;
 mod faults;
 mod kinds;
 mod list;
+mod media;
 mod object;
 mod options;
 mod patch;
