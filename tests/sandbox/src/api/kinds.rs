@@ -210,6 +210,7 @@ pub const KINDS: &[Kind] = &[
         kind: "CSIStorageCapacity",
         namespaced: true,
         unconditional: false,
+        echoes: false,
         normal: |object| normal::<CSIStorageCapacity>(object).map(capacity::canonical),
         check: capacity::check,
         ..STORAGE
