@@ -192,11 +192,7 @@ impl Controller for Driver {
         request: Request<CreateSnapshotRequest>,
     ) -> Result<Response<CreateSnapshotResponse>, Status> {
         let request = request.into_inner();
-        let mut volumes = self.volumes.lock();
-        let size = volumes
-            .get(&request.source_volume_id)
-            .map(|stored| stored.volume.capacity_bytes);
-        let made = size.and_then(|size| volumes.snapshots.create(&request, size).map(Some));
+        let made = self.volumes.lock().snapshot(&request).map(Some);
         answer(
             "CreateSnapshot",
             &request.name,

@@ -20,7 +20,6 @@ pub(crate) struct Snapshots {
 impl Snapshots {
     /// A snapshot of a volume of this size.
     pub(crate) fn create(&mut self, request: &CreateSnapshotRequest, size: i64) -> Result<Snapshot, Status> {
-        given("name", &request.name)?;
         if let Some((_, known)) = self.all.values().find(|(name, _)| *name == request.name) {
             return match known.source_volume_id == request.source_volume_id {
                 true => Ok(known.clone()),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sandbox::driver::proto::{
-    CapacityRange, CreateVolumeRequest, Topology, TopologyRequirement, Volume, VolumeContentSource,
-    volume_content_source::Type as Source,
+    CapacityRange, CreateSnapshotRequest, CreateVolumeRequest, Snapshot, Topology, TopologyRequirement,
+    Volume, VolumeContentSource, volume_content_source::Type as Source,
 };
 use tonic::Status;
 
@@ -132,6 +132,12 @@ impl Volumes {
             .values_mut()
             .find(|stored| stored.volume.volume_id == id)
             .ok_or_else(|| Status::not_found(format!("there is no volume {id}")))
+    }
+
+    pub(crate) fn snapshot(&mut self, request: &CreateSnapshotRequest) -> Result<Snapshot, Status> {
+        given("name", &request.name)?;
+        let size = self.get(&request.source_volume_id)?.volume.capacity_bytes;
+        self.snapshots.create(request, size)
     }
 
     /// What is left in all segments that lie in this term.

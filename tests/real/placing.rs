@@ -71,6 +71,8 @@ pub(crate) async fn keeps_its_segments(cluster: &'static Cluster) {
     // The first preferred term, and the same again for the same name.
     let first = caller.create("first", 2, &[&a, &b], &[&a, &b]).await.unwrap();
     assert_eq!(first.accessible_topology, [term(&a)]);
+    // Drivers on several nodes count for themselves.
+    assert!(first.volume_id.starts_with(&world.node_name("a")), "{first:?}");
     let again = caller.create("first", 2, &[&a, &b], &[&b]).await.unwrap();
     assert_eq!(again, first);
     assert_eq!(caller.room(&a).await, GIB);

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
+    iter::zip,
     process::{Command, Stdio},
 };
 
@@ -102,11 +103,16 @@ pub(crate) fn judge(judgement: impl Fn(&Case, &Answer) -> Result<(), String>) {
 fn case() -> impl Strategy<Value = Case> {
     let keys = subsequence(vec!["zone", "rack", "host"], 1..=3).prop_shuffle();
     keys.prop_flat_map(|keys| {
-        let values = vec(select(vec!["a", "b", "c"]), keys.len());
+        let labels = vec(select(vec!["a", "b", "c"]), keys.len());
         // A node without values has no driver.
-        let nodes = vec(option::weighted(0.8, values), 0..8);
-        let requirement = (select(keys.clone()), vec(select(vec!["a", "b", "d"]), 1..3));
-        let allowed = vec(vec(requirement, 1..3), 0..3);
+        let nodes = vec(option::weighted(0.8, labels), 0..8);
+        // As the API server takes them: no key twice in a term, no value twice.
+        let values = subsequence(vec!["a", "b", "d"], 1..=3);
+        let all = keys.len();
+        let term = subsequence(keys.clone(), 1..=all).prop_flat_map(move |keys| {
+            vec(values.clone(), keys.len()).prop_map(move |it| zip(keys.clone(), it).collect::<Vec<_>>())
+        });
+        let allowed = vec(term, 0..3);
         let claims = vec![
             "data",
             "data-0",

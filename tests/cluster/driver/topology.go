@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -62,7 +63,7 @@ type placing struct {
 	path   string
 	read   []byte
 	config config
-	// By id.
+	// By the mock's id.
 	placed map[string]where
 	// The id of each name.
 	names map[string]string
@@ -162,7 +163,24 @@ func (p *placing) choose(request *csi.CreateVolumeRequest) (*segment, error) {
 	return nil, status.Errorf(codes.ResourceExhausted, "no room for %d bytes in any of %v", least, wanted)
 }
 
+// prefix is what the ids of volumes start with: the mock counts them from 1 in
+// each process, and a driver on each node means many processes.
+func (p *placing) prefix() string {
+	if p.config.Node.ID == "" {
+		return ""
+	}
+	return p.config.Node.ID + "/"
+}
+
 func (p *placing) CreateVolume(ctx context.Context, request *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	reply, err := p.place(ctx, request)
+	if err == nil {
+		reply.Volume.VolumeId = p.prefix() + reply.Volume.VolumeId
+	}
+	return reply, err
+}
+
+func (p *placing) place(ctx context.Context, request *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if len(p.config.Segments) == 0 {
 		return p.Service.CreateVolume(ctx, request)
 	}
@@ -186,9 +204,11 @@ func (p *placing) CreateVolume(ctx context.Context, request *csi.CreateVolumeReq
 }
 
 func (p *placing) DeleteVolume(ctx context.Context, request *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
-	reply, err := p.Service.DeleteVolume(ctx, request)
+	// That of another node stays what it is, an id that the mock does not know.
+	id := strings.TrimPrefix(request.GetVolumeId(), p.prefix())
+	reply, err := p.Service.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id})
 	if err == nil {
-		delete(p.placed, request.GetVolumeId())
+		delete(p.placed, id)
 	}
 	return reply, err
 }

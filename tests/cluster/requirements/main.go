@@ -39,6 +39,7 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 )
 
 type question struct {
@@ -61,6 +62,8 @@ type answer struct {
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("requirements: ")
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
 	in, out := json.NewDecoder(bufio.NewReader(os.Stdin)), json.NewEncoder(os.Stdout)
 	for {
 		var asked question
