@@ -25,7 +25,7 @@ use crate::cluster::{
 const ROLL_OUT: Duration = Duration::from_secs(120);
 
 /// Those labels of a Node that are topology keys.
-pub(super) type Labels = BTreeMap<String, String>;
+pub(in crate::cluster) type Labels = BTreeMap<String, String>;
 
 /// What is known of the nodes besides the two lists.
 #[derive(Default)]
@@ -119,6 +119,12 @@ impl Cache {
     pub(super) fn topology_changed(&self) {
         self.stores.lock().topology.built = None;
         self.emit(CacheEvent::Topology);
+    }
+
+    /// What is kept of a Node.
+    #[cfg(test)]
+    pub(in crate::cluster) fn labels_of(&self, node: &str) -> Labels {
+        self.stores.lock().nodes.get(node).cloned().unwrap_or_default()
     }
 
     /// Where the driver runs.
