@@ -255,7 +255,7 @@ pub struct Node {
     /// `metadata.name`
     pub name: String,
     /// `metadata.labels`
-    pub labels: BTreeMap<String, String>,
+    pub labels: Segment,
 }
 
 /// A CSINode: what the kubelet of a node says of the drivers there.
