@@ -45,6 +45,8 @@ mod scheduled;
 mod sidecar;
 #[path = "real/supervisor.rs"]
 mod supervisor;
+#[path = "real/topology.rs"]
+mod topology;
 #[path = "real/world.rs"]
 mod world;
 
@@ -160,7 +162,7 @@ fn main() -> ExitCode {
             Box::pin(claims::retained(c))
         }),
     ]);
-    // What needs a control plane of our own: its processes, its audit log, its etcd, its one node.
+    // What needs a control plane of our own: its processes, its audit log, its etcd, its nodes.
     if !cluster::is_given() {
         trials.push(together(
             "a claim that waits for its first consumer gets its volume when the scheduler has chosen a node",
@@ -170,6 +172,27 @@ fn main() -> ExitCode {
             "the scheduler takes the node whose published capacity is enough",
             |c| Box::pin(scheduled::capacity_decides(c)),
         ));
+        // Ours refuses such drivers yet (issue 8).
+        if sidecar::under_test() == sidecar::Binary::Upstream {
+            trials.push(together(
+                "volumes are made where the scheduler puts their Pods",
+                |c| Box::pin(topology::follows_the_scheduler(c)),
+            ));
+            trials.push(together("the scheduler knows what room the driver has", |c| {
+                Box::pin(topology::capacity_is_published(c))
+            }));
+            trials.push(together(
+                "a claim for which there is no room goes to another node",
+                |c| Box::pin(topology::exhausted(c)),
+            ));
+            trials.push(together(
+                "a claim whose node is deleted goes to another one",
+                |c| Box::pin(topology::node_deleted(c)),
+            ));
+            trials.push(together("two nodes with a sidecar each share the claims", |c| {
+                Box::pin(topology::node_deployment(c))
+            }));
+        }
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(claims::manifests(c))
         }));
