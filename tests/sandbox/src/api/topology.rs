@@ -63,7 +63,7 @@ pub(super) fn check_expressions(path: &str, expressions: &Value) -> Vec<Cause> {
                 causes.push(Cause::required(format!("{path}.values"), VALUES));
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                causes.push(Cause::forbidden(&format!("{path}.values"), NO_VALUES));
+                causes.push(Cause::forbidden(format!("{path}.values"), NO_VALUES));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
             other => causes.push(Cause::invalid(
