@@ -249,6 +249,26 @@ pub(crate) fn check_class(class: &Value, old: Option<&Value>) -> Vec<Cause> {
     causes
 }
 
+pub(crate) fn fill_pod(pod: &mut Value) {
+    default(&mut pod["spec"], "restartPolicy", "Always");
+    default(&mut pod["spec"], "schedulerName", "default-scheduler");
+    pod["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
+}
+
+pub(crate) fn check_pod(pod: &Value, old: Option<&Value>) -> Vec<Cause> {
+    match old {
+        // Some fields may change; none that this world has.
+        Some(old) if old["spec"] != pod["spec"] => vec![Cause::forbidden(
+            "spec",
+            "pod updates may not change fields other than",
+        )],
+        None if items(&pod["spec"]["containers"]).next().is_none() => {
+            vec![Cause::required("spec.containers", "")]
+        }
+        _ => Vec::new(),
+    }
+}
+
 pub(crate) fn fill_attachment(attachment: &mut Value) {
     attachment["status"] = json!({"attached": false});
 }
@@ -291,6 +311,8 @@ pub(crate) fn has_bad_quantity(object: &Value) -> bool {
     [
         &spec["capacity"]["storage"],
         &spec["resources"]["requests"]["storage"],
+        &object["capacity"],
+        &object["maximumVolumeSize"],
     ]
     .into_iter()
     .map(text)
