@@ -165,7 +165,7 @@ impl<T: Clone> Expiring<T> {
 mod tests {
     use tokio::time::advance;
 
-    use super::*;
+    use super::{super::refusal::Refusal, *};
 
     const fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -192,6 +192,41 @@ mod tests {
         assert_eq!((saved.left("a"), saved.left("b")), (Some(secs(60)), None));
         advance(secs(60)).await;
         assert_eq!(saved.left("a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_was_sent_back_is_waited_for_until_the_watch_shows_it() {
+        let rescheduled = RecentlyRescheduled::default();
+        rescheduled.insert("a", "7");
+        advance(secs(10)).await;
+        assert_eq!(rescheduled.left("a", "7"), Some(secs(50)));
+        assert_eq!(
+            (rescheduled.left("a", "8"), rescheduled.left("b", "7")),
+            (None, None)
+        );
+        advance(secs(50)).await;
+        assert_eq!(rescheduled.left("a", "7"), None);
+    }
+
+    #[test]
+    fn of_the_claims_that_wait_for_nodes_those_are_looked_at_for_which_something_has_changed() {
+        let (waits, other) = (Decision::from(Refusal::NoTopology), Decision::Resume);
+        let waiting = ClaimsWaitingForNodes::default();
+        for claim in ["a", "b", "c", "d"] {
+            waiting.update(claim, &waits);
+        }
+        waiting.update("b", &other);
+        let now = |claim: &str| match claim {
+            "a" => Some(waits.clone()),
+            "c" => Some(other.clone()),
+            _ => None,
+        };
+        assert_eq!(waiting.changed(now), ["c"]);
+        assert_eq!(waiting.0.lock().len(), 2, "b needs no nodes any more, d is gone");
+        assert_eq!(waiting.changed(now), ["c"], "until it is looked at");
+        waiting.remove("a");
+        waiting.remove("c");
+        assert_eq!(waiting.0.lock().capacity(), 0);
     }
 
     #[tokio::test(start_paused = true)]
