@@ -17,6 +17,12 @@ pub struct Policy {
     pub extra_metadata: bool,
     /// `--controller-publish-readonly`
     pub publish_read_only: bool,
+    /// Gate Topology. Off: as if the driver had none.
+    pub topology: bool,
+    /// `--strict-topology`: only where the selected node is.
+    pub strict_topology: bool,
+    /// `--immediate-topology`: the driver is told the cluster's topology also when no node is selected.
+    pub immediate_topology: bool,
     /// Gate VolumeAttributesClass, off where the server does not serve the API.
     pub attributes_classes: bool,
     /// `--node-deployment`: the sidecar serves one node. `None`: it serves the cluster.

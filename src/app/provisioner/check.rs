@@ -63,6 +63,8 @@ pub(super) fn config(
             default_fstype: flags.get("default-fstype"),
             extra_metadata: flags.get("extra-create-metadata"),
             readonly: flags.get("controller-publish-readonly"),
+            strict_topology: flags.get("strict-topology"),
+            immediate_topology: flags.get("immediate-topology"),
         },
         work: work(flags, &mut warnings)?,
         http,

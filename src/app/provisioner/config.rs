@@ -64,6 +64,10 @@ pub struct VolumeSettings {
     pub extra_metadata: bool,
     /// Mark volumes read-only whose only access mode is ReadOnlyMany.
     pub readonly: bool,
+    /// Of the topology, tell the driver only where the selected node is.
+    pub strict_topology: bool,
+    /// Tell the driver the cluster's topology also when no node is selected.
+    pub immediate_topology: bool,
 }
 
 /// How much is done at once, and the delays after failures.

@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 use super::{Identity, config::Config, metrics::Metrics};
 use crate::{
     cluster::{
         api::ApiClient,
-        cache::{Cache, CacheEvent, Predicates, Watched},
+        cache::{Cache, CacheEvent, Need, NodeSource, Predicates, Watched},
         events::{Event, EventRecorder, ObjectReference},
         queue::{OnQueueEvent, QueueEvent},
         workers::{Active, WorkerPool},
@@ -27,6 +30,8 @@ use crate::{
 /// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
 /// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
 const GRACE: Duration = Duration::from_secs(15);
+/// Nodes change together: a node plugin is rolled out, a zone comes up. One look is enough for all that comes so close.
+const TOPOLOGY_BURST: Duration = Duration::from_secs(1);
 /// How long the last writes may take after that.
 const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -40,6 +45,7 @@ pub(super) struct Controllers {
     claims: Arc<WorkerPool>,
     /// By the UID of a volume.
     volumes: Arc<WorkerPool>,
+    topology_changed: Arc<Notify>,
     /// What runs in either pool.
     tasks: TaskTracker,
     active: Active,
@@ -68,6 +74,9 @@ impl Controllers {
             default_fs_type: config.volumes.default_fstype.clone(),
             extra_metadata: config.volumes.extra_metadata,
             publish_read_only: config.volumes.readonly,
+            topology: config.gates.topology,
+            strict_topology: config.volumes.strict_topology,
+            immediate_topology: config.volumes.immediate_topology,
             attributes_classes,
             node: None,
             identity: identity.provisioner_identity(&driver_info.name),
@@ -103,14 +112,21 @@ impl Controllers {
         };
         let watched = Watched {
             attachments: driver_info.publish_unpublish,
+            nodes: match driver_info.topology && config.gates.topology {
+                true => NodeSource::Watched(Need::Volumes),
+                false => NodeSource::Unwatched,
+            },
             ..Watched::default()
         };
+        let topology_changed = Arc::new(Notify::new());
         let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
             let (on_claim, on_volume, provision) = (claims.clone(), volumes.clone(), provision.clone());
+            let on_topology = topology_changed.clone();
             let on_event = move |event: CacheEvent<'_>| match event {
                 CacheEvent::Claim(uid) => on_claim.add(uid),
                 CacheEvent::Volume(uid) => on_volume.add(uid),
-                CacheEvent::Class(_) | CacheEvent::Topology | CacheEvent::Capacity(_) => {}
+                CacheEvent::Topology => on_topology.notify_one(),
+                CacheEvent::Class(_) | CacheEvent::Capacity(_) => {}
                 // On standbys, too: there is no work queue to wait for.
                 CacheEvent::VolumeOfClaim { volume, claim } => {
                     if let Some(provision) = provision.upgrade() {
@@ -150,6 +166,7 @@ impl Controllers {
             ledger,
             claims,
             volumes,
+            topology_changed,
             tasks,
             active,
             events,
@@ -177,6 +194,17 @@ impl Controllers {
         std::future::pending().await
     }
 
+    /// Claims that wait because of nodes are looked at when nodes change.
+    async fn retry_when_topology_changes(&self) -> Infallible {
+        loop {
+            self.topology_changed.notified().await;
+            sleep(TOPOLOGY_BURST).await;
+            for uid in self.provision.unblocked_by_nodes() {
+                self.claims.add(&uid);
+            }
+        }
+    }
+
     /// Works until dropped. What is running then goes on by itself.
     pub(super) async fn run(&self) {
         let _active = self.active.set();
@@ -197,6 +225,7 @@ impl Controllers {
                 }
             ),
             self.retry_when_driver_returns(),
+            self.retry_when_topology_changes(),
         );
     }
 

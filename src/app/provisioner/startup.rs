@@ -36,8 +36,5 @@ pub(super) async fn find_driver(
         version = driver_info.vendor_version,
         "CSI driver"
     );
-    if driver_info.topology && config.gates.topology {
-        return Err(Fatal::Topology(driver_info.name));
-    }
     Ok((driver, driver_info))
 }

@@ -39,7 +39,9 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
             volumes: VolumeSettings {
                 default_fstype: "".into(),
                 extra_metadata: false,
-                readonly: false
+                readonly: false,
+                strict_topology: false,
+                immediate_topology: true,
             },
             work: WorkSettings {
                 at_once: NonZeroUsize::new(100).unwrap(),
@@ -69,7 +71,7 @@ fn each_flag_reaches_its_setting() {
     let config = run(
         "--csi-address=/a --timeout 1m30s --kubeconfig=/k --master=http://m --volume-name-prefix=vol \
         --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
-        --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
+        --strict-topology --immediate-topology=false --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
         --metrics-path=/m --logging-format=text -v5 --vmodule=save=4, --vmodule=decide*=9 --leader-election \
         --leader-election-namespace=ns --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
         --leader-election-lease-duration=20s --leader-election-renew-deadline=15s \
@@ -103,7 +105,9 @@ fn each_flag_reaches_its_setting() {
             volumes: VolumeSettings {
                 default_fstype: "xfs".into(),
                 extra_metadata: true,
-                readonly: true
+                readonly: true,
+                strict_topology: true,
+                immediate_topology: false,
             },
             work: WorkSettings {
                 at_once: NonZeroUsize::new(16).unwrap(),
