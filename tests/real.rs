@@ -120,9 +120,7 @@ fn main() -> ExitCode {
             },
         ));
         // These two run upstream's binary, which is built only with the rest.
-        trials.push(together("parity: upstream and ours do and say the same", |c| {
-            Box::pin(parity::same(c))
-        }));
+        trials.extend(parity::LIVES.map(|(name, life)| together(name, life)));
         trials.push(together(
             "upstream and ours share one lease and each other's volumes",
             |c| Box::pin(replicas::mixed(c)),

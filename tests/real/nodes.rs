@@ -6,11 +6,11 @@
 
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
-    api::storage::v1::{CSIDriver, CSINode},
+    api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity},
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -39,6 +39,14 @@ impl World {
 
     /// A ready node with these labels, on which the driver is registered with their keys; gives its name.
     pub(crate) async fn node(&self, name: &str, driver: &str, labels: &Labels) -> String {
+        let node = self.bare_node(name, labels).await;
+        let keys: Vec<_> = labels.keys().map(String::as_str).collect();
+        self.register(&node, driver, &keys).await;
+        node
+    }
+
+    /// A ready node with these labels and no driver; gives its name.
+    pub(crate) async fn bare_node(&self, name: &str, labels: &Labels) -> String {
         let name = self.node_name(name);
         let mut all = labels.clone();
         all.insert(SCENARIO.to_owned(), self.namespace.clone());
@@ -55,17 +63,49 @@ impl World {
             .create(&PostParams::default(), &node)
             .await
             .unwrap();
-        let keys: Vec<_> = labels.keys().collect();
+        name
+    }
+
+    /// What the kubelet writes when this driver, and no other, is there; the name is that across the cluster.
+    pub(crate) async fn register(&self, node: &str, driver: &str, keys: &[&str]) {
         let drivers: CSINode = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {"drivers": [{"name": driver, "nodeID": name, "topologyKeys": keys}]},
+            "metadata": {"name": node},
+            "spec": {"drivers": [{"name": driver, "nodeID": node, "topologyKeys": keys}]},
         }))
         .unwrap();
         Api::all(self.client.clone())
             .create(&PostParams::default(), &drivers)
             .await
             .unwrap();
-        name
+    }
+
+    /// This driver comes to a node where another one is.
+    pub(crate) async fn register_also(&self, node: &str, driver: &str, keys: &[&str]) {
+        let nodes: Api<CSINode> = Api::all(self.client.clone());
+        let patch: json_patch::Patch = serde_json::from_value(json!([{
+            "op": "add",
+            "path": "/spec/drivers/-",
+            "value": {"name": driver, "nodeID": node, "topologyKeys": keys},
+        }]))
+        .unwrap();
+        let patch = Patch::<CSINode>::Json(patch);
+        nodes.patch(node, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Labels beside those that the node has.
+    pub(crate) async fn label(&self, node: &str, labels: &Labels) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        nodes.patch(node, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// The capacity objects of this world that say that a provisioner of ours manages them.
+    pub(crate) async fn capacities(&self) -> kube::Result<Vec<CSIStorageCapacity>> {
+        let objects: Api<CSIStorageCapacity> = Api::namespaced(self.client.clone(), &self.namespace);
+        let label = "csi.storage.k8s.io/managed-by";
+        let list = objects.list(&ListParams::default().labels(label)).await?;
+        let ours = |object: &CSIStorageCapacity| object.labels()[label].starts_with("external-provisioner");
+        Ok(list.items.into_iter().filter(ours).collect())
     }
 
     /// The node goes, and what was registered on it; the name is that across the cluster.
@@ -109,6 +149,10 @@ impl World {
         }))
         .unwrap();
         self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    pub(crate) async fn pod_uid(&self, name: &str) -> String {
+        self.pods().get(name).await.unwrap().uid().unwrap()
     }
 
     /// Waits until the scheduler has put the Pod on a node, and gives that.

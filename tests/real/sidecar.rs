@@ -46,6 +46,15 @@ pub(crate) enum Access {
     Proxied(SocketAddr),
 }
 
+/// What a Pod may have, or not.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Shape<'a> {
+    /// The UID of the ReplicaSet that controls it.
+    pub(crate) owner: Option<&'a str>,
+    /// Variables that it does not set.
+    pub(crate) without: &'a [&'a str],
+}
+
 pub(crate) struct Sidecar {
     pub(crate) process: Process,
     argv: Vec<String>,
@@ -66,6 +75,18 @@ impl Sidecar {
         Self::start_by(world, binary, driver, pod, flags, Access::Flag).await
     }
 
+    /// The same in a Pod that is not like the others.
+    pub(crate) async fn start_in(
+        world: &World,
+        binary: Binary,
+        driver: &Driver,
+        pod: &str,
+        flags: &[&str],
+        shape: Shape<'_>,
+    ) -> Self {
+        Self::start_so(world, binary, driver, pod, flags, Access::Flag, shape).await
+    }
+
     /// The same with another way to the API server.
     pub(crate) async fn start_by(
         world: &World,
@@ -75,9 +96,22 @@ impl Sidecar {
         flags: &[&str],
         access: Access,
     ) -> Self {
+        Self::start_so(world, binary, driver, pod, flags, access, Shape::default()).await
+    }
+
+    async fn start_so(
+        world: &World,
+        binary: Binary,
+        driver: &Driver,
+        pod: &str,
+        flags: &[&str],
+        access: Access,
+        shape: Shape<'_>,
+    ) -> Self {
+        let owner = |uid: &str| json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "owner", "uid": uid, "controller": true});
         let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
         let object: Pod = serde_json::from_value(json!({
-            "metadata": {"name": pod},
+            "metadata": {"name": pod, "ownerReferences": shape.owner.map(owner).into_iter().collect::<Vec<_>>()},
             "spec": {
                 "serviceAccountName": world.account,
                 // The scheduler leaves such a Pod alone.
@@ -126,6 +160,7 @@ impl Sidecar {
             ("NAMESPACE".to_owned(), world.namespace.clone()),
         ];
         env.extend(driver.node.clone().map(|node| ("NODE_NAME".to_owned(), node)));
+        env.retain(|(name, _)| !shape.without.contains(&name.as_str()));
         let mut told = None;
         match access {
             Access::Flag => told = Some(format!("--kubeconfig={}", kubeconfig.display())),

@@ -1,0 +1,150 @@
+//! Claims that do not get their volume where the scheduler wanted it.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{Differences, placing::segments, seen::Seen};
+use crate::{
+    driver::{Driver, Labels, Options, Upset},
+    sidecar::{Binary, Sidecar},
+    world::World,
+};
+
+/// The first call that prefers this place finds no room.
+fn full_once(labels: &Labels) -> Upset {
+    Upset {
+        method: "CreateVolume",
+        code: "RESOURCE_EXHAUSTED",
+        nth: 1,
+        labels: Some(labels.clone()),
+    }
+}
+
+pub(super) async fn exhausted(world: &World, binary: Binary) -> BTreeSet<String> {
+    let zones = ["a", "b", "c", "d"].map(|zone| world.labels([("zone", zone)]));
+    let options = Options {
+        segments: segments(&zones),
+        script: vec![full_once(&zones[0]), full_once(&zones[1]), full_once(&zones[2])],
+        ..Options::default()
+    };
+    let driver = Driver::with(world, options).await;
+    for (name, labels) in ["a", "b", "c", "d"].iter().zip(&zones) {
+        world.node(name, &driver.name, labels).await;
+    }
+    let sidecar = Sidecar::start(world, binary, &driver, "sidecar-0", &[]).await;
+    let waits = json!({"volumeBindingMode": "WaitForFirstConsumer"});
+    world.class("late", &driver.name, waits).await;
+    let only = |zone: &str, mode: &str| {
+        let key = zones[0].keys().next().unwrap();
+        let allowed = json!([{"matchLabelExpressions": [{"key": key, "values": [zone]}]}]);
+        json!({"allowedTopologies": allowed, "volumeBindingMode": mode})
+    };
+    world.class("early-b", &driver.name, only("b", "Immediate")).await;
+    world.class("early-c", &driver.name, only("c", "Immediate")).await;
+    let mut seen = Seen::new(world);
+
+    // Back to the scheduler, which finds another node.
+    seen.claim_on("late", "late", &world.node_name("a")).await;
+    world
+        .event("late", "ProvisioningFailed", 1, "ResourceExhausted")
+        .await;
+    seen.returned("late").await;
+    seen.select("late", &world.node_name("d")).await;
+    // Nobody chose: tried again as it is.
+    seen.claim("early", "early-b", json!({})).await;
+    world
+        .event("early", "ProvisioningFailed", 1, "ResourceExhausted")
+        .await;
+    // Somebody chose, and nobody has to choose again.
+    seen.claim_on("chosen", "early-c", &world.node_name("c")).await;
+    world
+        .event("chosen", "ProvisioningFailed", 1, "ResourceExhausted")
+        .await;
+    seen.returned("chosen").await;
+    seen.bound_and_deleted(&["late", "early", "chosen"]).await;
+
+    sidecar.assert_runs();
+    seen.calls(&driver);
+    seen.events(&driver).await;
+    seen.lines
+}
+
+pub(super) const UNREADY: Differences = Differences {
+    allowed: &[
+        (
+            "event on PersistentVolumeClaim unknown: Warning ProvisioningFailed ",
+            "the text names the node and says that the scheduler chooses again",
+        ),
+        (
+            "event on PersistentVolumeClaim driverless: Warning ProvisioningFailed ",
+            "the text names the node and what to do",
+        ),
+        (
+            "event on PersistentVolumeClaim keyless: Warning ProvisioningFailed ",
+            "the text names the node and what to do",
+        ),
+        (
+            "event on PersistentVolumeClaim unlabelled: Warning ProvisioningFailed ",
+            "the text names the node, the key and what to do",
+        ),
+        (
+            "event on PersistentVolumeClaim early: Warning ProvisioningFailed ",
+            "the text says what to do",
+        ),
+    ],
+    peer_6_3: &[],
+};
+
+/// Each lacks something else, and most of them get it.
+pub(super) async fn unready(world: &World, binary: Binary) -> BTreeSet<String> {
+    let [b, d] = ["b", "d"].map(|zone| world.labels([("zone", zone)]));
+    let key = b.keys().next().unwrap().as_str();
+    let options = Options {
+        segments: segments(&[b.clone(), d.clone()]),
+        ..Options::default()
+    };
+    let driver = Driver::with(world, options).await;
+    let other = format!("other.{}", driver.name);
+    let unknown = world.bare_node("a", &Labels::new()).await;
+    let driverless = world.bare_node("b", &Labels::new()).await;
+    world.register(&driverless, &other, &[key]).await;
+    let keyless = world.bare_node("c", &Labels::new()).await;
+    world.register(&keyless, &driver.name, &[]).await;
+    let unlabelled = world.bare_node("d", &Labels::new()).await;
+    world.register(&unlabelled, &driver.name, &[key]).await;
+    let sidecar = Sidecar::start(world, binary, &driver, "sidecar-0", &[]).await;
+    let waits = json!({"volumeBindingMode": "WaitForFirstConsumer"});
+    world.class("late", &driver.name, waits).await;
+    world.class("early", &driver.name, json!({})).await;
+    let mut seen = Seen::new(world);
+
+    seen.claim_on("unknown", "late", &unknown).await;
+    seen.claim_on("driverless", "late", &driverless).await;
+    seen.claim_on("keyless", "late", &keyless).await;
+    seen.claim_on("unlabelled", "late", &unlabelled).await;
+    seen.claim("early", "early", json!({})).await;
+    for claim in ["unknown", "driverless", "keyless", "unlabelled", "early"] {
+        world.event(claim, "ProvisioningFailed", 1, "").await;
+    }
+    // Only the scheduler can help.
+    seen.returned("unknown").await;
+    for claim in ["driverless", "keyless", "unlabelled"] {
+        seen.look_at(&format!("failing claim {claim}"), claim).await;
+    }
+    assert_eq!(driver.calls_of("CreateVolume").len(), 0, "nobody is asked");
+    world.delete_claim("keyless").await;
+
+    world.label(&unlabelled, &d).await;
+    seen.bound_and_deleted(&["unlabelled", "early"]).await;
+    world.label(&driverless, &b).await;
+    world.register_also(&driverless, &driver.name, &[key]).await;
+    seen.bound_and_deleted(&["driverless"]).await;
+    seen.select("unknown", &unlabelled).await;
+    seen.bound_and_deleted(&["unknown"]).await;
+
+    sidecar.assert_runs();
+    seen.calls(&driver);
+    seen.events(&driver).await;
+    seen.lines
+}
