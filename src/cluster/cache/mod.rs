@@ -20,7 +20,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::{nodes::Topology, volumes::VolumeUids};
+use self::{capacities::CapacityIndex, nodes::Topology, volumes::VolumeUids};
 use super::{
     decode::Object,
     objects::{Attachment, Claim, Class, CsiNode, Node, StorageCapacity, Volume},
@@ -104,8 +104,8 @@ pub enum CacheEvent<'a> {
     Class(&'a str),
     /// [`Cache::topology`] may have changed.
     Topology,
-    /// The capacity object of this UID changed or is gone.
-    Capacity(&'a str),
+    /// This capacity object changed or is gone.
+    Capacity(&'a StorageCapacity),
 }
 
 /// Hears of [`CacheEvent`]s. The cache shows the change already.
@@ -144,6 +144,7 @@ struct Stores {
     topology: Topology,
     /// By UID.
     capacities: Store<Arc<StorageCapacity>>,
+    capacities_like: CapacityIndex,
 }
 
 /// How objects of one kind are cached.
@@ -188,6 +189,12 @@ impl SyncStatus {
     /// All lists are complete that this needs.
     pub fn has_synced(&self, need: Need) -> bool {
         self.needed(need).all(|(_, status)| *status == ListStatus::Synced)
+    }
+
+    /// Some list is refused, or the API server is away.
+    pub fn is_failing(&self) -> bool {
+        let failing = |status: &ListStatus| matches!(status, ListStatus::Failing(_));
+        self.0.iter().any(|(.., status)| failing(status))
     }
 
     /// What this misses, for a person.
