@@ -44,7 +44,7 @@ pub fn register(
         ),
         (
             "volwright_capacity_ready",
-            "1 if this replica publishes capacity, 0 if it does not lead, or lacks a list, a right or the owner.",
+            "1 while this replica publishes capacity; 0 if it does not lead, or lacks a list or the owner.",
         ),
     ];
     registry.gauges_from(families, move || {

@@ -8,7 +8,11 @@ use super::{
     segments::{Item, labels},
 };
 use crate::{
-    base::{api_error::ApiError, parameters, segment::Segment},
+    base::{
+        api_error::{ApiError, Reason},
+        parameters,
+        segment::Segment,
+    },
     cluster::{
         api::{CapacityValues, UpdateOutcome},
         objects::{Class, StorageCapacity},
@@ -142,13 +146,12 @@ impl Capacity {
                 let updated = self
                     .api
                     .update_capacity(namespace, &object.name, &object.uid, ours, values)
-                    .await?;
-                if updated == UpdateOutcome::Overtaken {
-                    // The watch will say how it is now.
-                    tracing::debug!(
-                        name = object.name,
-                        "the capacity object is not the one that was seen"
-                    );
+                    .await;
+                match updated {
+                    // If it was overtaken, the watch will say how it is now.
+                    Ok(UpdateOutcome::Done | UpdateOutcome::Overtaken) => {}
+                    Err(error) if error.reason == Reason::Conflict => return Ok(Requeue::Backoff),
+                    Err(error) => return Err(error.into()),
                 }
             }
             (Change::Update, None) | (Change::Nothing, _) => {}

@@ -22,7 +22,7 @@ use crate::{
     base::{backoff::Backoff, reminder::Reminder},
     cluster::{
         api::ApiClient,
-        cache::{Cache, CacheEvent, Need, SyncStatus},
+        cache::{Cache, CacheEvent, Need},
         objects::NodeSelectorTerm,
         workers::{Active, WorkerPool},
     },
@@ -120,7 +120,12 @@ impl Capacity {
             CacheEvent::Class(_) | CacheEvent::Topology => self.changed.notify_one(),
             CacheEvent::Capacity(object) => {
                 let item = Item::of(object);
-                self.state.lock().unseen.remove(&item);
+                {
+                    let unseen = &mut self.state.lock().unseen;
+                    if unseen.get(&item).is_some_and(|(uid, _)| *uid == object.uid) {
+                        unseen.remove(&item);
+                    }
+                }
                 self.pool.add(&item.key());
             }
             CacheEvent::Claim(_) | CacheEvent::Volume(_) | CacheEvent::VolumeOfClaim { .. } => {}
@@ -176,8 +181,16 @@ impl Capacity {
         let _end = NotReadyOnDrop(self);
         self.wait_for_lists().await;
         self.find_owner().await;
-        self.state.lock().desired = self.look().unwrap_or_default();
-        self.state.lock().ready = true;
+        let desired = loop {
+            match self.look() {
+                Some(desired) => break desired,
+                None => self.changed.notified().await,
+            }
+        };
+        {
+            let mut state = self.state.lock();
+            (state.desired, state.ready) = (desired, true);
+        }
         let this = self.clone();
         let keys = || self.keys();
         let reconciled = self.pool.clone().run(keys, move |key| {
@@ -202,18 +215,19 @@ impl Capacity {
 
     async fn wait_for_lists(&self) {
         let mut status = self.cache.sync_status();
-        let mut said = Vec::new();
+        let mut said = HashSet::new();
         loop {
-            let missing = status.borrow_and_update().missing(Need::Capacity);
-            if missing.is_empty() {
-                return;
-            }
-            // A list that just takes its time is not worth a line.
-            if missing != said && status.borrow().is_failing() {
-                for missing in &missing {
-                    tracing::warn!("no storage capacity is published, volumes are: {missing}");
+            let failures = {
+                let status = status.borrow_and_update();
+                if status.has_synced(Need::Capacity) {
+                    return;
                 }
-                said = missing;
+                status.failures(Need::Capacity)
+            };
+            for failure in failures {
+                if said.insert(failure.clone()) {
+                    tracing::warn!("no storage capacity is published, volumes are: {failure}");
+                }
             }
             if status.changed().await.is_err() {
                 return std::future::pending().await;

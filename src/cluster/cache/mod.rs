@@ -191,10 +191,13 @@ impl SyncStatus {
         self.needed(need).all(|(_, status)| *status == ListStatus::Synced)
     }
 
-    /// Some list is refused, or the API server is away.
-    pub fn is_failing(&self) -> bool {
-        let failing = |status: &ListStatus| matches!(status, ListStatus::Failing(_));
-        self.0.iter().any(|(.., status)| failing(status))
+    /// What keeps lists from being complete that this needs, other than time.
+    pub fn failures(&self, need: Need) -> Vec<String> {
+        let text = |(_, status): (&str, &ListStatus)| match status {
+            ListStatus::Failing(error) => Some(error.to_string()),
+            ListStatus::Pending | ListStatus::Synced => None,
+        };
+        self.needed(need).filter_map(text).collect()
     }
 
     /// What this misses, for a person.
@@ -303,8 +306,11 @@ impl Cache {
                 K::listed(self);
             }
             Update::Error(error) => {
-                tracing::warn!(%error, "watching is interrupted");
-                self.set_status(K::PLURAL, ListStatus::Failing(error));
+                let failing = ListStatus::Failing(error.clone());
+                // What was never there is missed again and again for the same reason: once is enough.
+                if self.set_status(K::PLURAL, failing) || self.has_listed::<K>() {
+                    tracing::warn!(%error, "watching is interrupted");
+                }
             }
         }
     }
@@ -316,7 +322,8 @@ impl Cache {
         }
     }
 
-    fn set_status(&self, resource: &str, now: ListStatus) {
+    /// Returns whether it was another one before.
+    fn set_status(&self, resource: &str, now: ListStatus) -> bool {
         self.sync.send_if_modified(|sync| {
             let status = sync.0.iter_mut().find(|(name, ..)| *name == resource);
             match status {
@@ -326,7 +333,7 @@ impl Cache {
                 }
                 _ => false,
             }
-        });
+        })
     }
 
     /// Whether the first list of this kind was complete.
