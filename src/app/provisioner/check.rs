@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use crate::{
     app::{
         provisioner::{
+            capacity::CapacitySettings,
             config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
             gates,
         },
@@ -53,6 +54,7 @@ pub(super) fn config(
     Ok(Config {
         driver: driver(flags)?,
         kube: KubeSettings::read(flags, env)?,
+        capacity: CapacitySettings::read(flags, env)?,
         election: ElectionSettings::read(flags, env("POD_NAMESPACE"), gates.release_lease)?,
         naming: Naming {
             prefix: flags.get("volume-name-prefix"),
@@ -74,21 +76,14 @@ pub(super) fn config(
     })
 }
 
-/// What would do harm if it were ignored: Pods that wait for capacity that nobody publishes, or a sidecar on each node
-/// that takes the claims of all.
+/// What would do harm if it were ignored: a sidecar on each node that takes the claims of all.
 fn not_built(flags: &ParsedFlags) -> Result<(), Exit> {
-    let mut reasons = Vec::new();
-    if flags.get("enable-capacity") {
-        reasons.push(
-            "--enable-capacity: storage capacity is not built yet; leave the flag out or stay with upstream",
-        );
-    }
-    if flags.get("node-deployment") {
-        reasons.push("--node-deployment: not built yet; run one central Deployment or stay with upstream");
-    }
-    match reasons.as_slice() {
-        [] => Ok(()),
-        reasons => Err(Exit::error(1, reasons.join("\nerror: "))),
+    match flags.get("node-deployment") {
+        false => Ok(()),
+        true => Err(Exit::error(
+            1,
+            "--node-deployment: not built yet; run one central Deployment or stay with upstream",
+        )),
     }
 }
 

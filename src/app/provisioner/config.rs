@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
     app::{
-        provisioner::gates::Gates,
+        provisioner::{capacity::CapacitySettings, gates::Gates},
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
     },
     base::{backoff::Backoff, names::UidLength},
@@ -27,6 +27,8 @@ pub struct Config {
     pub volumes: VolumeSettings,
     /// How much is done at once, and the delays after failures.
     pub work: WorkSettings,
+    /// None: no storage capacity is published.
+    pub capacity: Option<CapacitySettings>,
     /// None: no HTTP endpoint.
     pub http: Option<HttpSettings>,
     /// The log.

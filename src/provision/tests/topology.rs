@@ -1,6 +1,6 @@
 //! What becomes of a claim when the nodes are not as its volume needs them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::{
@@ -284,7 +284,7 @@ fn without_topology_nothing_about_nodes_matters() {
 #[test]
 fn the_decision_of_a_claim_costs_no_more_on_many_nodes() {
     // One zone each: the longest list there can be.
-    let keys = Arc::new(["zone".to_owned()].into());
+    let keys = Arc::new(BTreeSet::from(["zone".to_owned()]));
     let nodes = (0..5_000).map(|n| NodeState {
         name: format!("node-{n}"),
         labels: Some(segment(&format!("zone=z{n:04}"))),

@@ -50,6 +50,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                     max: seconds(300)
                 },
             },
+            capacity: None,
             http: None,
             logging: LogSettings {
                 format: Format::Text,
@@ -116,6 +117,7 @@ fn each_flag_reaches_its_setting() {
                     max: seconds(3600)
                 },
             },
+            capacity: None,
             http: Some(HttpSettings {
                 address: ":8080".into(),
                 metrics_path: "/m".into(),
