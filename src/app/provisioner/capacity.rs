@@ -124,8 +124,8 @@ pub(super) fn publishes<'a>(config: &'a Config, driver: &DriverInfo) -> Option<&
 }
 
 /// Adds what capacity needs to what is watched.
-pub(super) fn watch(watched: &mut Watched, settings: &CapacitySettings, driver: &str) {
-    let labels = labels(driver, None);
+pub(super) fn watch(watched: &mut Watched, settings: &CapacitySettings, driver: &str, node: Option<&str>) {
+    let labels = labels(driver, node);
     let labels: Vec<_> = labels
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
@@ -151,10 +151,15 @@ fn labels(driver: &str, node: Option<&str>) -> BTreeMap<String, String> {
 }
 
 /// What the controller publishes.
-pub(super) fn publication(settings: &CapacitySettings, driver: &str, backoff: Backoff) -> Publication {
+pub(super) fn publication(
+    settings: &CapacitySettings,
+    driver: &str,
+    node: Option<&str>,
+    backoff: Backoff,
+) -> Publication {
     Publication {
         namespace: settings.namespace.clone(),
-        labels: labels(driver, None),
+        labels: labels(driver, node),
         immediate: settings.immediate,
         poll_interval: settings.poll_interval,
         owner: settings.owner.clone(),

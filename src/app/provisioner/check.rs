@@ -1,5 +1,4 @@
-//! The command line and the environment become settings, or a reason why not: contradictions, impossible values, and
-//! what is not built yet.
+//! The command line and the environment become settings, or a reason why not: contradictions and impossible values.
 
 use std::num::NonZeroUsize;
 
@@ -19,6 +18,7 @@ use crate::{
         },
     },
     base::{backoff::Backoff, duration::GoDuration, names::UidLength},
+    provision::policy::NodePolicy,
 };
 
 /// The settings, checked in upstream's order, so that of several mistakes the same one ends the process with the
@@ -35,18 +35,12 @@ pub(super) fn config(
     let logging = log::read(flags)?;
     let (gates, gate_warnings) =
         gates::set(&flags.all("feature-gates")).map_err(|error| Exit::error(255, error))?;
-    if flags.get("node-deployment") && env("NODE_NAME").is_none() {
-        return Err(Exit::error(
-            255,
-            "--node-deployment needs the node's name in the variable NODE_NAME",
-        ));
-    }
+    let mut warnings = flags.warnings.clone();
+    let node = node(flags, env("NODE_NAME"), &mut warnings)?;
     if flags.get("version") {
         return Err(Exit::version(program));
     }
     let http = HttpSettings::read(flags)?;
-    not_built(flags)?;
-    let mut warnings = flags.warnings.clone();
     warnings.extend(gate_warnings);
     if flags.get("enable-pprof") {
         warnings.push("--enable-pprof has no effect: there is no Go runtime to profile; use perf".to_owned());
@@ -68,6 +62,7 @@ pub(super) fn config(
             strict_topology: flags.get("strict-topology"),
             immediate_topology: flags.get("immediate-topology"),
         },
+        node,
         work: work(flags, &mut warnings)?,
         http,
         logging,
@@ -76,15 +71,45 @@ pub(super) fn config(
     })
 }
 
-/// What would do harm if it were ignored: a sidecar on each node that takes the claims of all.
-fn not_built(flags: &ParsedFlags) -> Result<(), Exit> {
-    match flags.get("node-deployment") {
-        false => Ok(()),
-        true => Err(Exit::error(
-            1,
-            "--node-deployment: not built yet; run one central Deployment or stay with upstream",
-        )),
+/// Which node is served, `None` for the whole cluster.
+fn node(
+    flags: &ParsedFlags,
+    name: Option<String>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<NodePolicy>, Exit> {
+    if !flags.get::<bool>("node-deployment") {
+        return Ok(None);
     }
+    let Some(name) = name else {
+        return Err(Exit::error(
+            255,
+            "--node-deployment needs the node's name in the variable NODE_NAME",
+        ));
+    };
+    if flags.get("leader-election") {
+        warnings.push(
+            "--leader-election with --node-deployment: the sidecars of all nodes share one Lease, so only one node's \
+             claims are served; leave --leader-election out"
+                .to_owned(),
+        );
+    }
+    let [base_delay, max_delay] = ["base", "max"].map(|end| {
+        flags
+            .get::<GoDuration>(&format!("node-deployment-{end}-delay"))
+            .or_zero()
+    });
+    if base_delay > max_delay {
+        warnings.push(
+            "--node-deployment-base-delay is above --node-deployment-max-delay: nodes wait for the maximum"
+                .to_owned(),
+        );
+    }
+    Ok(Some(NodePolicy {
+        name,
+        immediate_binding: flags.get("node-deployment-immediate-binding"),
+        base_delay,
+        max_delay,
+    }))
 }
 
 fn driver(flags: &ParsedFlags) -> Result<DriverSettings, Exit> {

@@ -9,6 +9,7 @@ use crate::{
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
     },
     base::{backoff::Backoff, names::UidLength},
+    provision::policy::NodePolicy,
     telemetry::log::LogSettings,
 };
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub naming: Naming,
     /// How volumes are requested.
     pub volumes: VolumeSettings,
+    /// None: the sidecar serves the whole cluster.
+    pub node: Option<NodePolicy>,
     /// How much is done at once, and the delays after failures.
     pub work: WorkSettings,
     /// None: no storage capacity is published.

@@ -80,6 +80,7 @@ impl Controllers {
             Some(set) => set,
             None => serves_attributes_classes(&api).await,
         };
+        let node = config.node.as_ref().map(|node| node.name.as_str());
         let policy = Policy {
             name_prefix: config.naming.prefix.clone(),
             uid_length: config.naming.uid,
@@ -90,8 +91,8 @@ impl Controllers {
             strict_topology: config.volumes.strict_topology,
             immediate_topology: config.volumes.immediate_topology,
             attributes_classes,
-            node: None,
-            identity: identity.provisioner_identity(&driver_info.name),
+            node: config.node.clone(),
+            identity: identity.provisioner_identity(&driver_info.name, node),
         };
 
         let counted = metrics.provision.clone();
@@ -124,16 +125,20 @@ impl Controllers {
         };
         let mut watched = Watched {
             attachments: driver_info.publish_unpublish,
-            nodes: match driver_info.topology && config.gates.topology {
-                true => NodeSource::Watched(Need::Volumes),
-                false => NodeSource::Unwatched,
+            nodes: match (node, driver_info.topology && config.gates.topology) {
+                (Some(node), _) => NodeSource::Own {
+                    name: node.to_owned(),
+                    segment: driver_info.node.clone().unwrap_or_default().segment,
+                },
+                (None, true) => NodeSource::Watched(Need::Volumes),
+                (None, false) => NodeSource::Unwatched,
             },
             ..Watched::default()
         };
         let topology_changed = Arc::new(Notify::new());
         let publishes = capacity::publishes(config, &driver_info);
         if let Some(settings) = publishes {
-            capacity::watch(&mut watched, settings, &driver_info.name);
+            capacity::watch(&mut watched, settings, &driver_info.name, node);
         }
         let hook = CapacityHook::default();
         let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
@@ -169,7 +174,7 @@ impl Controllers {
             )
         });
         let capacity = publishes.map(|settings| {
-            let publication = capacity::publication(settings, &driver_info.name, config.work.backoff);
+            let publication = capacity::publication(settings, &driver_info.name, node, config.work.backoff);
             capacity::build(
                 settings,
                 publication,

@@ -77,7 +77,7 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        heading: "Node deployment (refused: not built yet)",
+        heading: "Node deployment",
         flags: &[
             Flag::new("node-deployment", Switch, "false", "Run beside the driver on each node"),
             Flag::new("node-deployment-base-delay", Duration, "20s", "First delay before a node claims a volume"),
