@@ -81,6 +81,7 @@ fn claim_becomes_a_plan(bencher: Bencher) {
         strict_topology: false,
         immediate_topology: true,
         attributes_classes: true,
+        node: None,
         identity: "0-0-bench".to_owned(),
     };
     let name = format!("pvc-{UID}");

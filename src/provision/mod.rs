@@ -9,6 +9,7 @@ pub mod decide;
 mod memory;
 pub mod metrics;
 pub mod outcome;
+pub mod ownership;
 pub mod plan;
 pub mod policy;
 pub mod reconcile;

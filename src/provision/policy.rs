@@ -1,5 +1,7 @@
 //! Pure. What the operator chose, as far as it concerns volumes.
 
+use std::time::Duration;
+
 use crate::base::names::UidLength;
 
 /// What the operator chose on the command line.
@@ -23,6 +25,21 @@ pub struct Policy {
     pub immediate_topology: bool,
     /// Gate VolumeAttributesClass, off where the server does not serve the API.
     pub attributes_classes: bool,
+    /// `--node-deployment`: the sidecar serves one node. `None`: it serves the cluster.
+    pub node: Option<NodePolicy>,
     /// This process's name for itself, a volume attribute of every volume it makes.
     pub identity: String,
+}
+
+/// How a sidecar that serves one node takes claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePolicy {
+    /// Name of the node.
+    pub name: String,
+    /// `--node-deployment-immediate-binding`: claims that bind at once are taken.
+    pub immediate_binding: bool,
+    /// `--node-deployment-base-delay`
+    pub base_delay: Duration,
+    /// `--node-deployment-max-delay`
+    pub max_delay: Duration,
 }

@@ -78,6 +78,7 @@ impl Controllers {
             strict_topology: config.volumes.strict_topology,
             immediate_topology: config.volumes.immediate_topology,
             attributes_classes,
+            node: None,
             identity: identity.provisioner_identity(&driver_info.name),
         };
 

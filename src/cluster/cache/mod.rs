@@ -75,6 +75,14 @@ impl NodeSource {
             Self::Unwatched | Self::Own { .. } => None,
         }
     }
+
+    /// Beside a driver on one node, the volumes that other nodes reach are the business of the sidecars there.
+    fn reaches(&self, volume: &Volume) -> bool {
+        match self {
+            Self::Own { name, segment } => volume.is_reachable_from(name, segment),
+            Self::Unwatched | Self::Watched(_) => true,
+        }
+    }
 }
 
 /// What a list is for.

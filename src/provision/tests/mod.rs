@@ -28,6 +28,7 @@ mod allowed;
 mod decide;
 mod nodes;
 mod outcome;
+mod ownership;
 mod placement;
 mod record;
 mod request;
@@ -108,6 +109,7 @@ fn world() -> World {
             strict_topology: false,
             immediate_topology: true,
             attributes_classes: true,
+            node: None,
             identity: "me".into(),
         },
     }

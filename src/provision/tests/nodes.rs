@@ -1,5 +1,7 @@
 //! Clusters and what is asked of the driver there, as short texts.
 
+use std::sync::Arc;
+
 use super::{
     super::{decide::Decision, topology::Requirement},
     *,
@@ -26,12 +28,12 @@ pub(super) fn segment(text: &str) -> Segment {
 pub(super) fn node_states(nodes: &[NodeText]) -> Vec<NodeState> {
     let state = |(n, (labels, registered)): (usize, &NodeText)| NodeState {
         name: format!("node-{n}"),
-        labels: (*labels != "-").then(|| segment(labels).into()),
+        labels: (*labels != "-").then(|| segment(labels)),
         registration: match *registered {
             "-" => Registration::NoCsiNode,
             "no driver" => Registration::NoDriver,
-            "no keys" => Registration::Keys([].into()),
-            keys => Registration::Keys(keys.split(',').map(str::to_owned).collect()),
+            "no keys" => Registration::Keys(Arc::default()),
+            keys => Registration::Keys(Arc::new(keys.split(',').map(str::to_owned).collect())),
         },
         vanished: None,
     };

@@ -1,5 +1,7 @@
 //! What becomes of a claim when the nodes are not as its volume needs them.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         decide::{Decision, Wait, can_reschedule, concerns},
@@ -142,7 +144,7 @@ fn labels_that_are_being_read_are_waited_for_by_whom_they_concern() {
 #[test]
 fn d74_a_roll_out_of_the_node_plugin_takes_no_zone_away() {
     let mut nodes = node_states(&[("zone=a", "no driver"), ("zone=b", "zone")]);
-    nodes[0].vanished = Some(["zone".to_owned()].into());
+    nodes[0].vanished = Some(Arc::new(["zone".to_owned()].into()));
     let mut world = World::on(&[]);
     world.nodes = Some(ClusterTopology::new(nodes, false));
     assert_eq!(world.requisite(), "zone=a; zone=b");
@@ -312,10 +314,11 @@ fn without_topology_nothing_about_nodes_matters() {
 #[test]
 fn the_decision_of_a_claim_costs_no_more_on_many_nodes() {
     // One zone each: the longest list there can be.
+    let keys = Arc::new(["zone".to_owned()].into());
     let nodes = (0..5_000).map(|n| NodeState {
         name: format!("node-{n}"),
-        labels: Some(segment(&format!("zone=z{n:04}")).into()),
-        registration: Registration::Keys(["zone".to_owned()].into()),
+        labels: Some(segment(&format!("zone=z{n:04}"))),
+        registration: Registration::Keys(keys.clone()),
         vanished: None,
     });
     let mut world = World::on(&[]);
@@ -325,7 +328,7 @@ fn the_decision_of_a_claim_costs_no_more_on_many_nodes() {
     assert_eq!((first.requisite.len(), first.start), (5_000, 4_999));
     // Nothing but a rotation: the list itself is the same one.
     let again = world.requirement().expect("terms");
-    assert!(std::sync::Arc::ptr_eq(&first.requisite, &again.requisite));
+    assert!(Arc::ptr_eq(&first.requisite, &again.requisite));
 }
 
 #[test]

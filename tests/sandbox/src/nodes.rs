@@ -60,6 +60,9 @@ impl World {
 
     fn edit_drivers(&self, node: &str, edit: impl FnOnce(&mut Vec<Value>)) {
         self.api.edit("csinodes", "", node, |csi| {
+            if csi["spec"]["drivers"].is_null() {
+                csi["spec"]["drivers"] = json!([]);
+            }
             if let Some(drivers) = csi["spec"]["drivers"].as_array_mut() {
                 edit(drivers);
             }

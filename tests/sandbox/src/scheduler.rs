@@ -95,8 +95,8 @@ impl Scheduler {
             .filter_map(|claim| api.get(VOLUMES, "", text(claim, "/spec/volumeName")));
         let volumes: Vec<_> = volumes.collect();
 
-        let named = |claim: &&&Value| !annotation(claim, SELECTED_NODE).is_empty();
-        let (selected, open): (Vec<&Value>, Vec<&Value>) = unbound.iter().partition(|claim| named(claim));
+        let named = |claim: &&Value| !annotation(claim, SELECTED_NODE).is_empty();
+        let (selected, open): (Vec<_>, Vec<_>) = unbound.iter().copied().partition(named);
         let suits = |node: &Value| {
             node["spec"]["unschedulable"] != true
                 && matches(&pod["spec"]["nodeSelector"], node)
@@ -111,11 +111,8 @@ impl Scheduler {
         };
         let nodes: Vec<_> = api.filter("nodes", suits);
         if unbound.is_empty() {
-            let before = bound.iter().map(|claim| annotation(claim, SELECTED_NODE));
-            let before = before
-                .filter(|node| !node.is_empty())
-                .next_back()
-                .unwrap_or_default();
+            let mut before = bound.iter().map(|claim| annotation(claim, SELECTED_NODE));
+            let before = before.rfind(|node| !node.is_empty()).unwrap_or_default();
             let stays = nodes.iter().any(|node| place(node).1 == before);
             let node = if stays {
                 before.to_owned()

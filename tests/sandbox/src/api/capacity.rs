@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     failure::Cause,
     rules::{is_subdomain, remove, text},
+    topology::{check_expressions, check_labels},
 };
 
 const QUANTITIES: [&str; 2] = ["capacity", "maximumVolumeSize"];
@@ -18,6 +19,10 @@ pub(super) fn check(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let why = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters";
         causes.push(Cause::invalid("storageClassName", &format!("{class:?}"), why));
     }
+    let segment = &object["nodeTopology"];
+    causes.extend(check_labels("nodeTopology.matchLabels", &segment["matchLabels"]));
+    let expressions = &segment["matchExpressions"];
+    causes.extend(check_expressions("nodeTopology.matchExpressions", expressions));
     // The server does not look at maximumVolumeSize.
     let size = text(&object["capacity"]);
     if size.starts_with('-') {
@@ -57,6 +62,9 @@ pub(super) fn canonical(mut object: Value) -> Value {
 /// they are.
 fn respelled(quantity: &str) -> Option<String> {
     let (family, base, number) = parse(quantity)?;
+    if quantity.starts_with('0') && number != 0 {
+        return None;
+    }
     // Less than one Ki is written in decimals.
     let (family, base) = if number.abs() < 1024 {
         (DECIMAL, 1000)

@@ -12,7 +12,7 @@ use k8s_openapi::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{capacity, failure::Cause, route::Verb, rules};
+use super::{capacity, failure::Cause, route::Verb, rules, topology};
 
 /// One resource of the API, and how the real server treats it.
 #[derive(Clone, Copy)]
@@ -188,7 +188,8 @@ pub const KINDS: &[Kind] = &[
         plural: "csinodes",
         kind: "CSINode",
         unconditional: false,
-        normal: normal::<CSINode>,
+        normal: |object| normal::<CSINode>(object).map(topology::canonical_node),
+        check: topology::check_node,
         ..STORAGE
     },
     Kind {

@@ -16,6 +16,7 @@ mod route;
 mod rules;
 mod serve;
 mod store;
+mod topology;
 mod watch;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{Probe, capacity, holds, same},
+    probe::{Probe, holds, same},
+    samples::capacity,
 };
 use crate::{Kind, PatchKind};
 
@@ -43,6 +44,8 @@ async fn spelling(probe: Probe) -> CaseResult {
         ("1000Ki", "1000Ki"),
         ("1024k", "1024k"),
         ("9223372036854775807", "9223372036854775807"),
+        ("8Ei", "9223372036854775807"),
+        ("00012", "00012"),
     ] {
         let mut object = capacity(&probe.name());
         object["capacity"] = sent.into();

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{PATIENCE, Probe, holds, lease, same},
+    probe::{PATIENCE, Probe, holds, same},
+    samples::lease,
 };
 use crate::{Kind, PatchKind};
 
@@ -85,7 +86,9 @@ async fn one(probe: Probe) -> CaseResult {
 }
 
 async fn many(probe: Probe) -> CaseResult {
-    let (case, all) = made(&probe, 3).await?;
+    let (case, mut all) = made(&probe, 3).await?;
+    // As lists are sorted.
+    all.sort_by(|(_, one), (_, other)| one.cmp(other));
     let path = format!("{}?labelSelector=case%3D{case}", leases(&probe)?);
     for accept in [MANY, &format!("{MANY},application/json;q=0.5")] {
         let list = probe.get_as(accept, &path).await.is(200)?;

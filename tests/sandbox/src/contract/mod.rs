@@ -11,6 +11,8 @@ mod metadata;
 mod objects;
 mod probe;
 mod refusals;
+mod samples;
+mod topology;
 mod verbs;
 mod volumes;
 mod watches;
@@ -76,6 +78,7 @@ pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
     cases.extend(capacities::cases());
     cases.extend(lists::cases());
     cases.extend(metadata::cases());
+    cases.extend(topology::cases());
     cases.extend(watches::cases(probe.target().patient));
     cases.extend(refusals::cases());
     let mut ran = cases.len();

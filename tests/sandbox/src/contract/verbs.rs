@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{Probe, capacity, claim, holds, lease, same, volume},
+    probe::{Probe, holds, same},
+    samples::{capacity, claim, lease, volume},
 };
 use crate::{KINDS, Kind, PatchKind};
 
