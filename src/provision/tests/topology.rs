@@ -13,7 +13,7 @@ use super::{
 };
 use crate::cluster::{
     objects::{BindingMode, SELECTED_NODE, SELECTED_NODE_ALPHA},
-    topology::{NodeProblem, NodeState, Registration},
+    topology::{NodeProblem, NodeState, Registration, TopologyKeys},
 };
 
 const ZONES: &[NodeText] = &[("zone=a", "zone"), ("zone=b", "zone")];
@@ -314,7 +314,7 @@ fn without_topology_nothing_about_nodes_matters() {
 #[test]
 fn the_decision_of_a_claim_costs_no_more_on_many_nodes() {
     // One zone each: the longest list there can be.
-    let keys = Arc::new(["zone".to_owned()].into());
+    let keys = Arc::new(TopologyKeys::from(["zone".to_owned()]));
     let nodes = (0..5_000).map(|n| NodeState {
         name: format!("node-{n}"),
         labels: Some(segment(&format!("zone=z{n:04}"))),
