@@ -4,6 +4,7 @@ use super::{run, with};
 use crate::{
     app::{
         provisioner::{
+            capacity::CapacitySettings,
             config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
             gates::Gates,
         },
@@ -153,6 +154,82 @@ fn each_flag_reaches_its_setting() {
         leader_health: false,
     };
     assert_eq!((older.http, older.logging.format), (Some(http), Format::Json));
+}
+
+#[test]
+fn capacity_has_settings_of_its_own_and_none_unless_it_is_enabled() {
+    const ENV: &[(&str, &str)] = &[("NAMESPACE", "ns"), ("POD_NAME", "pod")];
+    let capacity = |line: &str| {
+        with(&format!("--enable-capacity {line}"), ENV)
+            .unwrap()
+            .capacity
+            .unwrap()
+    };
+    let usual = CapacitySettings {
+        namespace: "ns".into(),
+        owner: Some(("pod".into(), 1)),
+        immediate: false,
+        poll_interval: Duration::from_secs(60),
+        at_once: NonZeroUsize::MIN,
+        rate_limit: None,
+    };
+    assert_eq!(capacity(""), usual);
+    assert_eq!(
+        capacity(
+            "--capacity-ownerref-level=9 --capacity-for-immediate-binding --capacity-poll-interval=1s \
+             --capacity-threads=4 --kube-api-capacity-qps=2.5 --kube-api-capacity-burst=3"
+        ),
+        CapacitySettings {
+            owner: Some(("pod".into(), 9)),
+            immediate: true,
+            poll_interval: Duration::from_secs(1),
+            at_once: NonZeroUsize::new(4).unwrap(),
+            rate_limit: Some(RateLimit { qps: 2.5, burst: 3 }),
+            ..usual.clone()
+        }
+    );
+    // Upstream's defaults hold for what is not given, as soon as one of the two is.
+    let limit = capacity("--kube-api-capacity-burst=9").rate_limit;
+    assert_eq!(limit, Some(RateLimit { qps: 1.0, burst: 9 }));
+    let volumes = with("--enable-capacity --kube-api-qps=7", ENV).unwrap();
+    assert_eq!(volumes.capacity.unwrap().rate_limit, None, "a pace of its own");
+
+    let nobody = |env| {
+        with("--enable-capacity --capacity-ownerref-level=-1", env)
+            .unwrap()
+            .capacity
+            .unwrap()
+            .owner
+    };
+    assert_eq!(nobody(&[("NAMESPACE", "ns")]), None);
+    let error = |line: &str, env: &[(&str, &str)]| {
+        let exit = with(&format!("--enable-capacity {line}"), env).unwrap_err();
+        (exit.code, exit.stderr)
+    };
+    for (line, env, code, words) in [
+        ("", &[][..], 255, "NAMESPACE"),
+        ("", &[("NAMESPACE", ""), ("POD_NAME", "pod")], 255, "NAMESPACE"),
+        ("", &[("NAMESPACE", "ns")], 255, "POD_NAME"),
+        (
+            "--capacity-ownerref-level=0",
+            &[("NAMESPACE", "ns")],
+            255,
+            "POD_NAME",
+        ),
+        ("--capacity-threads=0", ENV, 1, "--capacity-threads=0"),
+        ("--capacity-poll-interval=0", ENV, 2, "--capacity-poll-interval"),
+        ("--capacity-poll-interval=-1s", ENV, 2, "--capacity-poll-interval"),
+        (
+            "--kube-api-capacity-burst=0",
+            ENV,
+            255,
+            "--kube-api-capacity-burst",
+        ),
+    ] {
+        let (is, text) = error(line, env);
+        assert_eq!(is, code, "{line}: {text}");
+        assert!(text.contains(words), "{line}: {text}");
+    }
 }
 
 #[test]
