@@ -13,7 +13,7 @@ use super::{
 };
 use crate::cluster::{
     objects::{BindingMode, SELECTED_NODE, SELECTED_NODE_ALPHA},
-    topology::{NodeProblem, NodeState, Registration},
+    topology::{NodeProblem, NodeState, Registration, TopologyKeys},
 };
 
 const ZONES: &[NodeText] = &[("zone=a", "zone"), ("zone=b", "zone")];
@@ -252,6 +252,36 @@ fn d6_a_request_that_was_sent_is_repeated_whatever_becomes_of_the_nodes() {
     }
 }
 
+/// Upstream keeps labels, keys and terms for each claim.
+#[test]
+fn d6_nothing_about_nodes_is_remembered_for_a_claim_but_what_was_sent() {
+    const IDS: [&str; 9] = [
+        "memo.cache-tests.01: nothing else is memorised for a claim",
+        "memo.cache-tests.02: nothing else is memorised for a claim",
+        "memo.cache-tests.03: nothing else is memorised for a claim",
+        "memo.cache-tests.04: nothing else is memorised for a claim",
+        "memo.cache-tests.05: nothing else is memorised for a claim",
+        "memo.cache-tests.06: nothing else is memorised for a claim",
+        "memo.cache-tests.07: nothing else is memorised for a claim",
+        "memo.cache-tests.08: nothing else is memorised for a claim",
+        "memo.cache-tests.09: nothing else is memorised for a claim",
+    ];
+    for id in IDS {
+        let mut world = World::on(ZONES).selecting("node-0");
+        let plan = world.plan();
+        let sent = plan.request_with(map(&[]));
+        world = world.with_nodes(&[("rack=1", "rack")]);
+        assert_eq!(world.preferred(), "rack=1", "{id}: nothing was sent");
+        assert_eq!(
+            plan.request_with(map(&[])),
+            sent,
+            "{id}: what was sent stays as it is"
+        );
+        world.in_progress = true;
+        assert_eq!(world.decide(), Decision::Resume, "{id}: something was sent");
+    }
+}
+
 #[test]
 fn what_claim_class_and_nodes_say_reaches_the_plan() {
     let allowing: &[&str] = &["zone in b"];
@@ -284,7 +314,7 @@ fn without_topology_nothing_about_nodes_matters() {
 #[test]
 fn the_decision_of_a_claim_costs_no_more_on_many_nodes() {
     // One zone each: the longest list there can be.
-    let keys = Arc::new(["zone".to_owned()].into());
+    let keys = Arc::new(TopologyKeys::from(["zone".to_owned()]));
     let nodes = (0..5_000).map(|n| NodeState {
         name: format!("node-{n}"),
         labels: Some(segment(&format!("zone=z{n:04}"))),
