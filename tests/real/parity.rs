@@ -63,13 +63,13 @@ pub(crate) const LIVES: [(&str, Start); 14] = [
         Box::pin(topology(c, "parity-late", &NONE, placing::scheduled))
     }),
     ("parity: strict topology", |c| {
-        Box::pin(topology(c, "parity-strict", &placing::STRICT, placing::strict))
+        Box::pin(topology(c, "parity-strict", &placing::OUTSIDE, placing::strict))
     }),
     ("parity: immediate binding spreads claims by their names", |c| {
         Box::pin(topology(c, "parity-early", &NONE, placing::immediate))
     }),
     ("parity: allowed topologies", |c| {
-        Box::pin(topology(c, "parity-allowed", &placing::ALLOWED, placing::allowed))
+        Box::pin(topology(c, "parity-allowed", &placing::OUTSIDE, placing::allowed))
     }),
     ("parity: immediate binding without topology", |c| {
         Box::pin(topology(c, "parity-free", &NONE, placing::not_immediate))
@@ -81,7 +81,12 @@ pub(crate) const LIVES: [(&str, Start); 14] = [
         Box::pin(topology(c, "parity-count", &placing::COUNTED, placing::counted))
     }),
     ("parity: no room where the scheduler wants it", |c| {
-        Box::pin(topology(c, "parity-full", &NONE, returned::exhausted))
+        Box::pin(topology(
+            c,
+            "parity-full",
+            &returned::EXHAUSTED,
+            returned::exhausted,
+        ))
     }),
     ("parity: nodes that are not ready for volumes", |c| {
         Box::pin(topology(

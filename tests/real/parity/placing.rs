@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Differences, seen::Seen};
+use super::{Differences, Peer63, seen::Seen};
 use crate::{
     driver::{Driver, Labels, Options, Segment},
     sidecar::{Binary, Sidecar},
@@ -86,11 +86,18 @@ pub(super) async fn scheduled(world: &World, binary: Binary) -> BTreeSet<String>
     ended(seen, &driver, &sidecar).await
 }
 
-pub(super) const STRICT: Differences = Differences {
-    allowed: &[(
-        "event on PersistentVolumeClaim outside: Warning ProvisioningFailed ",
-        "the text names the node, its topology and the class",
-    )],
+/// What is said to a claim whose node its class does not allow.
+pub(super) const OUTSIDE: Differences = Differences {
+    allowed: &[
+        (
+            "event on PersistentVolumeClaim outside: Normal Provisioning ",
+            "a claim that cannot work is not begun",
+        ),
+        (
+            "event on PersistentVolumeClaim outside: Warning ProvisioningFailed ",
+            "the text names the node, its topology and the class",
+        ),
+    ],
     peer_6_3: &[],
 };
 
@@ -154,14 +161,6 @@ pub(super) async fn immediate(world: &World, binary: Binary) -> BTreeSet<String>
     seen.bound_and_deleted(&[&claims[..], &allowed].concat()).await;
     ended(seen, &driver, &sidecar).await
 }
-
-pub(super) const ALLOWED: Differences = Differences {
-    allowed: &[(
-        "event on PersistentVolumeClaim outside: Warning ProvisioningFailed ",
-        "the text names the node, its topology and the class",
-    )],
-    peer_6_3: &[],
-};
 
 pub(super) async fn allowed(world: &World, binary: Binary) -> BTreeSet<String> {
     let driver = four_zones(world).await;
@@ -227,9 +226,43 @@ pub(super) async fn gate_off(world: &World, binary: Binary) -> BTreeSet<String> 
 }
 
 pub(super) const COUNTED: Differences = Differences {
-    allowed: &[],
-    peer_6_3: &[],
+    allowed: &[(
+        "event on PersistentVolumeClaim coarse: Warning ProvisioningFailed ",
+        "a volume that its selected node cannot reach is written as upstream does, and ours says so",
+    )],
+    peer_6_3: &[
+        Peer63 {
+            start: "CreateVolume for \"pvc-<uid of coarse>\": ",
+            target: COARSE,
+            why: "4.9, aggregation of one key set: labels alone do not count",
+        },
+        Peer63 {
+            start: "CreateVolume for \"pvc-<uid of early-0>\": ",
+            target: EARLY_0,
+            why: "4.9, no selected node: every key set, where 6.3 takes one by chance; and labels alone do not count",
+        },
+    ],
 };
+
+/// The selected node's term leads.
+const COARSE: &str = concat!(
+    r#"CreateVolume for "pvc-<uid of coarse>": OK, {"preferred":["#,
+    r#"{"segments":{"<world>.example.com/zone":"a"}},"#,
+    r#"{"segments":{"<world>.example.com/zone":"d"}}],"requisite":["#,
+    r#"{"segments":{"<world>.example.com/zone":"a"}},"#,
+    r#"{"segments":{"<world>.example.com/zone":"d"}}]}"#,
+);
+
+/// The shorter terms come first; FNV-1 of "early" is 2 modulo 3.
+const EARLY_0: &str = concat!(
+    r#"CreateVolume for "pvc-<uid of early-0>": OK, {"preferred":["#,
+    r#"{"segments":{"<world>.example.com/region":"south","<world>.example.com/zone":"d"}},"#,
+    r#"{"segments":{"<world>.example.com/zone":"a"}},"#,
+    r#"{"segments":{"<world>.example.com/zone":"d"}}],"requisite":["#,
+    r#"{"segments":{"<world>.example.com/zone":"a"}},"#,
+    r#"{"segments":{"<world>.example.com/zone":"d"}},"#,
+    r#"{"segments":{"<world>.example.com/region":"south","<world>.example.com/zone":"d"}}]}"#,
+);
 
 /// Four nodes have the label of a zone. On one of them no driver is registered, on another one a foreign one; and one
 /// is registered with a region besides.

@@ -21,6 +21,20 @@ fn full_once(labels: &Labels) -> Upset {
     }
 }
 
+pub(super) const EXHAUSTED: Differences = Differences {
+    allowed: &[
+        (
+            "event on PersistentVolumeClaim late: Warning ProvisioningFailed ",
+            "the text goes on after what the driver said: the scheduler is to choose again",
+        ),
+        (
+            "event on PersistentVolumeClaim chosen: Warning ProvisioningFailed ",
+            "the text goes on after what the driver said: the scheduler is to choose again",
+        ),
+    ],
+    peer_6_3: &[],
+};
+
 pub(super) async fn exhausted(world: &World, binary: Binary) -> BTreeSet<String> {
     let zones = ["a", "b", "c", "d"].map(|zone| world.labels([("zone", zone)]));
     let options = Options {
@@ -113,7 +127,9 @@ pub(super) async fn unready(world: &World, binary: Binary) -> BTreeSet<String> {
     world.register(&keyless, &driver.name, &[]).await;
     let unlabelled = world.bare_node("d", &Labels::new()).await;
     world.register(&unlabelled, &driver.name, &[key]).await;
-    let sidecar = Sidecar::start(world, binary, &driver, "sidecar-0", &[]).await;
+    // Upstream looks again after a delay only.
+    let flags = ["--retry-interval-max=2s"];
+    let sidecar = Sidecar::start(world, binary, &driver, "sidecar-0", &flags).await;
     let waits = json!({"volumeBindingMode": "WaitForFirstConsumer"});
     world.class("late", &driver.name, waits).await;
     world.class("early", &driver.name, json!({})).await;
