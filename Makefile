@@ -68,7 +68,7 @@ dev: ## the sidecar out of cluster against `make cluster`, with an in-memory dri
 	@CARGO_TARGET_DIR=$(target) tests/cluster/dev.sh -v=4
 
 .PHONY: parity
-parity: binary ## the same nine claims on upstream's binary and on ours, line by line
+parity: binary ## the same lives of upstream's binary and of ours, line by line
 	tests/cluster/build.sh >/dev/null
 	CSI_PROVISIONER=$(binary) cargo test --locked --test real -- parity
 

@@ -54,7 +54,7 @@ const NONE: Differences = Differences {
 type Start = fn(&'static Cluster) -> Scenario;
 
 /// Together they take their share of the time of `make test`: all of them wait most of the time.
-pub(crate) const LIVES: [(&str, Start); 14] = [
+pub(crate) const LIVES: [(&str, Start); 15] = [
     ("parity: nine claims without topology", |c| {
         let rights = Rights::OursWithSecrets;
         Box::pin(same(c, "parity", rights, &life::DIFFERENCES, life::nine_claims))
@@ -96,6 +96,9 @@ pub(crate) const LIVES: [(&str, Start); 14] = [
             returned::unready,
         ))
     }),
+    ("parity: nodes change while volumes are made", |c| {
+        Box::pin(topology(c, "parity-change", &NONE, returned::nodes_change))
+    }),
     ("parity: capacity objects come, change and go", |c| {
         Box::pin(topology(c, "parity-room", &NONE, capacity::follows))
     }),
@@ -103,7 +106,12 @@ pub(crate) const LIVES: [(&str, Start); 14] = [
         Box::pin(topology(c, "parity-kept", &capacity::KEPT, capacity::kept))
     }),
     ("parity: two nodes with a provisioner each", |c| {
-        Box::pin(topology(c, "parity-nodes", &NONE, deployment::two_nodes))
+        Box::pin(topology(
+            c,
+            "parity-nodes",
+            &deployment::DIFFERENCES,
+            deployment::two_nodes,
+        ))
     }),
     ("parity: exit codes of topology and capacity", |c| {
         Box::pin(topology(c, "parity-exits", &NONE, exits::codes))

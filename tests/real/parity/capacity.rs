@@ -115,10 +115,24 @@ pub(super) async fn follows(world: &World, binary: Binary) -> BTreeSet<String> {
 }
 
 pub(super) const KEPT: Differences = Differences {
-    allowed: &[(
-        "GetCapacity: OK for {\"accessible_topology\":{\"segments\":{\"<world>.example.com/zone\":\"far\"}},\"parameters\"",
-        "without the keys that are the provisioner's own (D-3)",
-    )],
+    allowed: &[
+        (
+            r#"GetCapacity: OK for {"accessible_topology":{"segments":{"<world>.example.com/zone":"near"}},"parameters":{"csi.storage.k8s.io/fstype":"xfs","type":"fast"}}"#,
+            "it gets the keys that are the provisioner's own, too (D-3)",
+        ),
+        (
+            r#"GetCapacity: OK for {"accessible_topology":{"segments":{"<world>.example.com/zone":"near"}},"parameters":{"type":"fast"}}"#,
+            "it gets what CreateVolume gets (D-3)",
+        ),
+        (
+            r#"GetCapacity: OK for {"accessible_topology":{"segments":{"<world>.example.com/zone":"far"}},"parameters":{"csi.storage.k8s.io/fstype":"xfs","type":"fast"}}"#,
+            "it gets the keys that are the provisioner's own, too (D-3)",
+        ),
+        (
+            r#"GetCapacity: OK for {"accessible_topology":{"segments":{"<world>.example.com/zone":"far"}},"parameters":{"type":"fast"}}"#,
+            "it gets what CreateVolume gets (D-3)",
+        ),
+    ],
     peer_6_3: &[],
 };
 

@@ -6,13 +6,22 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
+    Differences,
     capacity::{QUICKLY, room},
     seen::{SELECTED, Seen},
 };
 use crate::{
-    driver::{Driver, NodeInfo, Options},
+    driver::{Call, Driver, NodeInfo, Options},
     sidecar::{Binary, Sidecar},
-    world::{SOON, World},
+    world::{SOON, World, eventually},
+};
+
+pub(super) const DIFFERENCES: Differences = Differences {
+    allowed: &[(
+        "event on PersistentVolumeClaim huge: Warning ProvisioningFailed ",
+        "of a claim that no node can take upstream says nothing",
+    )],
+    peer_6_3: &[],
 };
 
 pub(super) async fn two_nodes(world: &World, binary: Binary) -> BTreeSet<String> {
@@ -86,6 +95,28 @@ pub(super) async fn two_nodes(world: &World, binary: Binary) -> BTreeSet<String>
     for driver in &drivers {
         seen.calls(driver);
     }
+
+    // Nobody has the room.
+    let huge = json!({"resources": {"requests": {"storage": "100Gi"}}});
+    seen.claim("huge", "early", huge).await;
+    eventually("both nodes have looked", SOON, async || {
+        let looks = |driver: &Driver| {
+            let calls = driver.calls_of("GetCapacity");
+            let before_owning = |call: &&Call| !call.request["volume_capabilities"].is_null();
+            calls.iter().filter(before_owning).count()
+        };
+        // One of the two has looked for `only-b`.
+        match (looks(&drivers[0]), looks(&drivers[1])) {
+            (1.., 2..) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    if binary == Binary::Ours {
+        world.event("huge", "ProvisioningFailed", 1, "").await;
+    }
+    seen.look_at("claim huge", "huge").await;
+    world.delete_claim("huge").await;
 
     for claim in ["race-0", "race-1", "race-2"] {
         seen.claim(claim, "early", json!({})).await;

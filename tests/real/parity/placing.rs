@@ -232,12 +232,12 @@ pub(super) const COUNTED: Differences = Differences {
     )],
     peer_6_3: &[
         Peer63 {
-            start: "CreateVolume for \"pvc-<uid of coarse>\": ",
+            start: "CreateVolume for \"pvc-<uid of coarse>\": OK",
             target: COARSE,
             why: "4.9, aggregation of one key set: labels alone do not count",
         },
         Peer63 {
-            start: "CreateVolume for \"pvc-<uid of early-0>\": ",
+            start: "CreateVolume for \"pvc-<uid of early-0>\": OK",
             target: EARLY_0,
             why: "4.9, no selected node: every key set, where 6.3 takes one by chance; and labels alone do not count",
         },

@@ -8,7 +8,7 @@ use super::{Differences, placing::segments, seen::Seen};
 use crate::{
     driver::{Driver, Labels, Options, Upset},
     sidecar::{Binary, Sidecar},
-    world::World,
+    world::{SOON, World, eventually, text},
 };
 
 /// The first call that prefers this place finds no room.
@@ -36,14 +36,15 @@ pub(super) const EXHAUSTED: Differences = Differences {
 };
 
 pub(super) async fn exhausted(world: &World, binary: Binary) -> BTreeSet<String> {
-    let zones = ["a", "b", "c", "d"].map(|zone| world.labels([("zone", zone)]));
+    let names = ["a", "b", "c", "d", "e"];
+    let zones = names.map(|zone| world.labels([("zone", zone)]));
     let options = Options {
         segments: segments(&zones),
-        script: vec![full_once(&zones[0]), full_once(&zones[1]), full_once(&zones[2])],
+        script: [0, 1, 2, 4].map(|zone: usize| full_once(&zones[zone])).to_vec(),
         ..Options::default()
     };
     let driver = Driver::with(world, options).await;
-    for (name, labels) in ["a", "b", "c", "d"].iter().zip(&zones) {
+    for (name, labels) in names.iter().zip(&zones) {
         world.node(name, &driver.name, labels).await;
     }
     let sidecar = Sidecar::start(world, binary, &driver, "sidecar-0", &[]).await;
@@ -56,6 +57,7 @@ pub(super) async fn exhausted(world: &World, binary: Binary) -> BTreeSet<String>
     };
     world.class("early-b", &driver.name, only("b", "Immediate")).await;
     world.class("early-c", &driver.name, only("c", "Immediate")).await;
+    world.class("early-e", &driver.name, only("e", "Immediate")).await;
     let mut seen = Seen::new(world);
 
     // Back to the scheduler, which finds another node.
@@ -76,7 +78,13 @@ pub(super) async fn exhausted(world: &World, binary: Binary) -> BTreeSet<String>
         .event("chosen", "ProvisioningFailed", 1, "ResourceExhausted")
         .await;
     seen.returned("chosen").await;
-    seen.bound_and_deleted(&["late", "early", "chosen"]).await;
+    // The scheduler does not look at the old annotation.
+    let old = json!({"volume.alpha.kubernetes.io/selected-node": world.node_name("e")});
+    seen.create("old", "early-e", old, json!({})).await;
+    world
+        .event("old", "ProvisioningFailed", 1, "ResourceExhausted")
+        .await;
+    seen.bound_and_deleted(&["late", "early", "chosen", "old"]).await;
 
     sidecar.assert_runs();
     seen.calls(&driver);
@@ -97,6 +105,10 @@ pub(super) const UNREADY: Differences = Differences {
         (
             "event on PersistentVolumeClaim keyless: Warning ProvisioningFailed ",
             "the text names the node and what to do",
+        ),
+        (
+            "event on PersistentVolumeClaim keyless: Normal Provisioning ",
+            "a claim that cannot work is not begun",
         ),
         (
             "event on PersistentVolumeClaim unlabelled: Warning ProvisioningFailed ",
@@ -158,6 +170,69 @@ pub(super) async fn unready(world: &World, binary: Binary) -> BTreeSet<String> {
     seen.bound_and_deleted(&["driverless"]).await;
     seen.select("unknown", &unlabelled).await;
     seen.bound_and_deleted(&["unknown"]).await;
+
+    sidecar.assert_runs();
+    seen.calls(&driver);
+    seen.events(&driver).await;
+    seen.lines
+}
+
+/// What may have been made is asked for again as it was; what was not made, as the nodes are now.
+pub(super) async fn nodes_change(world: &World, binary: Binary) -> BTreeSet<String> {
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|zone| world.labels([("zone", zone)]));
+    let answer = |code: &'static str| Upset {
+        method: "CreateVolume",
+        code,
+        ..Upset::default()
+    };
+    let mut options = Options {
+        segments: segments(&[a.clone(), b.clone(), c.clone(), d.clone()]),
+        script: vec![answer("ABORTED")],
+        ..Options::default()
+    };
+    let driver = Driver::with(world, options.clone()).await;
+    let doomed = world.node("a", &driver.name, &a).await;
+    world.node("b", &driver.name, &b).await;
+    let flags = ["--retry-interval-max=1s"];
+    let sidecar = Sidecar::start(world, binary, &driver, "sidecar-0", &flags).await;
+    let waits = json!({"volumeBindingMode": "WaitForFirstConsumer"});
+    world.class("late", &driver.name, waits).await;
+    world.class("early", &driver.name, json!({})).await;
+    let mut seen = Seen::new(world);
+
+    seen.claim_on("late", "late", &doomed).await;
+    seen.claim("early", "early", json!({})).await;
+    for claim in ["late", "early"] {
+        world.event(claim, "ProvisioningFailed", 1, "Aborted").await;
+    }
+    world.delete_node(&doomed).await;
+    world.node("c", &driver.name, &c).await;
+    // Each of the two is tried after that.
+    driver
+        .begins("CreateVolume", driver.calls_of("CreateVolume").len() + 4)
+        .await;
+    options.script.clear();
+    driver.configure(&options);
+    seen.bound_and_deleted(&["late", "early"]).await;
+
+    options.script = vec![answer("INTERNAL")];
+    driver.configure(&options);
+    seen.claim("final", "early", json!({})).await;
+    world.event("final", "ProvisioningFailed", 1, "Internal").await;
+    world.node("d", &driver.name, &d).await;
+    eventually("the new node is asked for", SOON, async || {
+        let calls = driver.calls_of("CreateVolume");
+        let last = &calls.last().unwrap().request["accessibility_requirements"]["requisite"];
+        let terms = last.as_array().unwrap();
+        match terms.contains(&json!({"segments": d})) {
+            true => Ok(()),
+            false => Err(text(last)),
+        }
+    })
+    .await;
+    options.script.clear();
+    driver.configure(&options);
+    seen.bound_and_deleted(&["final"]).await;
 
     sidecar.assert_runs();
     seen.calls(&driver);

@@ -61,7 +61,8 @@ impl<'a> Seen<'a> {
         self.create(name, class, json!({SELECTED: node}), json!({})).await;
     }
 
-    async fn create(&mut self, name: &str, class: &str, annotations: Value, more: Value) {
+    /// A claim with these annotations and with `more` laid over its spec.
+    pub(super) async fn create(&mut self, name: &str, class: &str, annotations: Value, more: Value) {
         let mut spec = json!({
             "accessModes": ["ReadWriteOnce"],
             "storageClassName": format!("{}-{class}", self.world.namespace),
