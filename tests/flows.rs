@@ -11,6 +11,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "flows/log.rs"]
+mod log;
 #[path = "flows/sidecar.rs"]
 mod sidecar;
 
@@ -28,6 +30,8 @@ mod election;
 mod events;
 #[path = "flows/life.rs"]
 mod life;
+#[path = "flows/node_deployment.rs"]
+mod node_deployment;
 #[path = "flows/reclaim.rs"]
 mod reclaim;
 #[path = "flows/records.rs"]

@@ -1,13 +1,7 @@
 //! The sidecar under test: started with real flags in a world, watched by its log, events and metrics, and checked at
 //! its end.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{Debug, Write as _},
-    rc::Rc,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use sandbox::{Driver, Service, World};
 use serde_json::Value;
@@ -18,17 +12,15 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{
-    field::{Field, Visit},
-    instrument::WithSubscriber as _,
-    subscriber::DefaultGuard,
-};
-use tracing_subscriber::{Layer, filter::LevelFilter, layer::Context, prelude::*};
+use tracing::{instrument::WithSubscriber as _, subscriber::DefaultGuard};
+use tracing_subscriber::{filter::LevelFilter, prelude::*};
 use volwright::{
     app::provisioner::{self, Fatal, Identity, flags},
     cluster::client::over,
     csi::{ConnectError, Dialer},
 };
+
+use crate::log::Log;
 
 pub(crate) const DRIVER: &str = "disks.example.com";
 pub(crate) const LEASE: &str = "disks-example-com";
@@ -98,7 +90,12 @@ impl Sidecar {
 
     /// Starts another replica in the pod of this name, with a driver of its own or the same one.
     pub(crate) fn beside(&self, world: &World, pod: &str, driver: &Driver) -> Self {
-        Self::run(pod, &[], driver, world.api.service(USER), self.shared.clone())
+        self.beside_with(world, pod, driver, &[])
+    }
+
+    /// As [`Sidecar::beside`], with more flags.
+    pub(crate) fn beside_with(&self, world: &World, pod: &str, driver: &Driver, flags: &[&str]) -> Self {
+        Self::run(pod, flags, driver, world.api.service(USER), self.shared.clone())
     }
 
     fn run(
@@ -120,8 +117,14 @@ impl Sidecar {
             "--http-endpoint=127.0.0.1:0",
         ];
         let argv = argv.iter().chain(flags).map(|flag| (*flag).to_owned());
-        let config = flags::parse(argv, |name| (name == "POD_NAMESPACE").then(|| HOME.to_owned()))
-            .expect("flags that are in order");
+        let env = [
+            ("POD_NAMESPACE", HOME),
+            ("NAMESPACE", HOME),
+            ("POD_NAME", pod),
+            ("NODE_NAME", pod),
+        ];
+        let env = |name: &str| env.iter().find(|it| it.0 == name).map(|it| it.1.to_owned());
+        let config = flags::parse(argv, env).expect("flags that are in order");
         let identity = Identity {
             hostname: pod.to_owned(),
             nonce: pod.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)),
@@ -164,11 +167,9 @@ impl Sidecar {
 
     /// Waits for the first list of everything, and for the lease.
     pub(crate) async fn leads(&self, world: &World) {
-        world
-            .eventually("the sidecar leads", |_| {
-                self.own.lines().iter().any(|line| line.contains("became leader"))
-            })
-            .await;
+        let leads = |line: &String| line.contains("became leader");
+        let leads = |_: &World| self.own.lines().iter().any(leads);
+        world.eventually("the sidecar leads", leads).await;
     }
 
     /// A page of the HTTP endpoint: status line, headers and body.
@@ -348,51 +349,5 @@ impl Look for World {
             world.told(object, words)
         })
         .await;
-    }
-}
-
-/// The lines of one log.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().expect("no panic while logging").clone()
-    }
-
-    fn layer<S>(&self, level: LevelFilter) -> impl Layer<S> + Send + Sync + 'static
-    where
-        S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
-    {
-        self.clone().with_filter(level)
-    }
-}
-
-impl<S: tracing::Subscriber> Layer<S> for Log {
-    fn on_new_span(&self, span: &tracing::span::Attributes<'_>, _: &tracing::Id, _: Context<'_, S>) {
-        let mut line = Text(format!("span {}", span.metadata().name()));
-        span.record(&mut line);
-        self.0.lock().expect("no panic while logging").push(line.0);
-    }
-
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut line = Text(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().expect("no panic while logging").push(line.0);
-    }
-}
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = match field.name() {
-            "message" => write!(self.0, " {value:?}"),
-            name => write!(self.0, " {name}={value:?}"),
-        };
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        let _ = write!(self.0, " {}={value}", field.name());
     }
 }

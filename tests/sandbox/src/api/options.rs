@@ -2,6 +2,7 @@
 
 use super::{
     failure::{self, Refusal},
+    kinds::Kind,
     route::Verb,
 };
 
@@ -31,7 +32,9 @@ impl Options {
         let meta = &object["metadata"];
         let fields = self.fields.iter().all(|(path, value)| match path.as_str() {
             "metadata.name" => meta["name"] == **value,
-            _ => meta["namespace"] == **value,
+            "metadata.namespace" => meta["namespace"] == **value,
+            "involvedObject.uid" => object["involvedObject"]["uid"] == **value,
+            _ => object["reason"] == **value,
         });
         fields
             && self.labels.iter().all(|label| match label {
@@ -52,7 +55,7 @@ pub(super) fn flag(key: &str, value: &str) -> Result<bool, Refusal> {
 }
 
 /// Reads the parameters of a list or a watch.
-pub(super) fn options(pairs: &[(String, String)], verb: Verb) -> Result<Options, Refusal> {
+pub(super) fn options(pairs: &[(String, String)], verb: Verb, kind: &Kind) -> Result<Options, Refusal> {
     let mut options = Options::default();
     let mut matching = "";
     for (key, value) in pairs {
@@ -73,7 +76,7 @@ pub(super) fn options(pairs: &[(String, String)], verb: Verb) -> Result<Options,
             "allowWatchBookmarks" => options.bookmarks = flag(key, value)?,
             "timeoutSeconds" => options.timeout = value.parse().ok(),
             "labelSelector" => options.labels = labels(value)?,
-            "fieldSelector" => options.fields = fields(value)?,
+            "fieldSelector" => options.fields = fields(value, kind)?,
             // `watch`, and parameters left empty; `is_served` has refused the rest.
             _ => {}
         }
@@ -148,11 +151,14 @@ const FIELDS_OF_SOME: &[&str] = &[
     "type",
 ];
 
-fn fields(selector: &str) -> Result<Vec<(String, String)>, Refusal> {
+fn fields(selector: &str, kind: &Kind) -> Result<Vec<(String, String)>, Refusal> {
     let clauses = selector.split(',').filter(|clause| !clause.is_empty());
     clauses
         .map(|clause| match clause.split_once('=') {
             Some((field @ ("metadata.name" | "metadata.namespace"), value)) => {
+                Ok((field.to_owned(), value.trim_start_matches('=').to_owned()))
+            }
+            Some((field @ ("involvedObject.uid" | "reason"), value)) if kind.plural == "events" => {
                 Ok((field.to_owned(), value.trim_start_matches('=').to_owned()))
             }
             Some((field, _)) if !field.ends_with('!') && !FIELDS_OF_SOME.contains(&field) => {

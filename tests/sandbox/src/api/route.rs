@@ -192,7 +192,7 @@ pub(crate) fn route(parts: &Parts) -> Result<Option<Route>, Refusal> {
     let options = if verb.writes() {
         Options::default()
     } else {
-        options(&pairs, verb)?
+        options(&pairs, verb, kind)?
     };
     let name = name.to_owned();
     Ok(Some(Route {

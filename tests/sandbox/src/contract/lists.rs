@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("a revision of the future is a timeout", future),
         Case::new("parameters that are no numbers are refused", bad_numbers),
         Case::new("selectors choose by label, name and namespace", selectors),
+        Case::new("events are chosen by their object and their reason", events),
     ]
 }
 
@@ -195,6 +196,28 @@ async fn selectors(probe: Probe) -> CaseResult {
         ("fieldSelector=metadata.name%3Db&labelSelector=name%3Da", &[][..]),
     ] {
         let list = probe.get(&format!("{all}?{query}")).await.is(200)?;
+        chose(&list, expected).map_err(|why| format!("{query}: {why}"))?;
+    }
+    Ok(())
+}
+
+async fn events(probe: Probe) -> CaseResult {
+    let all = Kind::named("events").ok_or("no events")?.path("default", "");
+    let (first, second) = (probe.name(), probe.name());
+    for (name, reason) in [(&first, "Full"), (&second, "Taken")] {
+        let object =
+            json!({"kind": "PersistentVolumeClaim", "namespace": "default", "name": name, "uid": first});
+        let event = json!({"metadata": {"name": name}, "involvedObject": object, "reason": reason, "message": "text"});
+        probe.post(&all, event).await.is(201)?;
+    }
+    for (query, expected) in [
+        (
+            format!("involvedObject.uid%3D{first},reason%3DFull"),
+            &[first.as_str()][..],
+        ),
+        (format!("involvedObject.uid%3D{second}"), &[][..]),
+    ] {
+        let list = probe.get(&format!("{all}?fieldSelector={query}")).await.is(200)?;
         chose(&list, expected).map_err(|why| format!("{query}: {why}"))?;
     }
     Ok(())
