@@ -4,6 +4,7 @@
 mod api;
 mod cache;
 mod events;
+mod owners;
 mod proxy;
 mod queue;
 mod throttle;
