@@ -96,7 +96,12 @@ impl Sidecar {
 
     /// Starts another replica in the pod of this name, with a driver of its own or the same one.
     pub(crate) fn beside(&self, world: &World, pod: &str, driver: &Driver) -> Self {
-        Self::run(pod, &[], driver, world.api.service(USER), self.shared.clone())
+        self.beside_with(world, pod, driver, &[])
+    }
+
+    /// As [`Sidecar::beside`], with more flags.
+    pub(crate) fn beside_with(&self, world: &World, pod: &str, driver: &Driver, flags: &[&str]) -> Self {
+        Self::run(pod, flags, driver, world.api.service(USER), self.shared.clone())
     }
 
     fn run(
@@ -118,8 +123,9 @@ impl Sidecar {
             "--http-endpoint=127.0.0.1:0",
         ];
         let argv = argv.iter().chain(flags).map(|flag| (*flag).to_owned());
-        let config = flags::parse(argv, |name| (name == "POD_NAMESPACE").then(|| HOME.to_owned()))
-            .expect("flags that are in order");
+        let env = [("POD_NAMESPACE", HOME), ("NAMESPACE", HOME), ("POD_NAME", pod)];
+        let env = |name: &str| env.iter().find(|it| it.0 == name).map(|it| it.1.to_owned());
+        let config = flags::parse(argv, env).expect("flags that are in order");
         let identity = Identity {
             hostname: pod.to_owned(),
             nonce: pod.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)),
@@ -162,11 +168,9 @@ impl Sidecar {
 
     /// Waits for the first list of everything, and for the lease.
     pub(crate) async fn leads(&self, world: &World) {
-        world
-            .eventually("the sidecar leads", |_| {
-                self.own.lines().iter().any(|line| line.contains("became leader"))
-            })
-            .await;
+        let leads = |line: &String| line.contains("became leader");
+        let leads = |_: &World| self.own.lines().iter().any(leads);
+        world.eventually("the sidecar leads", leads).await;
     }
 
     /// A page of the HTTP endpoint: status line, headers and body.
