@@ -20,6 +20,10 @@ mod sidecar;
 mod bad_driver;
 #[path = "flows/bad_input.rs"]
 mod bad_input;
+#[path = "flows/capacity.rs"]
+mod capacity;
+#[path = "flows/capacity_trouble.rs"]
+mod capacity_trouble;
 #[path = "flows/codes.rs"]
 mod codes;
 #[path = "flows/deletion.rs"]
