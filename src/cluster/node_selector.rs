@@ -32,18 +32,6 @@ impl NodeSelectorTerm {
             && self.expressions.iter().all(|it| it.holds(segment.get(&it.key)))
             && self.fields.iter().all(|it| it.holds(name(&it.key)))
     }
-
-    /// The segment that the term stands for, if it is no more than that: labels with one value each.
-    pub fn segment(&self) -> Option<Segment> {
-        if !self.fields.is_empty() {
-            return None;
-        }
-        let pair = |it: &NodeSelectorRequirement| match (it.operator.as_str(), it.values.as_slice()) {
-            ("In", [value]) => Some((it.key.clone(), value.clone())),
-            _ => None,
-        };
-        self.expressions.iter().map(pair).collect()
-    }
 }
 
 impl NodeSelectorRequirement {
@@ -134,13 +122,5 @@ mod tests {
         for (what, term, expected) in cases {
             assert_eq!(term.selects("node-1", &here), expected, "{what}");
         }
-        let text = |term: NodeSelectorTerm| term.segment().map(|segment| segment.to_string());
-        assert_eq!(text(term(vec![zone.clone()], vec![])).as_deref(), Some("zone=a"));
-        assert_eq!(text(term(vec![zone.clone()], vec![name("node-1")])), None);
-        assert_eq!(
-            text(term(vec![requirement("zone", "In", &["a", "b"])], vec![])),
-            None
-        );
-        assert_eq!(text(term(vec![requirement("zone", "Exists", &[])], vec![])), None);
     }
 }

@@ -276,7 +276,7 @@ pub struct StorageCapacity {
     pub uid: String,
     /// `storageClassName`
     pub class: String,
-    /// `nodeTopology`; `None` if it is more than labels that must match. Absent and empty are the same: everywhere.
+    /// `nodeTopology`: empty means everywhere. `None` if it is absent, which means nowhere, or more than labels.
     pub segment: Option<Segment>,
     /// `capacity`, as written.
     pub capacity: Option<String>,

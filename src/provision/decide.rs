@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::{
+    ownership::{Ownership, ownership},
     plan::{Plan, plan},
-    policy::Policy,
+    policy::{NodePolicy, Policy},
     refusal::Refusal,
 };
 use crate::{
@@ -70,6 +71,10 @@ pub enum Decision {
     Resume,
     /// Make a volume.
     Provision(Box<Plan>),
+    /// Nothing, and the claim's owner should know why. The sidecars of all nodes find the same, so few of them tell.
+    TellOnce(Refusal),
+    /// The claim is nobody's: try to make it this node's. The plan is what the driver would be asked for then.
+    Race(Box<Plan>),
 }
 
 /// Why a claim is none of our business at the moment.
@@ -85,6 +90,8 @@ pub enum Leave {
     ForeignClass,
     /// The scheduler has not chosen a node yet.
     WaitsForConsumer,
+    /// It is another node's, or can only become one's, and this sidecar serves one node.
+    OtherNode,
     /// Its volume has its object already; the binder has yet to bind them.
     Provisioned,
 }
@@ -123,7 +130,39 @@ pub fn can_reschedule(claim: &Claim) -> bool {
 
 /// Decides about one claim.
 pub fn decide(facts: Facts<'_>) -> Decision {
-    match check(facts) {
+    let Some(node) = &facts.policy.node else {
+        return check(facts);
+    };
+    match ownership(facts.claim, facts.class, node) {
+        _ if facts.in_progress => Decision::Resume,
+        Ownership::Ours => check(facts),
+        Ownership::OtherNodes => Leave::OtherNode.into(),
+        // Without its class nobody knows whose it is to be.
+        Ownership::NotOpen if facts.class.is_some() => Leave::WaitsForConsumer.into(),
+        Ownership::NotOpen | Ownership::Open => check_open(facts, node),
+    }
+}
+
+/// A claim that is nobody's: what this node could do if it were its own.
+fn check_open(facts: Facts<'_>, node: &NodePolicy) -> Decision {
+    let mut claim = facts.claim.clone();
+    claim
+        .annotations
+        .insert(SELECTED_NODE.to_owned(), node.name.clone());
+    match check(Facts {
+        claim: &claim,
+        ..facts
+    }) {
+        Decision::Provision(plan) => Decision::Race(plan),
+        // The class wants another node; or a populator is asked, whatever node it is on.
+        Decision::Tell(Refusal::NotAllowed { .. } | Refusal::Populator) => Leave::OtherNode.into(),
+        Decision::Tell(refusal) => Decision::TellOnce(refusal),
+        other => other,
+    }
+}
+
+fn check(facts: Facts<'_>) -> Decision {
+    match plan_for(facts) {
         Ok(plan) => Decision::Provision(Box::new(plan)),
         Err(no) => no,
     }
@@ -152,7 +191,7 @@ impl From<Refusal> for Decision {
     }
 }
 
-fn check(facts: Facts<'_>) -> Result<Plan, Decision> {
+fn plan_for(facts: Facts<'_>) -> Result<Plan, Decision> {
     let Facts {
         claim,
         class,

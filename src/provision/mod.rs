@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod ownership;
 pub mod plan;
 pub mod policy;
+mod race;
 pub mod reconcile;
 pub mod record;
 pub mod refusal;

@@ -16,6 +16,7 @@ use crate::{
     base::{
         quantity,
         secrets::{Scope, SecretKind, SecretRef, Secrets},
+        segment::Segment,
     },
     cluster::{
         objects::{Claim, Class},
@@ -23,7 +24,7 @@ use crate::{
     },
     csi::{
         DriverInfo,
-        proto::{CapacityRange, CreateVolumeRequest},
+        proto::{CapacityRange, CreateVolumeRequest, Topology},
     },
 };
 
@@ -58,6 +59,23 @@ impl Plan {
             accessibility_requirements: requirement.map(Into::into),
             secrets,
             ..self.request.clone()
+        }
+    }
+
+    /// The places that the driver may choose from; one without a place where it has no topology.
+    pub fn places(&self) -> Vec<Option<Topology>> {
+        let requirement = self
+            .placement
+            .as_ref()
+            .and_then(|placement| placement.requirement.as_ref());
+        let topology = |segment: &Segment| {
+            Some(Topology {
+                segments: segment.clone().into(),
+            })
+        };
+        match requirement {
+            Some(requirement) => requirement.requisite.iter().map(topology).collect(),
+            None => vec![None],
         }
     }
 

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
-    memory::{AnnouncedClaims, ClaimsWaitingForNodes, InfeasibleClaims, RecentlyRescheduled, RecentlySaved},
+    memory::{
+        AnnouncedClaims, ClaimsWaitingForNodes, InfeasibleClaims, Races, RecentlyRescheduled, RecentlySaved,
+    },
     metrics::ProvisionMetrics,
     plan::Plan,
     policy::Policy,
@@ -32,7 +34,7 @@ pub(super) const FAILED: &str = "ProvisioningFailed";
 /// The controller that turns claims into volumes.
 pub struct Provision {
     pub(super) driver: Driver,
-    driver_info: DriverInfo,
+    pub(super) driver_info: DriverInfo,
     /// `--timeout`: the budget of one clean-up.
     pub(super) timeout: Duration,
     pub(super) api: ApiClient,
@@ -40,7 +42,8 @@ pub struct Provision {
     pub(super) ledger: Arc<Ledger<Record>>,
     pub(super) events: EventRecorder,
     pub(super) metrics: ProvisionMetrics,
-    policy: Policy,
+    pub(super) policy: Policy,
+    pub(super) races: Races,
     pub(super) infeasible: InfeasibleClaims,
     pub(super) saved: RecentlySaved,
     pub(super) rescheduled: RecentlyRescheduled,
@@ -79,6 +82,7 @@ impl Provision {
             events,
             metrics,
             policy,
+            races: Races::default(),
             infeasible: InfeasibleClaims::default(),
             saved: RecentlySaved::default(),
             rescheduled: RecentlyRescheduled::default(),
@@ -109,6 +113,7 @@ impl Provision {
             (None, None) => {
                 self.announced.remove(uid);
                 self.waiting.remove(uid);
+                self.races.leave(uid);
                 Requeue::AwaitChange
             }
         }
@@ -118,6 +123,9 @@ impl Provision {
     async fn reconcile_claim(&self, claim: &Claim, entry: Option<Entry<Record>>) -> Requeue {
         let decision = self.decide(claim, entry.is_some());
         self.waiting.update(&claim.uid, &decision);
+        if !matches!(decision, Decision::Race(_) | Decision::TellOnce(_)) {
+            self.races.leave(&claim.uid);
+        }
         match (decision, entry) {
             (Decision::Leave(why), _) => {
                 tracing::debug!(claim = claim.key(), ?why, "claim left alone");
@@ -138,6 +146,8 @@ impl Provision {
             // There is nothing to resume without a record.
             (Decision::Resume, None) => Requeue::AwaitChange,
             (Decision::Provision(plan), _) => self.begin(claim, Arc::from(plan)).await,
+            (Decision::Race(plan), _) => self.race(claim, &plan).await,
+            (Decision::TellOnce(refusal), _) => self.cannot_take(claim, &refusal.to_string()).await,
         }
     }
 

@@ -5,10 +5,11 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
     app::{
-        provisioner::gates::Gates,
+        provisioner::{capacity::CapacitySettings, gates::Gates},
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
     },
     base::{backoff::Backoff, names::UidLength},
+    provision::policy::NodePolicy,
     telemetry::log::LogSettings,
 };
 
@@ -25,8 +26,12 @@ pub struct Config {
     pub naming: Naming,
     /// How volumes are requested.
     pub volumes: VolumeSettings,
+    /// None: the sidecar serves the whole cluster.
+    pub node: Option<NodePolicy>,
     /// How much is done at once, and the delays after failures.
     pub work: WorkSettings,
+    /// None: no storage capacity is published.
+    pub capacity: Option<CapacitySettings>,
     /// None: no HTTP endpoint.
     pub http: Option<HttpSettings>,
     /// The log.

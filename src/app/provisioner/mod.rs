@@ -3,6 +3,7 @@
 //! [`main`] reads the flags and finds the API server; [`run`] is the whole sidecar beyond that, and what tests start
 //! with a sandbox and a fake driver.
 
+pub mod capacity;
 mod check;
 pub mod config;
 mod controllers;
@@ -225,6 +226,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     let Some(controllers) = stop.run_until_cancelled(controllers).await else {
         return Ok(());
     };
+    let controllers = controllers?;
     let cache = controllers.cache();
     tasks.spawn(async move {
         cache.run(cluster).await;

@@ -140,8 +140,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::objects::{
-        Attachment, BindingMode, Claim, Class, CsiNode, Node, StorageCapacity, Volume,
+    use crate::{
+        base::segment::Segment,
+        cluster::objects::{Attachment, BindingMode, Claim, Class, CsiNode, Node, StorageCapacity, Volume},
     };
 
     fn decode<R: Object>(value: serde_json::Value) -> Decoded<R> {
@@ -229,10 +230,11 @@ mod tests {
             (vec!["o".to_owned()], Some("1Gi".to_owned()))
         );
         assert_eq!(
-            capacity(json!(null)).segment,
             capacity(json!({})).segment,
-            "D-2: absent is empty"
+            Some(Segment::default()),
+            "D-2: everywhere"
         );
+        assert_eq!(capacity(json!(null)).segment, None, "nowhere");
         let expression = json!({"matchExpressions": [{"key": "zone", "operator": "Exists"}]});
         assert_eq!(capacity(expression).segment, None);
     }

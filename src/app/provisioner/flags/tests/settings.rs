@@ -12,6 +12,7 @@ use crate::{
     base::{backoff::Backoff, names::UidLength},
     cluster::{proxy::ProxyEnvironment, rate_limiter::RateLimit},
     lease::Timing,
+    provision::policy::NodePolicy,
     telemetry::log::{Format, LogSettings, Vmodule},
 };
 
@@ -43,6 +44,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                 strict_topology: false,
                 immediate_topology: true,
             },
+            node: None,
             work: WorkSettings {
                 at_once: NonZeroUsize::new(100).unwrap(),
                 backoff: Backoff {
@@ -50,6 +52,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                     max: seconds(300)
                 },
             },
+            capacity: None,
             http: None,
             logging: LogSettings {
                 format: Format::Text,
@@ -109,6 +112,7 @@ fn each_flag_reaches_its_setting() {
                 strict_topology: true,
                 immediate_topology: false,
             },
+            node: None,
             work: WorkSettings {
                 at_once: NonZeroUsize::new(16).unwrap(),
                 backoff: Backoff {
@@ -116,6 +120,7 @@ fn each_flag_reaches_its_setting() {
                     max: seconds(3600)
                 },
             },
+            capacity: None,
             http: Some(HttpSettings {
                 address: ":8080".into(),
                 metrics_path: "/m".into(),
@@ -183,10 +188,36 @@ fn the_environment_is_read_as_upstream_reads_it() {
         "upstream looks for the name first"
     );
     assert_eq!(node("--node-deployment --version", &[("NODE_NAME", "n")]), 0);
-    assert_eq!(
-        node("--node-deployment", &[("NODE_NAME", "n")]),
-        1,
-        "not built yet"
+    let served = |line| with(line, &[("NODE_NAME", "n")]).unwrap();
+    let seconds = Duration::from_secs;
+    let by_default = NodePolicy {
+        name: "n".into(),
+        immediate_binding: true,
+        base_delay: seconds(20),
+        max_delay: seconds(60),
+    };
+    assert_eq!(served("").node, None);
+    assert_eq!(served("--node-deployment").node, Some(by_default));
+    let odd = served(
+        "--node-deployment --node-deployment-immediate-binding=false --node-deployment-base-delay=2m \
+        --node-deployment-max-delay=-1s --leader-election",
+    );
+    let expected = NodePolicy {
+        name: "n".into(),
+        immediate_binding: false,
+        base_delay: seconds(120),
+        max_delay: seconds(0),
+    };
+    assert_eq!(odd.node, Some(expected));
+    assert!(
+        odd.warnings.iter().any(|it| it.contains("share one Lease")),
+        "{:?}",
+        odd.warnings
+    );
+    assert!(
+        odd.warnings.iter().any(|it| it.contains("is above")),
+        "{:?}",
+        odd.warnings
     );
 }
 
