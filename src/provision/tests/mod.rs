@@ -19,8 +19,12 @@ use crate::{
     csi::DriverInfo,
 };
 
+mod cases;
+mod claims;
+mod codes;
 mod decide;
 mod outcome;
+mod parameters;
 mod record;
 mod request;
 mod save;
