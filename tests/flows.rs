@@ -18,6 +18,8 @@ mod sidecar;
 mod bad_driver;
 #[path = "flows/bad_input.rs"]
 mod bad_input;
+#[path = "flows/claims.rs"]
+mod claims;
 #[path = "flows/codes.rs"]
 mod codes;
 #[path = "flows/deletion.rs"]
@@ -42,6 +44,8 @@ mod saving;
 mod secrets;
 #[path = "flows/stop.rs"]
 mod stop;
+#[path = "flows/volumes.rs"]
+mod volumes;
 #[path = "flows/watches.rs"]
 mod watches;
 #[path = "flows/weather.rs"]
