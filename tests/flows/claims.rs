@@ -106,7 +106,8 @@ fn taken(world: &World) {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_needs_nothing_of_us_makes_no_call_and_only_a_missing_class_is_a_failure() {
     let asked = "volume.kubernetes.io/storage-provisioner";
-    let rows: [(&str, &dyn Fn(&World), bool); 4] = [
+    type Row<'a> = (&'a str, &'a dyn Fn(&World), bool);
+    let rows: [Row<'_>; 4] = [
         (
             "lib.Controller.02: outcomes that are no failure (not ours, already there, populators)",
             &taken,

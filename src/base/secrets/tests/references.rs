@@ -19,7 +19,7 @@ const ROWS: &[(&str, SecretKind, Parameters<'_>, Expected)] = &[
         "ctl.GetSecretReference.02",
         NodePublish,
         &[(OLD_NAME, ""), (OLD_NAMESPACE, "")],
-        Err("is empty"),
+        Err("give it a value"),
     ),
     (
         "ctl.GetSecretReference.03",
