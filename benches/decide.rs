@@ -77,7 +77,11 @@ fn claim_becomes_a_plan(bencher: Bencher) {
         default_fs_type: String::new(),
         extra_metadata: true,
         publish_read_only: false,
+        topology: true,
+        strict_topology: false,
+        immediate_topology: true,
         attributes_classes: true,
+        node: None,
         identity: "0-0-bench".to_owned(),
     };
     let name = format!("pvc-{UID}");
@@ -86,11 +90,13 @@ fn claim_becomes_a_plan(bencher: Bencher) {
         class: Some(&class),
         driver: &driver,
         policy: &policy,
+        topology: None,
         in_progress: false,
         infeasible: None,
         name: Ok(&name),
         name_used_by: None,
         saved: None,
+        rescheduled: None,
     };
     assert!(matches!(
         provision::decide(facts),

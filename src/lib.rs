@@ -4,7 +4,8 @@
 //! follows one claim through these modules; `tests/architecture.rs` keeps them apart.
 //!
 //! - [`app`] puts a sidecar together: flags, start-up, leadership. Nothing imports it but the binaries in `bin/`.
-//! - [`provision`] and [`reclaim`] are controllers: a claim becomes a volume, a released volume goes away.
+//! - [`provision`], [`reclaim`] and [`capacity`] are controllers: a claim becomes a volume, a released volume goes away,
+//!   and how much room there is gets published.
 //! - [`csi`] is the driver's side: the RPC client, who the driver is, whether it is ready.
 //! - [`cluster`] is the API server's side: reflectors and cache, work queue and workers, requests, events.
 //! - [`lease`] elects one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says
@@ -13,6 +14,7 @@
 
 pub mod app;
 pub mod base;
+pub mod capacity;
 pub mod cluster;
 pub mod csi;
 pub mod lease;

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use volwright::{
     base::backoff::Backoff,
     cluster::{
-        cache::{Cache, Need, Predicates, Watched},
+        cache::{Cache, Need, NodeSource, Predicates, Watched},
         client::Client,
         objects::{Attachment, Claim, Class, PROVISIONED_BY, PROVISIONER, Volume},
         queue::{Requeue, WorkQueue},
@@ -40,6 +40,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const MANY: usize = 20_000;
 const OURS: usize = 10_000;
 const WAITING: usize = 2_000;
+const NODES: usize = 5_000;
 const PAGE: usize = 500;
 
 /// Stands for the number of an object.
@@ -59,11 +60,13 @@ impl Like {
     }
 }
 
-/// An API server with so many claims and volumes, made when they are asked for.
+/// An API server with so many claims, volumes and nodes, made when they are asked for.
 #[derive(Clone)]
 struct Server {
     claims: Like,
     volumes: Like,
+    nodes: Like,
+    csi_nodes: Like,
     /// Streaming lists are served.
     streaming: bool,
     /// Where the watch of the claims gets more lines from.
@@ -75,6 +78,8 @@ impl Server {
         Self {
             claims,
             volumes,
+            nodes: Like::new(0, &Value::Null),
+            csi_nodes: Like::new(0, &Value::Null),
             streaming,
             more: Arc::default(),
         }
@@ -87,6 +92,8 @@ impl Server {
         let like = match path {
             _ if of_claims => self.claims.clone(),
             _ if path.ends_with("persistentvolumes") => self.volumes.clone(),
+            _ if path.ends_with("csinodes") => self.csi_nodes.clone(),
+            _ if path.ends_with("nodes") => self.nodes.clone(),
             _ => Like::new(0, &Value::Null),
         };
         let count = like.0;
@@ -190,8 +197,32 @@ fn volume(driver: &str) -> Value {
         "status": {"phase": "Bound"}})
 }
 
+/// Of a Node only the metadata is asked for.
+fn node() -> Value {
+    let mut metadata = metadata(
+        &format!("node-{MARK}"),
+        "",
+        json!({"csi.volume.kubernetes.io/nodeid": MARK}),
+    );
+    metadata["labels"] = json!({"kubernetes.io/hostname": MARK, "topology.example.com/zone": "zone-a",
+        "kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "node.kubernetes.io/instance-type": "large"});
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+}
+
+fn csi_node() -> Value {
+    let driver = |name: &str| {
+        json!({"name": name, "nodeID": MARK, "allocatable": {"count": 32},
+            "topologyKeys": ["kubernetes.io/hostname", "topology.example.com/zone"]})
+    };
+    json!({"kind": "CSINode", "apiVersion": "storage.k8s.io/v1",
+        "metadata": metadata(&format!("node-{MARK}"), "", json!({})),
+        "spec": {"drivers": [driver("drv"), driver("other")]}})
+}
+
 /// What is asked of the allocator while a cache reads the cluster: at most at a time, and in the end.
 async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
+    // What ended before is freed by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let before = MEMORY.current_usage();
     let predicates = Predicates {
         claim: provision::decide::concerns,
@@ -199,6 +230,7 @@ async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
     };
     let watched = Watched {
         attachments: true,
+        nodes: NodeSource::Watched(Need::Volumes),
         ..Watched::default()
     };
     let cache = Cache::new("drv", predicates, watched, Box::new(|_| {}));
@@ -241,7 +273,7 @@ async fn memory_keeps_to_its_budget() {
     let (_, floor, _, stop) = read(Server::new(none.clone(), none.clone(), true)).await;
     drop(stop);
 
-    for (name, streaming, peak_limit) in [("streamed", true, 128 << 10), ("paged", false, 7 << 20)] {
+    for (name, streaming, peak_limit) in [("streamed", true, 256 << 10), ("paged", false, 7 << 20)] {
         let (claims, volumes) = (
             Like::new(MANY, &claim("other")),
             Like::new(MANY, &volume("other")),
@@ -266,6 +298,19 @@ async fn memory_keeps_to_its_budget() {
         Some(claim_of_one)
     );
     holds("a bound volume of ours", (kept - floor) / OURS, 200);
+    drop((cache, stop));
+
+    let mut nodes = Server::new(none.clone(), none.clone(), true);
+    (nodes.nodes, nodes.csi_nodes) = (Like::new(NODES, &node()), Like::new(NODES, &csi_node()));
+    let (peak, _, cache, stop) = read(nodes).await;
+    assert_eq!(cache.topology().terms().len(), NODES);
+    let kept = MEMORY.current_usage().saturating_sub(floor);
+    holds(
+        "a node with the driver, its segment and its term",
+        kept / NODES,
+        1000,
+    );
+    holds("at most while nodes are streamed", peak, 3 << 20);
     drop((cache, stop));
 
     let (tell, more) = mpsc::unbounded_channel();
@@ -318,7 +363,7 @@ fn objects_and_decisions_stay_small() {
     let sizes = [
         ("Claim", size_of::<Claim>(), 440),
         ("Volume", size_of::<Volume>(), 360),
-        ("Class", size_of::<Class>(), 160),
+        ("Class", size_of::<Class>(), 184),
         ("Attachment", size_of::<Attachment>(), 96),
         ("Decision", size_of::<provision::decide::Decision>(), 96),
     ];

@@ -44,6 +44,10 @@ mod saving;
 mod secrets;
 #[path = "flows/stop.rs"]
 mod stop;
+#[path = "flows/topology.rs"]
+mod topology;
+#[path = "flows/topology_weather.rs"]
+mod topology_weather;
 #[path = "flows/volumes.rs"]
 mod volumes;
 #[path = "flows/watches.rs"]

@@ -25,18 +25,28 @@ mod contract;
 mod driver;
 #[path = "real/figures.rs"]
 mod figures;
+#[path = "real/nodes.rs"]
+mod nodes;
 #[path = "real/outages.rs"]
 mod outages;
 #[path = "real/parity.rs"]
 mod parity;
+#[path = "real/placing.rs"]
+mod placing;
 #[path = "real/replicas.rs"]
 mod replicas;
+#[path = "real/requirements.rs"]
+mod requirements;
+#[path = "real/sanity.rs"]
+mod sanity;
 #[path = "real/scheduled.rs"]
 mod scheduled;
 #[path = "real/sidecar.rs"]
 mod sidecar;
 #[path = "real/supervisor.rs"]
 mod supervisor;
+#[path = "real/topology.rs"]
+mod topology;
 #[path = "real/world.rs"]
 mod world;
 
@@ -89,6 +99,26 @@ fn main() -> ExitCode {
                 })
             },
         ));
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(
+            "csi-sanity finds nothing wrong with the example driver",
+            move || {
+                handle.block_on(async {
+                    let _turn = FIGURES.read().await;
+                    sanity::passes().await;
+                    Ok(())
+                })
+            },
+        ));
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(
+            "upstream's accessibility requirements are what the reference says",
+            move || {
+                let _turn = handle.block_on(FIGURES.read());
+                requirements::upstream_is_as_the_reference_says();
+                Ok(())
+            },
+        ));
         // These two run upstream's binary, which is built only with the rest.
         trials.push(together("parity: upstream and ours do and say the same", |c| {
             Box::pin(parity::same(c))
@@ -124,16 +154,45 @@ fn main() -> ExitCode {
         together("a claim becomes a volume under upstream's rights", |c| {
             Box::pin(claims::life_under_upstreams_rights(c))
         }),
+        together(
+            "the driver of the suite places volumes where there is room",
+            |c| Box::pin(placing::keeps_its_segments(c)),
+        ),
         together("a retained volume stays at the driver", |c| {
             Box::pin(claims::retained(c))
         }),
     ]);
-    // What needs a control plane of our own: its processes, its audit log, its etcd, its one node.
+    // What needs a control plane of our own: its processes, its audit log, its etcd, its nodes.
     if !cluster::is_given() {
         trials.push(together(
             "a claim that waits for its first consumer gets its volume when the scheduler has chosen a node",
             |c| Box::pin(scheduled::first_consumer(c)),
         ));
+        trials.push(together(
+            "the scheduler takes the node whose published capacity is enough",
+            |c| Box::pin(scheduled::capacity_decides(c)),
+        ));
+        // Ours refuses such drivers yet (issue 8).
+        if sidecar::under_test() == sidecar::Binary::Upstream {
+            trials.push(together(
+                "volumes are made where the scheduler puts their Pods",
+                |c| Box::pin(topology::follows_the_scheduler(c)),
+            ));
+            trials.push(together("the scheduler knows what room the driver has", |c| {
+                Box::pin(topology::capacity_is_published(c))
+            }));
+            trials.push(together(
+                "a claim for which there is no room goes to another node",
+                |c| Box::pin(topology::exhausted(c)),
+            ));
+            trials.push(together(
+                "a claim whose node is deleted goes to another one",
+                |c| Box::pin(topology::node_deleted(c)),
+            ));
+            trials.push(together("two nodes with a sidecar each share the claims", |c| {
+                Box::pin(topology::node_deployment(c))
+            }));
+        }
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(claims::manifests(c))
         }));

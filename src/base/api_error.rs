@@ -1,7 +1,7 @@
 //! Pure. Why the API server did not do what it was asked: a small closed set instead of every error that a client can
 //! make.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// A request to the API server that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +9,8 @@ pub struct ApiError {
     /// What kind of failure it was.
     pub reason: Reason,
     verb: &'static str,
-    group: &'static str,
-    resource: &'static str,
+    group: Cow<'static, str>,
+    resource: Cow<'static, str>,
     name: String,
     text: String,
 }
@@ -45,31 +45,36 @@ impl ApiError {
     pub(crate) fn new(
         reason: Reason,
         verb: &'static str,
-        group: &'static str,
-        resource: &'static str,
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
         name: &str,
         text: String,
     ) -> Self {
         Self {
             reason,
             verb,
-            group,
-            resource,
+            group: group.into(),
+            resource: resource.into(),
             name: name.to_owned(),
             text,
         }
     }
 
     /// The answer made no sense.
-    pub(crate) fn odd(verb: &'static str, resource: &'static str, name: &str, text: &str) -> Self {
+    pub(crate) fn odd(
+        verb: &'static str,
+        resource: impl Into<Cow<'static, str>>,
+        name: &str,
+        text: &str,
+    ) -> Self {
         Self::new(Reason::Unavailable, verb, "", resource, name, text.to_owned())
     }
 
     /// The deadline of a request passed.
     pub(crate) fn late(
         verb: &'static str,
-        group: &'static str,
-        resource: &'static str,
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
         name: &str,
         limit: Duration,
     ) -> Self {
@@ -132,6 +137,10 @@ impl fmt::Display for ApiError {
                 f,
                 "; add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
             ),
+            // Only a kind that is not served can be missing as a whole.
+            Reason::NotFound if name.is_empty() => {
+                write!(f, "; this API server does not serve {resource} of {group}/v1")
+            }
             _ => Ok(()),
         }
     }

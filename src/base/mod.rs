@@ -6,6 +6,7 @@ pub mod causes;
 pub mod duration;
 pub mod fnv;
 pub mod names;
+pub mod parameters;
 pub mod quantity;
 pub mod reminder;
 pub mod secrets;

@@ -1,6 +1,8 @@
-//! Pure. The name of a volume, and what Kubernetes accepts as a name.
+//! Pure. The name of a volume, names that are joined and fit, and what Kubernetes accepts as a name.
 
 use thiserror::Error;
+
+use super::fnv::fnv1a;
 
 /// How much of a claim's UID goes into the name of its volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +62,33 @@ pub fn volume_name(prefix: &str, uid: &str, length: UidLength) -> Result<String,
             format!("{prefix}-{uid}")
         }
     })
+}
+
+/// `base-suffix` if that has at most `max` characters, else as much of both as fits, with a hash of what is cut off.
+///
+/// The rule is upstream's, because the result is a label by which objects are found again: the suffix is kept if there
+/// is room for it, else the base.
+pub fn join_within(base: &str, suffix: &str, max: usize) -> String {
+    /// A dash and eight digits.
+    const HASH: usize = 9;
+    let joined = if base.is_empty() {
+        suffix.to_owned()
+    } else {
+        format!("{base}-{suffix}")
+    };
+    if joined.len() <= max {
+        return joined;
+    }
+    let cut = |text: &str, length: usize| text.chars().take(length).collect::<String>();
+    let hash = |text: &str| format!("{:08x}", fnv1a(text.as_bytes()));
+    match max.saturating_sub(HASH + 1 + suffix.len()) {
+        0 if base.is_empty() => cut(&hash(&joined), max),
+        0 => cut(
+            &format!("{}-{}", cut(base, max.saturating_sub(HASH)), hash(&joined)),
+            max,
+        ),
+        room => format!("{}-{}-{suffix}", cut(base, room), hash(base)),
+    }
 }
 
 /// Why Kubernetes would not accept a name.
@@ -167,6 +196,48 @@ mod tests {
         ] {
             let named = UidLength::try_from(length).map(|length| volume_name(prefix, uid, length));
             assert_eq!(named, Ok(expected.map(str::to_owned)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_joined_name_fits_and_is_the_one_that_upstream_makes() {
+        const BASE: &str = "external-provisioner";
+        let node = |more: usize| format!("node{}", "a".repeat(more));
+        let one_over = format!("external-p-53f40b57-{}", node(39));
+        let long = format!("e-53f40b57-{}", node(48));
+        for (id, base, suffix, expected) in [
+            (
+                "name.GetNameWithMaxLength.01",
+                BASE,
+                "node01".to_owned(),
+                "external-provisioner-node01",
+            ),
+            ("name.GetNameWithMaxLength.02", "", "node01".to_owned(), "node01"),
+            (
+                "name.GetNameWithMaxLength.03",
+                BASE,
+                node(38),
+                &format!("external-provisioner-{}", node(38)),
+            ),
+            ("name.GetNameWithMaxLength.04", BASE, node(39), &one_over),
+            ("name.GetNameWithMaxLength.05", BASE, node(48), &long),
+            (
+                "name.GetNameWithMaxLength.06",
+                BASE,
+                node(49),
+                "external-provisioner-a3607ff1",
+            ),
+            (
+                "name.GetNameWithMaxLength.07",
+                BASE,
+                node(63),
+                "external-provisioner-df38e37f",
+            ),
+            ("name.GetNameWithMaxLength.08", "", node(63), "fa65587e"),
+        ] {
+            let name = join_within(base, &suffix, 63);
+            assert_eq!(name, expected, "{id}");
+            assert!(name.len() <= 63, "{id}");
         }
     }
 

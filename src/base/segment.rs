@@ -1,22 +1,29 @@
 //! Pure. A part of the cluster, as topology keys and their values (CSI: the `segments` of a `Topology`).
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 
-/// Topology keys and their values, for instance `zone=a,rack=7`. Empty: the whole cluster.
+/// Topology keys and their values, for instance `zone=a,rack=7`. Empty: the whole cluster. A clone costs nothing: with a
+/// driver that tells its nodes apart there are as many as nodes.
 ///
 /// The order is the one in which upstream sends terms: those with fewer keys first, then by keys and values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Segment(BTreeMap<String, String>);
+pub struct Segment(Arc<[(Box<str>, Box<str>)]>);
 
 impl Segment {
     /// By key, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        let found = self.0.binary_search_by(|(known, _)| (**known).cmp(key));
+        found.ok().map(|at| &*self.0[at].1)
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// No key at all.
@@ -27,41 +34,53 @@ impl Segment {
     /// Whether everything of this segment also holds in the other: it is the same part of the cluster, or a larger one
     /// that contains it.
     pub fn is_subset_of(&self, other: &Self) -> bool {
-        self.0.iter().all(|(key, value)| other.0.get(key) == Some(value))
+        self.iter().all(|(key, value)| other.get(key) == Some(value))
     }
 
     /// The segment with these keys only, `None` if it lacks one.
     pub fn with_keys<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Option<Self> {
-        let pair = |key: &String| self.0.get_key_value(key);
-        keys.into_iter()
-            .map(|key| pair(key).map(|(key, value)| (key.clone(), value.clone())))
-            .collect::<Option<_>>()
-            .map(Self)
+        let pair = |key: &'k String| self.get(key).map(|value| (key.as_str(), value));
+        let pairs: Vec<_> = keys.into_iter().map(pair).collect::<Option<_>>()?;
+        match pairs.len() == self.len() {
+            true => Some(self.clone()),
+            false => Some(pairs.into_iter().collect()),
+        }
+    }
+
+    /// The segment with those keys only that fulfil the predicate.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        if !self.iter().all(|(key, _)| keep(key)) {
+            *self = self.iter().filter(|(key, _)| keep(key)).collect();
+        }
     }
 }
 
 impl From<BTreeMap<String, String>> for Segment {
     fn from(segments: BTreeMap<String, String>) -> Self {
-        Self(segments)
+        let pairs = segments.into_iter();
+        Self(pairs.map(|(key, value)| (key.into(), value.into())).collect())
     }
 }
 
 impl From<Segment> for BTreeMap<String, String> {
     fn from(segment: Segment) -> Self {
-        segment.0
+        let pairs = segment.iter();
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Segment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
-        Self(pairs.collect())
+        pairs.collect::<BTreeMap<String, String>>().into()
     }
 }
 
 impl Ord for Segment {
     fn cmp(&self, other: &Self) -> Ordering {
-        (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
+        (self.len(), &self.0).cmp(&(other.len(), &other.0))
     }
 }
 
@@ -73,7 +92,7 @@ impl PartialOrd for Segment {
 
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (key, value)) in self.0.iter().enumerate() {
+        for (at, (key, value)) in self.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
             write!(f, "{comma}{key}={value}")?;
         }

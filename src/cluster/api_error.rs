@@ -1,5 +1,7 @@
 //! From an error of kube to an [`ApiError`].
 
+use std::borrow::Cow;
+
 use crate::base::{
     api_error::{ApiError, Reason, classify},
     causes::chain,
@@ -9,8 +11,8 @@ impl ApiError {
     /// Sorts an error of kube. `name` is the object, `namespace/name` where it has one, "" for a collection.
     pub(super) fn from_kube(
         verb: &'static str,
-        group: &'static str,
-        resource: &'static str,
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
         name: &str,
         error: kube::Error,
     ) -> Self {

@@ -14,6 +14,7 @@ mod decode;
 pub mod events;
 mod header_timeout;
 pub mod leases;
+pub mod node_selector;
 pub mod objects;
 pub mod proxy;
 pub mod queue;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::topology::TopologyKeys;
+use super::{node_selector::NodeSelectorTerm, topology::TopologyKeys};
 use crate::base::segment::Segment;
 
 /// A PersistentVolumeClaim that may need a volume from us.
@@ -207,6 +207,13 @@ impl Volume {
             (None, None) => migrated(),
         }
     }
+
+    /// Whether the node of this name can reach the volume, as far as the labels in `segment` tell. A driver that says
+    /// nothing of where its node is can reach all. (Behaviour of the upstream sidecar in node deployment.)
+    pub fn is_reachable_from(&self, node: &str, segment: &Segment) -> bool {
+        let selects = |terms: &Vec<NodeSelectorTerm>| terms.iter().any(|term| term.selects(node, segment));
+        segment.is_empty() || self.node_affinity.as_ref().is_none_or(selects)
+    }
 }
 
 /// The claim that a volume is for.
@@ -229,26 +236,6 @@ pub struct CsiSource {
     pub handle: String,
 }
 
-/// One term of a node selector: all of these must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeSelectorTerm {
-    /// `matchExpressions`
-    pub expressions: Vec<NodeSelectorRequirement>,
-    /// `matchFields` are there, too.
-    pub has_fields: bool,
-}
-
-/// What a label of a node has to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeSelectorRequirement {
-    /// The label.
-    pub key: String,
-    /// `In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt` or `Lt`.
-    pub operator: String,
-    /// What the operator compares with.
-    pub values: Vec<String>,
-}
-
 /// A VolumeAttachment: as long as it stands, a node may be using the volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachment {
@@ -268,7 +255,7 @@ pub struct Node {
     /// `metadata.name`
     pub name: String,
     /// `metadata.labels`
-    pub labels: BTreeMap<String, String>,
+    pub labels: Segment,
 }
 
 /// A CSINode: what the kubelet of a node says of the drivers there.
@@ -289,7 +276,7 @@ pub struct StorageCapacity {
     pub uid: String,
     /// `storageClassName`
     pub class: String,
-    /// `nodeTopology`; `None` if it is more than labels that must match. Absent and empty are the same: everywhere.
+    /// `nodeTopology`: empty means everywhere. `None` if it is absent, which means nowhere, or more than labels.
     pub segment: Option<Segment>,
     /// `capacity`, as written.
     pub capacity: Option<String>,

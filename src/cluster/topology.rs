@@ -18,12 +18,12 @@ pub type TopologyKeys = BTreeSet<String>;
 pub struct NodeState {
     /// `metadata.name` of Node and CSINode.
     pub name: String,
-    /// Labels of the Node, `None` if there is no Node.
-    pub labels: Option<BTreeMap<String, String>>,
+    /// Labels of the Node as far as they are topology keys, `None` if there is no Node.
+    pub labels: Option<Segment>,
     /// What its CSINode says.
     pub registration: Registration,
     /// What the driver had registered until a moment ago: a node plugin that is being replaced is absent for a while.
-    pub vanished: Option<TopologyKeys>,
+    pub vanished: Option<Arc<TopologyKeys>>,
 }
 
 /// What the CSINode object of a node says about the driver.
@@ -35,7 +35,7 @@ pub enum Registration {
     /// The driver does not run there.
     NoDriver,
     /// The driver runs there and has these topology keys.
-    Keys(TopologyKeys),
+    Keys(Arc<TopologyKeys>),
 }
 
 /// Why the segment of one node is not known.
@@ -99,11 +99,11 @@ pub struct ClusterTopology {
 #[derive(Debug, Default)]
 struct KeySets {
     /// Each distinct set, with its terms once somebody has asked for them.
-    sets: BTreeMap<TopologyKeys, OnceLock<Terms>>,
+    sets: BTreeMap<Arc<TopologyKeys>, OnceLock<Terms>>,
     /// The registered keys of a node that its labels give values to, each combination once.
-    known: BTreeSet<Arc<Segment>>,
+    known: BTreeSet<Segment>,
     /// The same by each of their keys: a driver with other keys on each node must not cost its square.
-    known_by_key: BTreeMap<String, Vec<Arc<Segment>>>,
+    known_by_key: BTreeMap<String, Vec<Segment>>,
     /// The segments of nodes that have labels for all their keys.
     whole: BTreeSet<Segment>,
     all: OnceLock<Terms>,
@@ -131,11 +131,11 @@ impl ClusterTopology {
 
     /// The topology of a sidecar that serves one node: what the driver's NodeGetInfo says.
     pub fn of_one_node(name: &str, segment: Segment) -> Self {
-        let labels: BTreeMap<_, _> = segment.into();
+        let keys: TopologyKeys = segment.iter().map(|(key, _)| key.to_owned()).collect();
         let node = NodeState {
             name: name.to_owned(),
-            registration: Registration::Keys(labels.keys().cloned().collect()),
-            labels: Some(labels),
+            labels: Some(segment),
+            registration: Registration::Keys(keys.into()),
             vanished: None,
         };
         Self::new([node], false)
@@ -166,14 +166,14 @@ impl ClusterTopology {
         let Some(labels) = &state.labels else {
             return Err(NodeProblem::NoNode { node: name() });
         };
-        let value = |key: &String| match labels.get(key) {
-            Some(value) => Ok((key.clone(), value.clone())),
-            None => Err(NodeProblem::NoLabel {
-                node: name(),
-                key: key.clone(),
-            }),
-        };
-        keys.iter().map(value).collect()
+        labels.with_keys(&**keys).ok_or_else(|| NodeProblem::NoLabel {
+            node: name(),
+            key: keys
+                .iter()
+                .find(|key| labels.get(key).is_none())
+                .cloned()
+                .unwrap_or_default(),
+        })
     }
 
     /// The segments, by the keys of `node`, of all nodes that have them registered now. Empty if that node has none.
@@ -198,27 +198,22 @@ impl ClusterTopology {
 }
 
 impl KeySets {
-    fn insert(&mut self, keys: &TopologyKeys, labels: Option<&BTreeMap<String, String>>) {
+    fn insert(&mut self, keys: &Arc<TopologyKeys>, labels: Option<&Segment>) {
         if !keys.is_empty() && !self.sets.contains_key(keys) {
             self.sets.insert(keys.clone(), OnceLock::new());
         }
-        let Some(labels) = labels else { return };
-        let known = keys.iter().filter_map(|key| labels.get_key_value(key));
-        let known: BTreeMap<_, _> = known.map(|(key, value)| (key.clone(), value.clone())).collect();
-        let is_whole = known.len() == keys.len();
-        let known = Segment::from(known);
-        if is_whole && !self.whole.contains(&known) {
+        let Some(mut known) = labels.cloned() else { return };
+        known.retain(|key| keys.contains(key));
+        if known.len() == keys.len() && !self.whole.contains(&known) {
             self.whole.insert(known.clone());
         }
-        if self.known.contains(&known) {
+        if !self.known.insert(known.clone()) {
             return;
         }
-        let known = Arc::new(known);
         for (key, _) in known.iter() {
             let same_key = self.known_by_key.entry(key.to_owned()).or_default();
             same_key.push(known.clone());
         }
-        self.known.insert(known);
     }
 
     fn terms(&self, keys: &TopologyKeys) -> Terms {
@@ -251,13 +246,13 @@ impl KeySets {
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        pairs.iter().map(pair).collect()
+    fn map(pairs: &[(&str, &str)]) -> Segment {
+        pairs.iter().copied().collect()
     }
 
-    fn keys(keys: &[&str]) -> TopologyKeys {
-        keys.iter().map(|key| (*key).to_owned()).collect()
+    fn keys(keys: &[&str]) -> Arc<TopologyKeys> {
+        let keys: TopologyKeys = keys.iter().map(|key| (*key).to_owned()).collect();
+        keys.into()
     }
 
     fn node(name: &str, labels: &[(&str, &str)], registered: &[&str]) -> NodeState {

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     connect::Dialer,
-    driver_info::{DriverInfo, UnsupportedDriver, check_name},
+    driver_info::{DriverInfo, NodeInfo, UnsupportedDriver, check_name},
     driver_state::{DriverState, NotReadyReason},
     proto::{
         ControllerGetCapabilitiesRequest, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
@@ -40,12 +40,14 @@ pub struct Driver {
     pub(super) connections: Arc<AtomicU64>,
     /// How often it has come back; see [`Driver::returns`].
     pub(super) returns: Arc<watch::Sender<u64>>,
+    /// Asked where its node is, too.
+    serves_one_node: bool,
 }
 
 /// Why the driver could not be identified, or was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifyError {
-    /// One of the three calls failed.
+    /// One of the calls failed.
     #[error("asking the CSI driver who it is ({method}) failed: {0}", method = .0.method)]
     RpcError(#[from] RpcError),
     /// It answered, and no sidecar can serve it.
@@ -82,7 +84,15 @@ impl Driver {
             driver_state: Arc::new(watch::Sender::new(DriverState::not_checked())),
             connections,
             returns: Arc::new(watch::Sender::new(0)),
+            serves_one_node: false,
         }
+    }
+
+    /// The same driver, which is asked where its node is whenever it is identified: for a sidecar that serves this one
+    /// node.
+    pub fn serving_one_node(mut self) -> Self {
+        self.serves_one_node = true;
+        self
     }
 
     /// Changes whenever the driver has been identified again after it was away, or over a new connection: between two
@@ -112,7 +122,7 @@ impl Driver {
         Ok(answer.ready.unwrap_or(true))
     }
 
-    /// Asks for name and capabilities, in upstream's order; then [`Driver::driver_state`] says `Ready`. The first name
+    /// Asks for name and capabilities, in upstream's order, and for the node if it serves one; then [`Driver::driver_state`] says `Ready`. The first name
     /// stays: calls are counted under it, and a driver with another one is refused from then on. Whether the
     /// capabilities suffice is for the caller to decide.
     ///
@@ -143,7 +153,14 @@ impl Driver {
             Err(rpc_error) if rpc_error.code == Code::Unimplemented => Default::default(),
             answer => answer?,
         };
-        let driver_info = DriverInfo::read(info, &plugin, &controller);
+        let mut driver_info = DriverInfo::read(info, &plugin, &controller);
+        if self.serves_one_node {
+            let answer: NodeGetInfoResponse = self.rpc.call(NODE_GET_INFO, NodeGetInfoRequest {}).await?;
+            let topology = answer.accessible_topology.unwrap_or_default();
+            driver_info.node = Some(NodeInfo {
+                segment: topology.segments.into_iter().collect(),
+            });
+        }
         self.set_ready(&driver_info);
         Ok(driver_info)
     }
@@ -179,15 +196,6 @@ impl Driver {
     pub async fn get_capacity(&self, request: GetCapacityRequest) -> Result<GetCapacityResponse, RpcError> {
         self.refuse_other_driver(GET_CAPACITY)?;
         self.rpc.call(GET_CAPACITY, request).await
-    }
-
-    /// NodeGetInfo: where the node is that the driver runs on.
-    ///
-    /// # Errors
-    /// [`RpcError`] when the call fails, or another driver has taken the socket.
-    pub async fn node_get_info(&self) -> Result<NodeGetInfoResponse, RpcError> {
-        self.refuse_other_driver(NODE_GET_INFO)?;
-        self.rpc.call(NODE_GET_INFO, NodeGetInfoRequest {}).await
     }
 
     /// Another driver on our socket must get no volume and no secret of ours.

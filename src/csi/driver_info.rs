@@ -4,6 +4,7 @@ use super::proto::{
     self, ControllerGetCapabilitiesResponse, GetPluginCapabilitiesResponse, GetPluginInfoResponse,
     controller_service_capability, plugin_capability,
 };
+use crate::base::segment::Segment;
 
 /// The longest name that Kubernetes accepts in a PersistentVolume, and CSI for a driver; bytes.
 const NAME_LIMIT: usize = 63;
@@ -35,6 +36,15 @@ pub struct DriverInfo {
     pub single_node_multi_writer: bool,
     /// ControllerModifyVolume and mutable parameters.
     pub modify_volume: bool,
+    /// Where the node is that the driver runs on: asked for only where the sidecar serves one node.
+    pub node: Option<NodeInfo>,
+}
+
+/// What NodeGetInfo says, as far as volumes are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// The segment that the node is in; empty if the driver does not say.
+    pub segment: Segment,
 }
 
 /// Why no sidecar can serve a driver.

@@ -14,7 +14,7 @@ pub mod rpc_error;
 
 pub use connect::{Address, ConnectError, Dialer};
 pub use driver::{Driver, IdentifyError};
-pub use driver_info::{DriverInfo, UnsupportedDriver};
+pub use driver_info::{DriverInfo, NodeInfo, UnsupportedDriver};
 pub use driver_state::{DriverState, NotADriver, NotReadyReason};
 pub use rpc::{Call, OnCall};
 pub use rpc_error::{Code, RpcError};

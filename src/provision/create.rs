@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
+    decide::can_reschedule,
     memory::INFEASIBLE,
     outcome::{CreateOutcome, SizeMismatch, outcome_of},
     plan::Plan,
-    reconcile::Provision,
+    reconcile::{FAILED, Provision},
     record::Record,
+    volume::out_of_reach,
 };
 use crate::{
-    cluster::{objects::Claim, queue::Requeue},
+    cluster::{events::Event, objects::Claim, queue::Requeue},
     csi::proto,
 };
 
@@ -80,8 +82,7 @@ impl Provision {
             return Requeue::AwaitChange;
         }
         let plan = record.plan.clone();
-        let mut request = plan.request.clone();
-        request.secrets = record.secrets.reveal();
+        let request = plan.request_with(record.secrets.reveal());
         match outcome_of(&plan, self.driver.create_volume(request).await) {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
@@ -96,11 +97,25 @@ impl Provision {
                         tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
                     }
                 }
+                if let (Some(claim), Some(node)) = (claim, plan.node())
+                    && let Some(text) = out_of_reach(&volume, node)
+                {
+                    self.events.publish(claim, Event::warning(FAILED, text));
+                }
                 self.save(&record, claim, &volume).await
             }
             CreateOutcome::Failed(error) => {
                 self.ledger.erase(&record.uid);
                 self.fail(&plan, claim, &error.to_string())
+            }
+            CreateOutcome::Reschedule(error) => {
+                self.ledger.erase(&record.uid);
+                match (claim, plan.node()) {
+                    (Some(claim), Some(node)) if can_reschedule(claim) => {
+                        self.reschedule(claim, &node.name, &error.to_string()).await
+                    }
+                    _ => self.fail(&plan, claim, &error.to_string()),
+                }
             }
             CreateOutcome::Infeasible(error) => {
                 self.ledger.erase(&record.uid);

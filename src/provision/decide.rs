@@ -6,13 +6,17 @@
 use std::time::Duration;
 
 use super::{
+    ownership::{Ownership, ownership},
     plan::{Plan, plan},
-    policy::Policy,
+    policy::{NodePolicy, Policy},
     refusal::Refusal,
 };
 use crate::{
     base::names::VolumeNameError,
-    cluster::objects::{Claim, Class},
+    cluster::{
+        objects::{Claim, Class, SELECTED_NODE},
+        topology::{ClusterTopology, NodeProblem},
+    },
     csi::DriverInfo,
 };
 
@@ -27,6 +31,8 @@ pub struct Facts<'a> {
     pub driver: &'a DriverInfo,
     /// How the operator wants it.
     pub policy: &'a Policy,
+    /// Where the driver runs, if it has topology.
+    pub topology: Option<&'a ClusterTopology>,
     /// A creation for the claim is under way: a record is open.
     pub in_progress: bool,
     /// The driver said that the claim's request can never succeed.
@@ -37,6 +43,8 @@ pub struct Facts<'a> {
     pub name_used_by: Option<&'a str>,
     /// We wrote the PersistentVolume a moment ago, and the watch may take this long still to show it.
     pub saved: Option<Duration>,
+    /// We sent the claim back to the scheduler a moment ago, and the watch may take this long still to show it.
+    pub rescheduled: Option<Duration>,
 }
 
 /// A request that the driver called infeasible.
@@ -49,7 +57,7 @@ pub struct Infeasible<'a> {
 }
 
 /// What to do with a claim.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Nothing, and nobody needs to know.
     Leave(Leave),
@@ -57,10 +65,16 @@ pub enum Decision {
     Wait(Wait, Duration),
     /// Nothing until something changes, and the claim's owner should know why.
     Tell(Refusal),
+    /// The node of this name that the scheduler chose is gone: let it choose again.
+    Reschedule(String, NodeProblem),
     /// Go on with the creation that is under way, as it was recorded.
     Resume,
     /// Make a volume.
     Provision(Box<Plan>),
+    /// Nothing, and the claim's owner should know why. The sidecars of all nodes find the same, so few of them tell.
+    TellOnce(Refusal),
+    /// The claim is nobody's: try to make it this node's. The plan is what the driver would be asked for then.
+    Race(Box<Plan>),
 }
 
 /// Why a claim is none of our business at the moment.
@@ -76,6 +90,8 @@ pub enum Leave {
     ForeignClass,
     /// The scheduler has not chosen a node yet.
     WaitsForConsumer,
+    /// It is another node's, or can only become one's, and this sidecar serves one node.
+    OtherNode,
     /// Its volume has its object already; the binder has yet to bind them.
     Provisioned,
 }
@@ -85,9 +101,16 @@ pub enum Leave {
 pub enum Wait {
     /// The driver called the same request infeasible.
     Infeasible,
-    /// The PersistentVolume that we wrote does not show in the watch yet. Until it does, the claim looks as if it had
-    /// no volume.
+    /// What we wrote does not show in the watch yet. Until it does, the claim looks as if it had no volume, or the node
+    /// that was taken off it.
     WatchLag,
+    /// Labels of nodes are still being read.
+    Nodes,
+}
+
+impl Wait {
+    /// How long [`Wait::Nodes`] takes at most; the change is heard of before.
+    pub(super) const FOR_NODES: Duration = Duration::from_secs(5);
 }
 
 /// Whether a claim needs anything from the provisioner of `driver`: the predicate, the cheap part of the decision that
@@ -96,11 +119,63 @@ pub fn concerns(claim: &Claim, driver: &str) -> bool {
     !claim.has_volume && [claim.provisioner(), claim.migrated_to()].contains(&Some(driver))
 }
 
+/// Whether the scheduler chooses again when the selected node is taken off the claim. It knows nothing of the alpha
+/// annotation.
+pub fn can_reschedule(claim: &Claim) -> bool {
+    claim
+        .annotations
+        .get(SELECTED_NODE)
+        .is_some_and(|node| !node.is_empty())
+}
+
 /// Decides about one claim.
 pub fn decide(facts: Facts<'_>) -> Decision {
-    match check(facts) {
+    let Some(node) = &facts.policy.node else {
+        return check(facts);
+    };
+    match ownership(facts.claim, facts.class, node) {
+        _ if facts.in_progress => Decision::Resume,
+        Ownership::Ours => check(facts),
+        Ownership::OtherNodes => Leave::OtherNode.into(),
+        // Without its class nobody knows whose it is to be.
+        Ownership::NotOpen if facts.class.is_some() => Leave::WaitsForConsumer.into(),
+        Ownership::NotOpen | Ownership::Open => check_open(facts, node),
+    }
+}
+
+/// A claim that is nobody's: what this node could do if it were its own.
+fn check_open(facts: Facts<'_>, node: &NodePolicy) -> Decision {
+    let mut claim = facts.claim.clone();
+    claim
+        .annotations
+        .insert(SELECTED_NODE.to_owned(), node.name.clone());
+    match check(Facts {
+        claim: &claim,
+        ..facts
+    }) {
+        Decision::Provision(plan) => Decision::Race(plan),
+        // The class wants another node; or a populator is asked, whatever node it is on.
+        Decision::Tell(Refusal::NotAllowed { .. } | Refusal::Populator) => Leave::OtherNode.into(),
+        Decision::Tell(refusal) => Decision::TellOnce(refusal),
+        other => other,
+    }
+}
+
+fn check(facts: Facts<'_>) -> Decision {
+    match plan_for(facts) {
         Ok(plan) => Decision::Provision(Box::new(plan)),
         Err(no) => no,
+    }
+}
+
+impl Decision {
+    /// Whether another look is worthwhile when nodes change.
+    pub const fn waits_for_nodes(&self) -> bool {
+        match self {
+            Self::Wait(wait, _) => matches!(wait, Wait::Nodes),
+            Self::Tell(refusal) => refusal.is_about_nodes(),
+            _ => false,
+        }
     }
 }
 
@@ -116,17 +191,19 @@ impl From<Refusal> for Decision {
     }
 }
 
-fn check(facts: Facts<'_>) -> Result<Plan, Decision> {
+fn plan_for(facts: Facts<'_>) -> Result<Plan, Decision> {
     let Facts {
         claim,
         class,
         driver,
         policy,
+        topology,
         in_progress,
         infeasible,
         name,
         name_used_by,
         saved,
+        rescheduled,
     } = facts;
     // Whatever claim, class and settings say now: another request under the same name is an error in CSI.
     if in_progress {
@@ -139,6 +216,9 @@ fn check(facts: Facts<'_>) -> Result<Plan, Decision> {
         return Err(Decision::Wait(Wait::Infeasible, left));
     }
     if let (Some(left), None) = (saved, name_used_by) {
+        return Err(Decision::Wait(Wait::WatchLag, left));
+    }
+    if let Some(left) = rescheduled {
         return Err(Decision::Wait(Wait::WatchLag, left));
     }
     if claim.has_volume {
@@ -176,7 +256,7 @@ fn check(facts: Facts<'_>) -> Result<Plan, Decision> {
         Some(_) => return Err(Refusal::NameTaken(name.to_owned()).into()),
         None => {}
     }
-    Ok(plan(claim, class, driver, policy, name)?)
+    plan(claim, class, driver, policy, topology, name)
 }
 
 /// In-tree plugins share this prefix, and no CSI driver's name can have a slash.

@@ -5,6 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::decide::Decision;
+
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
 /// A PersistentVolume that we wrote shows in the watch well within this time.
@@ -44,6 +46,60 @@ impl RecentlySaved {
     }
 }
 
+/// Claims that we sent back to the scheduler, with the resourceVersion that they had in the watch then: until it shows
+/// another one, they look as if the node were selected still.
+#[derive(Default)]
+pub(super) struct RecentlyRescheduled(Expiring<String>);
+
+impl RecentlyRescheduled {
+    pub(super) fn insert(&self, claim: &str, resource_version: &str) {
+        self.0.insert(claim, resource_version.to_owned(), WATCH_LAG);
+    }
+
+    /// How long to wait for the claim's change still.
+    pub(super) fn left(&self, claim: &str, resource_version: &str) -> Option<Duration> {
+        let (seen, left) = self.0.get(claim)?;
+        (seen == resource_version).then_some(left)
+    }
+}
+
+/// What was decided about claims that a change of nodes may help.
+#[derive(Default)]
+pub(super) struct ClaimsWaitingForNodes(Mutex<HashMap<String, Decision>>);
+
+impl ClaimsWaitingForNodes {
+    /// Remembers the claim if it waits for nodes, and forgets it if not.
+    pub(super) fn update(&self, claim: &str, decision: &Decision) {
+        if decision.waits_for_nodes() {
+            self.0.lock().insert(claim.to_owned(), decision.clone());
+        } else {
+            self.remove(claim);
+        }
+    }
+
+    pub(super) fn remove(&self, claim: &str) {
+        let mut waiting = self.0.lock();
+        if waiting.remove(claim).is_some() && waiting.is_empty() {
+            *waiting = HashMap::new();
+        }
+    }
+
+    /// Those about which something else is decided now: however often nodes change, the others keep their delays and
+    /// say nothing. `None`: the claim is gone.
+    pub(super) fn changed(&self, decide: impl Fn(&str) -> Option<Decision>) -> Vec<String> {
+        let before = self.0.lock().clone();
+        let mut changed = Vec::new();
+        for (claim, before) in before {
+            match decide(&claim) {
+                None => self.remove(&claim),
+                Some(now) if now != before => changed.push(claim),
+                Some(_) => {}
+            }
+        }
+        changed
+    }
+}
+
 /// Claims whose owner was told that a volume is being provisioned for them.
 #[derive(Default)]
 pub(super) struct AnnouncedClaims(Expiring<()>);
@@ -60,6 +116,61 @@ impl AnnouncedClaims {
     /// Its volume is saved, or it is gone.
     pub(super) fn remove(&self, claim: &str) {
         self.0.remove(claim);
+    }
+}
+
+/// Open claims that this node tries to take.
+#[derive(Default)]
+pub(super) struct Races(Mutex<HashMap<String, Race>>);
+
+/// The tries for one claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Race {
+    /// When it was first seen to be open.
+    pub(super) since: Instant,
+    /// How many tries have failed.
+    pub(super) failures: u32,
+    /// When the next one is due.
+    pub(super) due: Instant,
+    /// The claim's owner was told why it was not taken.
+    pub(super) told: bool,
+}
+
+impl Races {
+    /// The race for a claim; at first sight it begins, with a try after this delay.
+    pub(super) fn enter(&self, claim: &str, delay: impl FnOnce() -> Duration) -> Race {
+        let now = Instant::now();
+        let begin = || Race {
+            since: now,
+            failures: 0,
+            due: now + delay(),
+            told: false,
+        };
+        *self.0.lock().entry(claim.to_owned()).or_insert_with(begin)
+    }
+
+    /// A try has failed: `delay` gives the pause after so many failures. Returns it.
+    pub(super) fn fail(&self, claim: &str, delay: impl FnOnce(u32) -> Duration) -> Duration {
+        let mut races = self.0.lock();
+        let Some(race) = races.get_mut(claim) else {
+            return Duration::ZERO;
+        };
+        race.failures = race.failures.saturating_add(1);
+        let delay = delay(race.failures);
+        race.due = Instant::now() + delay;
+        delay
+    }
+
+    /// The owner of the claim was told.
+    pub(super) fn told(&self, claim: &str) {
+        if let Some(race) = self.0.lock().get_mut(claim) {
+            race.told = true;
+        }
+    }
+
+    /// The claim is taken, or gone.
+    pub(super) fn leave(&self, claim: &str) {
+        self.0.lock().remove(claim);
     }
 }
 
@@ -109,7 +220,7 @@ impl<T: Clone> Expiring<T> {
 mod tests {
     use tokio::time::advance;
 
-    use super::*;
+    use super::{super::refusal::Refusal, *};
 
     const fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -136,6 +247,41 @@ mod tests {
         assert_eq!((saved.left("a"), saved.left("b")), (Some(secs(60)), None));
         advance(secs(60)).await;
         assert_eq!(saved.left("a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_was_sent_back_is_waited_for_until_the_watch_shows_it() {
+        let rescheduled = RecentlyRescheduled::default();
+        rescheduled.insert("a", "7");
+        advance(secs(10)).await;
+        assert_eq!(rescheduled.left("a", "7"), Some(secs(50)));
+        assert_eq!(
+            (rescheduled.left("a", "8"), rescheduled.left("b", "7")),
+            (None, None)
+        );
+        advance(secs(50)).await;
+        assert_eq!(rescheduled.left("a", "7"), None);
+    }
+
+    #[test]
+    fn of_the_claims_that_wait_for_nodes_those_are_looked_at_for_which_something_has_changed() {
+        let (waits, other) = (Decision::from(Refusal::NoTopology), Decision::Resume);
+        let waiting = ClaimsWaitingForNodes::default();
+        for claim in ["a", "b", "c", "d"] {
+            waiting.update(claim, &waits);
+        }
+        waiting.update("b", &other);
+        let now = |claim: &str| match claim {
+            "a" => Some(waits.clone()),
+            "c" => Some(other.clone()),
+            _ => None,
+        };
+        assert_eq!(waiting.changed(now), ["c"]);
+        assert_eq!(waiting.0.lock().len(), 2, "b needs no nodes any more, d is gone");
+        assert_eq!(waiting.changed(now), ["c"], "until it is looked at");
+        waiting.remove("a");
+        waiting.remove("c");
+        assert_eq!(waiting.0.lock().capacity(), 0);
     }
 
     #[tokio::test(start_paused = true)]

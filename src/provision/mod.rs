@@ -1,6 +1,6 @@
 //! CONTROLLER: a claim becomes a volume.
 //!
-//! [`decide`] says whether, and [`plan`] which; [`reconcile`] records, calls the driver and writes the object;
+//! [`decide`] says whether, [`plan`] which, and [`topology`] where; [`reconcile`] records, calls the driver and writes the object;
 //! [`outcome`] says what a call came to.
 
 mod create;
@@ -9,13 +9,17 @@ pub mod decide;
 mod memory;
 pub mod metrics;
 pub mod outcome;
+pub mod ownership;
 pub mod plan;
 pub mod policy;
+mod race;
 pub mod reconcile;
 pub mod record;
 pub mod refusal;
 pub mod request;
+mod reschedule;
 mod save;
+pub mod topology;
 pub mod volume;
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ pub enum CreateOutcome {
     Created(Box<PersistentVolume>),
     /// No volume exists, nor will one come of this call. A new attempt may be another request.
     Failed(RpcError),
-    /// As before, and the driver says that the same request can never succeed.
+    /// As before, and there is no room where the selected node is: the scheduler may choose another one.
+    Reschedule(RpcError),
+    /// As [`CreateOutcome::Failed`], and the driver says that the same request can never succeed.
     Infeasible(RpcError),
     /// A volume may exist or come to exist: only asking again, with the same request, can tell.
     InBackground(RpcError),
@@ -41,7 +43,7 @@ pub enum SizeMismatch {
 /// Judges an answer to the request of `plan`.
 pub fn outcome_of(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -> CreateOutcome {
     let volume = match answer {
-        Err(error) => return sort(error),
+        Err(error) => return sort(plan, error),
         Ok(CreateVolumeResponse { volume: None }) => {
             return CreateOutcome::MissingId(
                 "the driver answered CreateVolume with success but without a volume",
@@ -60,17 +62,22 @@ pub fn outcome_of(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -
     if got < 0 || (got != 0 && got < wanted) {
         return CreateOutcome::Unusable(volume, SizeMismatch::TooSmall { got, wanted });
     }
-    CreateOutcome::Created(Box::new(volume::complete(plan.draft.clone(), &volume, wanted)))
+    let mut object = volume::complete(plan.draft.clone(), &volume, wanted);
+    if let (Some(spec), Some(_)) = (&mut object.spec, &plan.placement) {
+        spec.node_affinity = volume::node_affinity(&volume.accessible_topology);
+    }
+    CreateOutcome::Created(Box::new(object))
 }
 
 /// Sorts a failed call. The classes are upstream's: after any other code the driver has given up for good.
-fn sort(error: RpcError) -> CreateOutcome {
+fn sort(plan: &Plan, error: RpcError) -> CreateOutcome {
     match error.code {
         // OK is no fault; should one ever carry it, nothing is known about the volume.
         Code::Ok | Code::Canceled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => {
             CreateOutcome::InBackground(error)
         }
         Code::InvalidArgument => CreateOutcome::Infeasible(error),
+        Code::ResourceExhausted if plan.node().is_some() => CreateOutcome::Reschedule(error),
         Code::Unknown
         | Code::NotFound
         | Code::AlreadyExists

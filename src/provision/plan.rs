@@ -1,17 +1,30 @@
 //! Pure. What is asked of the driver for a claim, and the PersistentVolume that is to come of it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::PersistentVolume;
 
-use super::{policy::Policy, refusal::Refusal, request, volume};
+use super::{
+    decide::Decision,
+    policy::Policy,
+    refusal::Refusal,
+    request,
+    topology::{Placement, SelectedNode, placement},
+    volume,
+};
 use crate::{
     base::{
         quantity,
         secrets::{Scope, SecretKind, SecretRef, Secrets},
+        segment::Segment,
     },
-    cluster::objects::{Claim, Class},
+    cluster::{
+        objects::{Claim, Class},
+        topology::ClusterTopology,
+    },
     csi::{
         DriverInfo,
-        proto::{CapacityRange, CreateVolumeRequest},
+        proto::{CapacityRange, CreateVolumeRequest, Topology},
     },
 };
 
@@ -19,8 +32,10 @@ use crate::{
 /// and class meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The request as it will be sent, but for the secrets.
+    /// The request as it will be sent, but for the secrets and the topology.
     pub request: CreateVolumeRequest,
+    /// Where the volume is to be. `None`: the driver has no topology.
+    pub placement: Option<Placement>,
     /// Where the request's secrets are.
     pub secret: Option<SecretRef>,
     /// The object to write once the driver has answered.
@@ -33,25 +48,63 @@ pub struct Plan {
     pub class_uid: String,
 }
 
+impl Plan {
+    /// The request as it is sent.
+    pub fn request_with(&self, secrets: BTreeMap<String, String>) -> CreateVolumeRequest {
+        let requirement = self
+            .placement
+            .as_ref()
+            .and_then(|placement| placement.requirement.as_ref());
+        CreateVolumeRequest {
+            accessibility_requirements: requirement.map(Into::into),
+            secrets,
+            ..self.request.clone()
+        }
+    }
+
+    /// The places that the driver may choose from; one without a place where it has no topology.
+    pub fn places(&self) -> Vec<Option<Topology>> {
+        let requirement = self
+            .placement
+            .as_ref()
+            .and_then(|placement| placement.requirement.as_ref());
+        let topology = |segment: &Segment| {
+            Some(Topology {
+                segments: segment.clone().into(),
+            })
+        };
+        match requirement {
+            Some(requirement) => requirement.requisite.iter().map(topology).collect(),
+            None => vec![None],
+        }
+    }
+
+    /// The node that the volume is made for, if the driver has topology.
+    pub fn node(&self) -> Option<&SelectedNode> {
+        self.placement.as_ref()?.node.as_ref()
+    }
+}
+
 /// What it takes to make a volume of this name for a claim.
 ///
 /// # Errors
-/// [`Refusal`]: claim, class or settings do not allow it.
+/// What to do instead: claim, class, nodes or settings do not allow it.
 pub(super) fn plan(
     claim: &Claim,
     class: &Class,
     driver: &DriverInfo,
     policy: &Policy,
+    topology: Option<&ClusterTopology>,
     name: &str,
-) -> Result<Plan, Refusal> {
+) -> Result<Plan, Decision> {
     source(claim)?;
     if let Some(attributes) = claim.attributes_class.as_deref().filter(|name| !name.is_empty())
         && policy.attributes_classes
     {
-        return Err(Refusal::AttributesClass(attributes.to_owned()));
+        return Err(Refusal::AttributesClass(attributes.to_owned()).into());
     }
     if claim.has_selector {
-        return Err(Refusal::Selector);
+        return Err(Refusal::Selector.into());
     }
     let bytes = match &claim.storage_request {
         Some(size) => quantity::to_bytes(size).map_err(Refusal::Size)?,
@@ -60,6 +113,9 @@ pub(super) fn plan(
     let wrong = |error| Refusal::Parameter(class.name.clone(), error);
     let fs_type = request::fs_type(&class.parameters, &policy.default_fs_type).map_err(wrong)?;
     let capabilities = request::capabilities(claim, class, driver, &fs_type).map_err(Refusal::AccessMode)?;
+    let placement = topology
+        .map(|topology| placement(claim, class, policy, topology))
+        .transpose()?;
     let odd = |error| Refusal::Secret(class.name.clone(), Box::new(error));
     let scope = Scope {
         volume: name,
@@ -86,6 +142,7 @@ pub(super) fn plan(
         draft: volume::draft(claim, class, driver, policy, &secrets, &request, fs_type),
         secret: secrets.get(SecretKind::Provisioner).cloned(),
         request,
+        placement,
         class_label: claim.class_name.clone().unwrap_or_default(),
         source_label: claim.source_kind().to_owned(),
         class_uid: class.uid.clone(),

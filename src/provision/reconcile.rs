@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
-    memory::{AnnouncedClaims, InfeasibleClaims, RecentlySaved},
+    memory::{
+        AnnouncedClaims, ClaimsWaitingForNodes, InfeasibleClaims, Races, RecentlyRescheduled, RecentlySaved,
+    },
     metrics::ProvisionMetrics,
     plan::Plan,
     policy::Policy,
@@ -27,12 +29,12 @@ use crate::{
     ledger::{Entry, Ledger},
 };
 
-const FAILED: &str = "ProvisioningFailed";
+pub(super) const FAILED: &str = "ProvisioningFailed";
 
 /// The controller that turns claims into volumes.
 pub struct Provision {
     pub(super) driver: Driver,
-    driver_info: DriverInfo,
+    pub(super) driver_info: DriverInfo,
     /// `--timeout`: the budget of one clean-up.
     pub(super) timeout: Duration,
     pub(super) api: ApiClient,
@@ -40,10 +42,13 @@ pub struct Provision {
     pub(super) ledger: Arc<Ledger<Record>>,
     pub(super) events: EventRecorder,
     pub(super) metrics: ProvisionMetrics,
-    policy: Policy,
+    pub(super) policy: Policy,
+    pub(super) races: Races,
     pub(super) infeasible: InfeasibleClaims,
     pub(super) saved: RecentlySaved,
+    pub(super) rescheduled: RecentlyRescheduled,
     pub(super) announced: AnnouncedClaims,
+    waiting: ClaimsWaitingForNodes,
     pub(super) active: Active,
     /// The moments in records count from here.
     pub(super) origin: Instant,
@@ -77,9 +82,12 @@ impl Provision {
             events,
             metrics,
             policy,
+            races: Races::default(),
             infeasible: InfeasibleClaims::default(),
             saved: RecentlySaved::default(),
+            rescheduled: RecentlyRescheduled::default(),
             announced: AnnouncedClaims::default(),
+            waiting: ClaimsWaitingForNodes::default(),
             active,
             origin: Instant::now(),
         }
@@ -104,6 +112,8 @@ impl Provision {
             (None, Some(entry)) => self.reconcile_record(entry, None).await,
             (None, None) => {
                 self.announced.remove(uid);
+                self.waiting.remove(uid);
+                self.races.leave(uid);
                 Requeue::AwaitChange
             }
         }
@@ -111,27 +121,11 @@ impl Provision {
 
     /// Reconciles a claim that is asked of us and has no volume.
     async fn reconcile_claim(&self, claim: &Claim, entry: Option<Entry<Record>>) -> Requeue {
-        let class = self.cache.class(claim.class());
-        let name = names::volume_name(&self.policy.name_prefix, &claim.uid, self.policy.uid_length);
-        let name_used_by = name
-            .as_ref()
-            .ok()
-            .and_then(|name| self.cache.claim_of_volume(name));
-        let infeasible = self.infeasible.get(&claim.uid);
-        let decision = decide(Facts {
-            claim,
-            class: class.as_deref(),
-            driver: &self.driver_info,
-            policy: &self.policy,
-            in_progress: entry.is_some(),
-            infeasible: infeasible.as_ref().map(|(class_uid, left)| Infeasible {
-                class_uid,
-                left: *left,
-            }),
-            name: name.as_deref().map_err(|error| *error),
-            name_used_by: name_used_by.as_deref(),
-            saved: self.saved.left(&claim.uid),
-        });
+        let decision = self.decide(claim, entry.is_some());
+        self.waiting.update(&claim.uid, &decision);
+        if !matches!(decision, Decision::Race(_) | Decision::TellOnce(_)) {
+            self.races.leave(&claim.uid);
+        }
         match (decision, entry) {
             (Decision::Leave(why), _) => {
                 tracing::debug!(claim = claim.key(), ?why, "claim left alone");
@@ -142,6 +136,9 @@ impl Provision {
                 Requeue::After(left)
             }
             (Decision::Tell(refusal), _) => self.refuse(claim, &refusal),
+            (Decision::Reschedule(node, problem), _) => {
+                self.reschedule(claim, &node, &problem.to_string()).await
+            }
             (Decision::Resume, Some(entry)) => {
                 self.announce(claim);
                 self.reconcile_record(entry, Some(claim)).await
@@ -149,7 +146,46 @@ impl Provision {
             // There is nothing to resume without a record.
             (Decision::Resume, None) => Requeue::AwaitChange,
             (Decision::Provision(plan), _) => self.begin(claim, Arc::from(plan)).await,
+            (Decision::Race(plan), _) => self.race(claim, &plan).await,
+            (Decision::TellOnce(refusal), _) => self.cannot_take(claim, &refusal.to_string()).await,
         }
+    }
+
+    /// UIDs of the claims that waited because of nodes, and may go on now that nodes have changed.
+    pub fn unblocked_by_nodes(&self) -> Vec<String> {
+        self.waiting.changed(|uid| {
+            let claim = self.cache.claim(uid)?;
+            Some(self.decide(&claim, self.ledger.get(uid).is_some()))
+        })
+    }
+
+    /// What to do with a claim, by what is known now.
+    fn decide(&self, claim: &Claim, in_progress: bool) -> Decision {
+        let has_topology = self.driver_info.topology && self.policy.topology;
+        let topology = has_topology.then(|| self.cache.topology());
+        let class = self.cache.class(claim.class());
+        let name = names::volume_name(&self.policy.name_prefix, &claim.uid, self.policy.uid_length);
+        let name_used_by = name
+            .as_ref()
+            .ok()
+            .and_then(|name| self.cache.claim_of_volume(name));
+        let infeasible = self.infeasible.get(&claim.uid);
+        decide(Facts {
+            claim,
+            class: class.as_deref(),
+            driver: &self.driver_info,
+            policy: &self.policy,
+            topology: topology.as_deref(),
+            in_progress,
+            infeasible: infeasible.as_ref().map(|(class_uid, left)| Infeasible {
+                class_uid,
+                left: *left,
+            }),
+            name: name.as_deref().map_err(|error| *error),
+            name_used_by: name_used_by.as_deref(),
+            saved: self.saved.left(&claim.uid),
+            rescheduled: self.rescheduled.left(&claim.uid, &claim.resource_version),
+        })
     }
 
     /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
@@ -209,6 +245,11 @@ impl Provision {
             self.events.publish(claim, Event::normal("Provisioning", text));
             return Requeue::AwaitChange;
         }
+        self.fail_claim(claim, text)
+    }
+
+    /// A failure of a claim for which there is no plan.
+    pub(super) fn fail_claim(&self, claim: &Claim, text: String) -> Requeue {
         self.metrics.provision_failed(
             claim.class_name.as_deref().unwrap_or_default(),
             claim.source_kind(),

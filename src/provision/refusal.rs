@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use super::request::ParameterError;
-use crate::base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError};
+use super::{request::ParameterError, topology::AllowedTopologiesError};
+use crate::{
+    base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
+    cluster::{objects::SELECTED_NODE_ALPHA, topology::NodeProblem},
+};
 
 /// Why a claim cannot get a volume as things stand. The text is what the claim's owner reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,21 @@ pub enum Refusal {
     Parameter(String, ParameterError),
     /// An access mode that CSI does not know.
     AccessMode(String),
+    /// The selected node's part of the cluster is not known.
+    Node(NodeProblem),
+    /// No node's part of the cluster is known.
+    NoTopology,
+    /// The selected node is where the class allows no volume.
+    NotAllowed {
+        /// The node.
+        node: String,
+        /// Where it is.
+        segment: String,
+        /// The class.
+        class: String,
+    },
+    /// The class's allowed topologies make no sense.
+    AllowedTopologies(String, AllowedTopologiesError),
     /// The secrets' parameters make no sense.
     Secret(String, Box<SecretError>),
 }
@@ -38,6 +56,11 @@ impl Refusal {
     /// Some refusals are the normal course of things.
     pub const fn is_warning(&self) -> bool {
         !matches!(self, Self::Populator)
+    }
+
+    /// A change of nodes may be the remedy.
+    pub const fn is_about_nodes(&self) -> bool {
+        matches!(self, Self::Node(_) | Self::NoTopology | Self::NotAllowed { .. })
     }
 }
 
@@ -83,6 +106,22 @@ impl fmt::Display for Refusal {
                 "access mode {mode:?} of the claim is unknown: use ReadWriteOnce, ReadWriteOncePod, ReadWriteMany or \
                  ReadOnlyMany"
             ),
+            Self::Node(gone @ NodeProblem::NoCsiNode { .. }) => write!(
+                f,
+                "{gone}: remove the annotation {SELECTED_NODE_ALPHA} from the claim, which keeps the scheduler from \
+                 choosing another node"
+            ),
+            Self::Node(problem) => problem.fmt(f),
+            Self::NoTopology => f.write_str(
+                "no node has the driver registered with topology keys and a label for each: check that its node \
+                 plugin runs, and that NodeGetInfo answers with accessible_topology",
+            ),
+            Self::NotAllowed { node, segment, class } => write!(
+                f,
+                "the selected node {node} is in {segment}, and storage class {class:?} does not allow volumes there: \
+                 correct the class's allowedTopologies or the labels of the node"
+            ),
+            Self::AllowedTopologies(class, error) => write!(f, "storage class {class:?}: {error}"),
             Self::Secret(class, error) => write!(f, "storage class {class:?}: {error}"),
         }
     }

@@ -4,23 +4,25 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeSpec, SecretReference,
+        CSIPersistentVolumeSource, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference,
+        PersistentVolume, PersistentVolumeSpec, SecretReference, VolumeNodeAffinity,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::policy::Policy;
+use super::{policy::Policy, topology::SelectedNode};
 use crate::{
     base::{
         quantity,
         secrets::{SecretKind, SecretRef, Secrets},
+        segment::Segment,
     },
     cluster::objects::{
         Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
     },
     csi::{
         DriverInfo,
-        proto::{CreateVolumeRequest, Volume, volume_capability::access_mode::Mode},
+        proto::{CreateVolumeRequest, Topology, Volume, volume_capability::access_mode::Mode},
     },
 };
 
@@ -143,4 +145,63 @@ pub fn complete(mut draft: PersistentVolume, made: &Volume, requested: i64) -> P
         csi.volume_attributes.get_or_insert_default().extend(context);
     }
     draft
+}
+
+/// From which nodes a volume can be reached: any of these topologies. Those that say nothing are left out, and `None`
+/// is left if all do: the API server refuses a list without terms.
+pub fn node_affinity(accessible: &[Topology]) -> Option<VolumeNodeAffinity> {
+    let is = |(key, value): (&String, &String)| NodeSelectorRequirement {
+        key: key.clone(),
+        operator: "In".to_owned(),
+        values: Some(vec![value.clone()]),
+    };
+    let terms: Vec<_> = accessible
+        .iter()
+        .filter(|topology| !topology.segments.is_empty())
+        .map(|topology| NodeSelectorTerm {
+            match_expressions: Some(topology.segments.iter().map(is).collect()),
+            match_fields: None,
+        })
+        .collect();
+    (!terms.is_empty()).then_some(VolumeNodeAffinity {
+        required: Some(NodeSelector {
+            node_selector_terms: terms,
+        }),
+    })
+}
+
+/// What the claim's owner should know of a volume that was made where the selected node cannot reach it, if it was.
+pub fn out_of_reach(volume: &PersistentVolume, node: &SelectedNode) -> Option<String> {
+    let spec = volume.spec.as_ref()?;
+    let terms = &spec
+        .node_affinity
+        .as_ref()?
+        .required
+        .as_ref()?
+        .node_selector_terms;
+    let places: Vec<Segment> = terms
+        .iter()
+        .map(|term| {
+            let labels = term.match_expressions.iter().flatten();
+            labels
+                .map(|label| {
+                    (
+                        label.key.clone(),
+                        label.values.iter().flatten().cloned().collect::<String>(),
+                    )
+                })
+                .collect()
+        })
+        .collect();
+    if places.iter().any(|place| place.is_subset_of(&node.segment)) {
+        return None;
+    }
+    let places: Vec<_> = places.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "volume {} was made in {}, which the selected node {} in {} cannot reach: the Pod can run only where the volume is",
+        volume.metadata.name.as_deref().unwrap_or_default(),
+        places.join(" or "),
+        node.name,
+        node.segment,
+    ))
 }

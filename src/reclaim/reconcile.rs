@@ -38,6 +38,9 @@ const DENIED_FOR: Duration = Duration::from_secs(30);
 /// any other volume is none of its business.
 pub type InProgress = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// Hears of each volume that the driver has deleted.
+pub type OnDeleted = Box<dyn Fn(&Volume) + Send + Sync>;
+
 /// The controller that deletes released volumes.
 pub struct Reclaim {
     driver: Driver,
@@ -49,6 +52,7 @@ pub struct Reclaim {
     deletions: Deletions,
     active: Active,
     in_progress: InProgress,
+    on_deleted: OnDeleted,
 }
 
 impl Reclaim {
@@ -66,6 +70,7 @@ impl Reclaim {
         metrics: ReclaimMetrics,
         active: Active,
         in_progress: InProgress,
+        on_deleted: OnDeleted,
     ) -> Self {
         Self {
             driver,
@@ -77,6 +82,7 @@ impl Reclaim {
             deletions: Deletions::default(),
             active,
             in_progress,
+            on_deleted,
         }
     }
 
@@ -208,6 +214,7 @@ impl Reclaim {
                 None => error.to_string(),
             })?;
             self.deletions.volume_deleted(&volume.uid);
+            (self.on_deleted)(volume);
         }
         match self.api.delete_volume(&volume.name, &volume.uid).await {
             Ok(None) => Ok(true),

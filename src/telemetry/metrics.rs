@@ -7,7 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 pub use prometheus::DEFAULT_BUCKETS;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder, core::Collector,
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 
 use super::queue::{QueueFamilies, QueueMetrics, bounds_as_go_writes_them};
@@ -120,6 +122,25 @@ impl Registry {
         Ok(Histogram(register(&self.0.families, family)?))
     }
 
+    /// Registers gauges, by name and help, that `values` computes whenever the page is read. What `values` owns is kept
+    /// as long as the registry.
+    ///
+    /// # Errors
+    /// A name is taken or malformed.
+    pub fn gauges_from<const N: usize>(
+        &self,
+        families: [(&str, &str); N],
+        values: impl Fn() -> [i64; N] + Send + Sync + 'static,
+    ) -> Result<(), MetricsError> {
+        let gauges = families.map(|(name, help)| IntGauge::new(name, help));
+        let gauges = gauges.into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.0.families.register(Box::new(ComputedGauges {
+            gauges,
+            values: Box::new(move || values().to_vec()),
+        }))?;
+        Ok(())
+    }
+
     /// The `workqueue_*` metrics of the queue of that name.
     pub fn queue(&self, name: &str) -> QueueMetrics {
         self.0.queues.queue(name)
@@ -145,6 +166,24 @@ impl Registry {
             .with_label_values(&[if page.is_ok() { "200" } else { "500" }])
             .inc();
         Ok(bounds_as_go_writes_them(page?))
+    }
+}
+
+struct ComputedGauges {
+    gauges: Vec<IntGauge>,
+    values: Box<dyn Fn() -> Vec<i64> + Send + Sync>,
+}
+
+impl Collector for ComputedGauges {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauges.iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for (gauge, value) in self.gauges.iter().zip((self.values)()) {
+            gauge.set(value);
+        }
+        self.gauges.iter().flat_map(Collector::collect).collect()
     }
 }
 

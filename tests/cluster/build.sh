@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Builds the pinned control plane, the upstream peer and our two small programs
-# into a cache that every checkout shares, and prints the folder. With the
-# argument "small" it builds only ours, for tests against another cluster.
+# Builds the pinned control plane, the upstream peer, csi-sanity and our small
+# programs into a cache that every checkout shares, and prints the folder. With
+# the argument "small" it builds only what tests against another cluster need.
 #
-# What is pinned lies in a folder named by a hash of the pins, what is ours in
-# one named by a hash of the sources, with links to the pinned binaries: an edit
-# of ours costs seconds.
+# What is pinned lies in a folder named by a hash of the pins and of how they are
+# built, what is ours in one named by a hash of the sources, with links to the
+# pinned binaries: an edit of ours costs seconds.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 hash() { cat "$@" | sha256sum | cut -c1-16; }
+compile() { CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "$1" -o "$2" "$3"; }
 cache=${VOLWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/volwright}
-pins=$cache/pins-$(hash go.mod go.sum build.sh)
-bin=$cache/cluster-$(hash go.mod go.sum build.sh driver/*.go up/*.go)
+pins=$cache/pins-$(declare -f compile | hash go.mod go.sum -)
+bin=$cache/cluster-$(hash go.mod go.sum build.sh driver/*.go up/*.go requirements/*.go)
 what=${1:-all}
 if [ -e "$bin/$what" ]; then
     echo "$bin"
@@ -33,7 +34,7 @@ done
 build() {
     [ -x "$1" ] && return
     echo "building $(basename "$1") (first time only; minutes for kube-apiserver)" >&2
-    CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "$stamp" -o "$1.part" "$2"
+    compile "$stamp" "$1.part" "$2"
     mv "$1.part" "$1"
 }
 pinned() {
@@ -48,6 +49,8 @@ if [ "$what" = all ]; then
     pinned kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager
     pinned kube-scheduler k8s.io/kubernetes/cmd/kube-scheduler
     pinned upstream-provisioner github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
+    pinned csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+    build "$bin/requirements" ./requirements
 fi
 pinned kubectl k8s.io/kubernetes/cmd/kubectl
 touch "$bin/$what"

@@ -1,13 +1,15 @@
 //go:build tools
 
 // Package cluster pins everything the real-cluster tests run beside the
-// sidecar: the control plane, kubectl, and the upstream provisioner as a peer.
+// sidecar: the control plane, kubectl, the upstream provisioner as a peer, and
+// csi-sanity for the driver in examples/.
 //
 // The peer is 6.3.0, because a library that 6.4.0 needs is not published as a
 // module; the behaviour that the project aims at is that of 6.4.
 package cluster
 
 import (
+	_ "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"
 	_ "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner"
 	_ "go.etcd.io/etcd/server/v3"
 	_ "k8s.io/kubernetes/cmd/kube-apiserver"

@@ -7,7 +7,7 @@ use crate::sidecar::{Look, Sidecar, VOLUMES, secs, text, world};
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_no_provisioner_can_serve_ends_the_process_with_the_reason() {
     type Change = fn(&mut Identity);
-    let rows: [(&str, Change, &str); 6] = [
+    let rows: [(&str, Change, &str); 5] = [
         ("no name", |driver| driver.name.clear(), "has no name"),
         (
             "an odd name",
@@ -28,11 +28,6 @@ async fn a_driver_that_no_provisioner_can_serve_ends_the_process_with_the_reason
             "no CREATE_DELETE_VOLUME",
             |driver| driver.capabilities.clear(),
             "CREATE_DELETE_VOLUME is missing",
-        ),
-        (
-            "topology",
-            |driver| driver.topology = true,
-            "VOLUME_ACCESSIBILITY_CONSTRAINTS",
         ),
     ];
     for (name, change, words) in rows {

@@ -38,6 +38,8 @@ pub(crate) const USER: &str = "system:serviceaccount:csi-system:csi-provisioner"
 pub(crate) const MANIFESTS: &str = include_str!("../../manifests/rbac.yaml");
 /// What classes with secrets need besides.
 pub(crate) const SECRETS: &str = include_str!("../../manifests/components/secrets/rbac.yaml");
+/// What a driver with topology needs besides.
+pub(crate) const TOPOLOGY: &str = include_str!("../../manifests/components/topology/rbac.yaml");
 /// A volume's object is held by this until the driver has deleted the volume.
 pub(crate) const FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 

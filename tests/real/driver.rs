@@ -1,8 +1,13 @@
 //! The in-memory driver of Kubernetes' own end-to-end suite, as a process.
 
-use std::{collections::BTreeSet, os::unix::net::UnixStream, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    time::Duration,
+};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -13,8 +18,53 @@ use crate::{
 pub(crate) struct Driver {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
+    /// The node whose driver this is, where each node has its own.
+    pub(crate) node: Option<String>,
     process: Process,
     calls: PathBuf,
+    config: PathBuf,
+}
+
+/// Labels of a node, and segments of a topology.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// What a driver is like; the defaults are those of the suite: no topology, and capacity without end.
+#[derive(Clone, Default, Serialize)]
+pub(crate) struct Options {
+    /// How long CreateVolume and DeleteVolume take each.
+    #[serde(skip)]
+    pub(crate) delay: Duration,
+    /// Places for volumes. A volume goes to the first one with room that the caller prefers.
+    pub(crate) segments: Vec<Segment>,
+    /// What NodeGetInfo says. A driver with a node has files of its own: there may be one for each node.
+    pub(crate) node: Option<NodeInfo>,
+    pub(crate) script: Vec<Upset>,
+}
+
+/// Where volumes can be, with room for so much; `None` is no limit.
+#[derive(Clone, Default, Serialize)]
+pub(crate) struct Segment {
+    pub(crate) labels: Labels,
+    pub(crate) bytes: Option<i64>,
+    pub(crate) volumes: Option<usize>,
+}
+
+#[derive(Clone, Serialize)]
+pub(crate) struct NodeInfo {
+    pub(crate) id: String,
+    pub(crate) labels: Labels,
+}
+
+/// Calls that get a code and are not carried out. They are counted from when the driver learns of it.
+#[derive(Clone, Default, Serialize)]
+pub(crate) struct Upset {
+    pub(crate) method: &'static str,
+    /// As the protocol spells it: `RESOURCE_EXHAUSTED`.
+    pub(crate) code: &'static str,
+    /// Only the n-th of those that are meant, from 1; 0 means each.
+    pub(crate) nth: usize,
+    /// Only calls whose first preferred term is this.
+    pub(crate) labels: Option<Labels>,
 }
 
 /// One call as the driver answered it, or began it.
@@ -32,33 +82,49 @@ pub(crate) struct Call {
 }
 
 impl Driver {
-    /// One whose CreateVolume and DeleteVolume take `delay` each.
+    /// One without topology whose CreateVolume and DeleteVolume take `delay` each.
     pub(crate) async fn start(world: &World, delay: Duration) -> Self {
+        let options = Options {
+            delay,
+            ..Options::default()
+        };
+        Self::with(world, options).await
+    }
+
+    pub(crate) async fn with(world: &World, options: Options) -> Self {
         let dir = &world.cluster.supervisor.dir;
         let name = format!("{}.csi.example.com", world.namespace);
-        let socket = dir.join(format!("{}.sock", world.namespace));
-        let calls = dir.join(format!("{}.calls", world.namespace));
+        let node = options.node.as_ref().map(|node| node.id.clone());
+        // The name of a node starts with the world's.
+        let stem = node.clone().unwrap_or_else(|| world.namespace.clone());
+        let file = |suffix: &str| dir.join(format!("{stem}{suffix}"));
+        let (socket, calls, config) = (file(".sock"), file(".calls"), file("-driver.json"));
+        write(&config, &options);
         let argv = [
             world.cluster.bin.join("driver").to_str().unwrap().to_owned(),
             format!("-name={name}"),
             format!("-socket={}", socket.display()),
             format!("-calls={}", calls.display()),
-            format!("-delay={}ms", delay.as_millis()),
+            format!("-config={}", config.display()),
+            format!("-delay={}ms", options.delay.as_millis()),
             "-pause=2s".to_owned(),
         ];
-        let process =
-            world
-                .cluster
-                .supervisor
-                .run(&argv, &[], dir.join(format!("{}-driver.log", world.namespace)));
+        let process = world.cluster.supervisor.run(&argv, &[], file("-driver.log"));
         let driver = Self {
             name,
             socket,
+            node,
             process,
             calls,
+            config,
         };
         driver.serves().await;
         driver
+    }
+
+    /// Other segments and another script from the next call on; the delay stays, and where volumes are.
+    pub(crate) fn configure(&self, options: &Options) {
+        write(&self.config, options);
     }
 
     async fn serves(&self) {
@@ -142,4 +208,11 @@ impl Driver {
         }
         volumes
     }
+}
+
+/// In one step, because the driver reads it at each call.
+fn write(path: &std::path::Path, options: &Options) {
+    let part = path.with_extension("part");
+    std::fs::write(&part, serde_json::to_vec(options).unwrap()).unwrap();
+    std::fs::rename(part, path).unwrap();
 }

@@ -3,30 +3,26 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{
-    api::core::v1::{Node, Pod},
-    api::storage::v1::CSINode,
-};
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, PostParams},
-};
+use k8s_openapi::api::storage::v1::CSIStorageCapacity;
+use kube::{Api, ResourceExt, api::PostParams};
 use serde_json::json;
 
 use crate::{
     cluster::{Cluster, Rights},
-    driver::Driver,
+    driver::{Driver, Labels},
     sidecar::{Sidecar, under_test},
-    world::{SOON, World, eventually, text},
+    world::{SOON, World},
 };
 
-const NODE: &str = "only-node";
+const SELECTED: &str = "volume.kubernetes.io/selected-node";
 
 pub(crate) async fn first_consumer(cluster: &'static Cluster) {
     let world = World::new(cluster, "scheduled", Rights::Ours).await;
     let driver = Driver::start(&world, Duration::ZERO).await;
     let _sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &["--leader-election"]).await;
-    node(&world, &driver).await;
+    let gone = world.node("gone", &driver.name, &Labels::new()).await;
+    let node = world.node("stays", &driver.name, &Labels::new()).await;
+    world.delete_node(&gone).await;
     let waits = json!({"volumeBindingMode": "WaitForFirstConsumer"});
     let late = world.class("late", &driver.name, waits).await;
     let early = world.class("early", &driver.name, json!({})).await;
@@ -44,66 +40,53 @@ pub(crate) async fn first_consumer(cluster: &'static Cluster) {
         "no consumer is there yet: {creations:?}"
     );
 
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
-    let consumer: Pod = serde_json::from_value(json!({
-        "metadata": {"name": "consumer"},
-        "spec": {
-            // Admission gives each new node this taint; who takes it off does not run.
-            "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}],
-            "containers": [{"name": "main", "image": "none"}],
-            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
-        },
-    }))
-    .unwrap();
-    pods.create(&PostParams::default(), &consumer).await.unwrap();
+    world.pod("consumer", &["data"], &Labels::new()).await;
     world.bound("data", SOON).await;
     let claim = world.claims.get("data").await.unwrap();
-    assert_eq!(claim.annotations()["volume.kubernetes.io/selected-node"], NODE);
+    assert_eq!(claim.annotations()[SELECTED], node);
     assert_eq!(driver.calls_of("CreateVolume").len(), 2);
 
-    eventually("the consumer is on the node", SOON, async || {
-        let spec = pods.get("consumer").await.map_err(text)?.spec.unwrap();
-        match spec.node_name.as_deref() {
-            Some(NODE) => Ok(()),
-            other => Err(format!("it is on {other:?}")),
-        }
-    })
-    .await;
-    // The Pods that stand for sidecars, here and in other scenarios, are on none.
-    let all: Api<Pod> = Api::all(world.client.clone());
-    let placed: Vec<_> = all
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-        .into_iter()
-        .filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()))
-        .map(|pod| pod.name_any())
-        .collect();
-    assert_eq!(placed, ["consumer"]);
+    assert_eq!(world.placed("consumer").await, node);
+    // The Pod that stands for the sidecar is on none.
+    assert_eq!(world.all_placed().await, ["consumer"]);
 }
 
-/// A node as its kubelet would describe it, with this driver.
-async fn node(world: &World, driver: &Driver) {
-    let node: Node = serde_json::from_value(json!({
-        "metadata": {"name": NODE},
-        "status": {
-            "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
-            "capacity": {"cpu": "4", "memory": "8Gi", "pods": "110"},
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
-    }))
-    .unwrap();
-    Api::all(world.client.clone())
-        .create(&PostParams::default(), &node)
-        .await
+/// What the scheduler makes of the objects that capacity is published in, whoever wrote them.
+pub(crate) async fn capacity_decides(cluster: &'static Cluster) {
+    let world = World::new(cluster, "capacity", Rights::Ours).await;
+    let driver = Driver::start(&world, Duration::ZERO).await;
+    let _sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &["--leader-election"]).await;
+    world.csi_driver(&driver, true).await;
+    let [near, far] = ["near", "far"].map(|zone| world.labels([("zone", zone)]));
+    world.node("near", &driver.name, &near).await;
+    let roomy = world.node("far", &driver.name, &far).await;
+    let waits = json!({"volumeBindingMode": "WaitForFirstConsumer"});
+    let class = world.class("late", &driver.name, waits).await;
+
+    world.claim("data", &class).await;
+    world.pod("consumer", &["data"], &Labels::new()).await;
+    world
+        .unschedulable("consumer", "did not have enough free storage")
+        .await;
+    assert_eq!(driver.calls_of("CreateVolume").len(), 0);
+
+    for (name, labels, room) in [("near", &near, "1Mi"), ("far", &far, "10Gi")] {
+        let capacity: CSIStorageCapacity = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "storageClassName": class,
+            "nodeTopology": {"matchLabels": labels},
+            "capacity": room,
+        }))
         .unwrap();
-    let drivers: CSINode = serde_json::from_value(json!({
-        "metadata": {"name": NODE},
-        "spec": {"drivers": [{"name": driver.name, "nodeID": NODE, "topologyKeys": []}]},
-    }))
-    .unwrap();
-    Api::all(world.client.clone())
-        .create(&PostParams::default(), &drivers)
-        .await
-        .unwrap();
+        Api::namespaced(world.client.clone(), &world.namespace)
+            .create(&PostParams::default(), &capacity)
+            .await
+            .unwrap();
+    }
+    world.bound("data", SOON).await;
+    assert_eq!(
+        world.claims.get("data").await.unwrap().annotations()[SELECTED],
+        roomy
+    );
+    assert_eq!(world.placed("consumer").await, roomy);
 }

@@ -123,7 +123,9 @@ impl Sidecar {
         let mut env = vec![
             ("POD_NAME".to_owned(), pod.to_owned()),
             ("POD_NAMESPACE".to_owned(), world.namespace.clone()),
+            ("NAMESPACE".to_owned(), world.namespace.clone()),
         ];
+        env.extend(driver.node.clone().map(|node| ("NODE_NAME".to_owned(), node)));
         let mut told = None;
         match access {
             Access::Flag => told = Some(format!("--kubeconfig={}", kubeconfig.display())),

@@ -1,11 +1,11 @@
-//! The command line and the environment become settings, or a reason why not: contradictions, impossible values, and
-//! what is not built yet.
+//! The command line and the environment become settings, or a reason why not: contradictions and impossible values.
 
 use std::num::NonZeroUsize;
 
 use crate::{
     app::{
         provisioner::{
+            capacity::CapacitySettings,
             config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
             gates,
         },
@@ -18,6 +18,7 @@ use crate::{
         },
     },
     base::{backoff::Backoff, duration::GoDuration, names::UidLength},
+    provision::policy::NodePolicy,
 };
 
 /// The settings, checked in upstream's order, so that of several mistakes the same one ends the process with the
@@ -34,18 +35,12 @@ pub(super) fn config(
     let logging = log::read(flags)?;
     let (gates, gate_warnings) =
         gates::set(&flags.all("feature-gates")).map_err(|error| Exit::error(255, error))?;
-    if flags.get("node-deployment") && env("NODE_NAME").is_none() {
-        return Err(Exit::error(
-            255,
-            "--node-deployment needs the node's name in the variable NODE_NAME",
-        ));
-    }
+    let mut warnings = flags.warnings.clone();
+    let node = node(flags, env("NODE_NAME"), &mut warnings)?;
     if flags.get("version") {
         return Err(Exit::version(program));
     }
     let http = HttpSettings::read(flags)?;
-    not_built(flags)?;
-    let mut warnings = flags.warnings.clone();
     warnings.extend(gate_warnings);
     if flags.get("enable-pprof") {
         warnings.push("--enable-pprof has no effect: there is no Go runtime to profile; use perf".to_owned());
@@ -53,6 +48,7 @@ pub(super) fn config(
     Ok(Config {
         driver: driver(flags)?,
         kube: KubeSettings::read(flags, env)?,
+        capacity: CapacitySettings::read(flags, env)?,
         election: ElectionSettings::read(flags, env("POD_NAMESPACE"), gates.release_lease)?,
         naming: Naming {
             prefix: flags.get("volume-name-prefix"),
@@ -63,7 +59,10 @@ pub(super) fn config(
             default_fstype: flags.get("default-fstype"),
             extra_metadata: flags.get("extra-create-metadata"),
             readonly: flags.get("controller-publish-readonly"),
+            strict_topology: flags.get("strict-topology"),
+            immediate_topology: flags.get("immediate-topology"),
         },
+        node,
         work: work(flags, &mut warnings)?,
         http,
         logging,
@@ -72,22 +71,45 @@ pub(super) fn config(
     })
 }
 
-/// What would do harm if it were ignored: Pods that wait for capacity that nobody publishes, or a sidecar on each node
-/// that takes the claims of all.
-fn not_built(flags: &ParsedFlags) -> Result<(), Exit> {
-    let mut reasons = Vec::new();
-    if flags.get("enable-capacity") {
-        reasons.push(
-            "--enable-capacity: storage capacity is not built yet; leave the flag out or stay with upstream",
+/// Which node is served, `None` for the whole cluster.
+fn node(
+    flags: &ParsedFlags,
+    name: Option<String>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<NodePolicy>, Exit> {
+    if !flags.get::<bool>("node-deployment") {
+        return Ok(None);
+    }
+    let Some(name) = name else {
+        return Err(Exit::error(
+            255,
+            "--node-deployment needs the node's name in the variable NODE_NAME",
+        ));
+    };
+    if flags.get("leader-election") {
+        warnings.push(
+            "--leader-election with --node-deployment: the sidecars of all nodes share one Lease, so only one node's \
+             claims are served; leave --leader-election out"
+                .to_owned(),
         );
     }
-    if flags.get("node-deployment") {
-        reasons.push("--node-deployment: not built yet; run one central Deployment or stay with upstream");
+    let [base_delay, max_delay] = ["base", "max"].map(|end| {
+        flags
+            .get::<GoDuration>(&format!("node-deployment-{end}-delay"))
+            .or_zero()
+    });
+    if base_delay > max_delay {
+        warnings.push(
+            "--node-deployment-base-delay is above --node-deployment-max-delay: nodes wait for the maximum"
+                .to_owned(),
+        );
     }
-    match reasons.as_slice() {
-        [] => Ok(()),
-        reasons => Err(Exit::error(1, reasons.join("\nerror: "))),
-    }
+    Ok(Some(NodePolicy {
+        name,
+        immediate_binding: flags.get("node-deployment-immediate-binding"),
+        base_delay,
+        max_delay,
+    }))
 }
 
 fn driver(flags: &ParsedFlags) -> Result<DriverSettings, Exit> {

@@ -5,10 +5,11 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
     app::{
-        provisioner::gates::Gates,
+        provisioner::{capacity::CapacitySettings, gates::Gates},
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
     },
     base::{backoff::Backoff, names::UidLength},
+    provision::policy::NodePolicy,
     telemetry::log::LogSettings,
 };
 
@@ -25,8 +26,12 @@ pub struct Config {
     pub naming: Naming,
     /// How volumes are requested.
     pub volumes: VolumeSettings,
+    /// None: the sidecar serves the whole cluster.
+    pub node: Option<NodePolicy>,
     /// How much is done at once, and the delays after failures.
     pub work: WorkSettings,
+    /// None: no storage capacity is published.
+    pub capacity: Option<CapacitySettings>,
     /// None: no HTTP endpoint.
     pub http: Option<HttpSettings>,
     /// The log.
@@ -64,6 +69,10 @@ pub struct VolumeSettings {
     pub extra_metadata: bool,
     /// Mark volumes read-only whose only access mode is ReadOnlyMany.
     pub readonly: bool,
+    /// Of the topology, tell the driver only where the selected node is.
+    pub strict_topology: bool,
+    /// Tell the driver the cluster's topology also when no node is selected.
+    pub immediate_topology: bool,
 }
 
 /// How much is done at once, and the delays after failures.

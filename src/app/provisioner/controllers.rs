@@ -6,14 +6,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use futures::future::OptionFuture;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_util::task::TaskTracker;
 
-use super::{Identity, config::Config, metrics::Metrics};
+use super::{
+    Identity,
+    capacity::{self, CapacityHook},
+    config::Config,
+    metrics::Metrics,
+};
 use crate::{
+    capacity::reconcile::{Capacity, Refresh},
     cluster::{
         api::ApiClient,
-        cache::{Cache, CacheEvent, Predicates, Watched},
+        cache::{Cache, CacheEvent, Need, NodeSource, Predicates, Watched},
         events::{Event, EventRecorder, ObjectReference},
         queue::{OnQueueEvent, QueueEvent},
         workers::{Active, WorkerPool},
@@ -22,11 +32,14 @@ use crate::{
     ledger::Ledger,
     provision::{self, policy::Policy, reconcile::Provision, record::Record},
     reclaim::{self, reconcile::Reclaim},
+    telemetry::metrics::MetricsError,
 };
 
 /// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
 /// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
 const GRACE: Duration = Duration::from_secs(15);
+/// Nodes change together: a node plugin is rolled out, a zone comes up. One look is enough for all that comes so close.
+const TOPOLOGY_BURST: Duration = Duration::from_secs(1);
 /// How long the last writes may take after that.
 const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -35,11 +48,13 @@ pub(super) struct Controllers {
     driver: Driver,
     provision: Arc<Provision>,
     reclaim: Arc<Reclaim>,
+    capacity: Option<Arc<Capacity>>,
     ledger: Arc<Ledger<Record>>,
     /// By the UID of a claim: the claim and its record are one object of work.
     claims: Arc<WorkerPool>,
     /// By the UID of a volume.
     volumes: Arc<WorkerPool>,
+    topology_changed: Arc<Notify>,
     /// What runs in either pool.
     tasks: TaskTracker,
     active: Active,
@@ -49,6 +64,9 @@ pub(super) struct Controllers {
 
 impl Controllers {
     /// Builds them. Waits for one answer of the API server: whether it knows VolumeAttributesClasses.
+    ///
+    /// # Errors
+    /// Two families of metrics have the same name.
     pub(super) async fn build(
         config: &Config,
         identity: &Identity,
@@ -57,19 +75,24 @@ impl Controllers {
         driver: Driver,
         driver_info: DriverInfo,
         metrics: Metrics,
-    ) -> Self {
+    ) -> Result<Self, MetricsError> {
         let attributes_classes = match config.gates.attributes_class {
             Some(set) => set,
             None => serves_attributes_classes(&api).await,
         };
+        let node = config.node.as_ref().map(|node| node.name.as_str());
         let policy = Policy {
             name_prefix: config.naming.prefix.clone(),
             uid_length: config.naming.uid,
             default_fs_type: config.volumes.default_fstype.clone(),
             extra_metadata: config.volumes.extra_metadata,
             publish_read_only: config.volumes.readonly,
+            topology: config.gates.topology,
+            strict_topology: config.volumes.strict_topology,
+            immediate_topology: config.volumes.immediate_topology,
             attributes_classes,
-            identity: identity.provisioner_identity(&driver_info.name),
+            node: config.node.clone(),
+            identity: identity.provisioner_identity(&driver_info.name, node),
         };
 
         let counted = metrics.provision.clone();
@@ -100,16 +123,35 @@ impl Controllers {
             claim: provision::decide::concerns,
             volume: reclaim::decide::concerns,
         };
-        let watched = Watched {
+        let mut watched = Watched {
             attachments: driver_info.publish_unpublish,
+            nodes: match (node, driver_info.topology && config.gates.topology) {
+                (Some(node), _) => NodeSource::Own {
+                    name: node.to_owned(),
+                    segment: driver_info.node.clone().unwrap_or_default().segment,
+                },
+                (None, true) => NodeSource::Watched(Need::Volumes),
+                (None, false) => NodeSource::Unwatched,
+            },
             ..Watched::default()
         };
+        let topology_changed = Arc::new(Notify::new());
+        let publishes = capacity::publishes(config, &driver_info);
+        if let Some(settings) = publishes {
+            capacity::watch(&mut watched, settings, &driver_info.name, node);
+        }
+        let hook = CapacityHook::default();
         let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
             let (on_claim, on_volume, provision) = (claims.clone(), volumes.clone(), provision.clone());
+            let (on_topology, on_capacity) = (topology_changed.clone(), hook.clone());
             let on_event = move |event: CacheEvent<'_>| match event {
                 CacheEvent::Claim(uid) => on_claim.add(uid),
                 CacheEvent::Volume(uid) => on_volume.add(uid),
-                CacheEvent::Class(_) | CacheEvent::Topology | CacheEvent::Capacity(_) => {}
+                CacheEvent::Topology => {
+                    on_topology.notify_one();
+                    on_capacity.on_event(event);
+                }
+                CacheEvent::Class(_) | CacheEvent::Capacity(_) => on_capacity.on_event(event),
                 // On standbys, too: there is no work queue to wait for.
                 CacheEvent::VolumeOfClaim { volume, claim } => {
                     if let Some(provision) = provision.upgrade() {
@@ -131,6 +173,20 @@ impl Controllers {
                 active.clone(),
             )
         });
+        let capacity = publishes.map(|settings| {
+            let publication = capacity::publication(settings, &driver_info.name, node, config.work.backoff);
+            capacity::build(
+                settings,
+                publication,
+                driver.clone(),
+                &api,
+                provision.cache(),
+                active.clone(),
+                &metrics,
+            )
+        });
+        let capacity = capacity.transpose()?;
+        hook.set(capacity.as_ref());
         let on_claim = claims.clone();
         let reclaim = Reclaim::new(
             driver.clone(),
@@ -141,19 +197,22 @@ impl Controllers {
             metrics.reclaim.clone(),
             active.clone(),
             Box::new(move |claim| on_claim.is_processing(claim)),
+            Box::new(move |volume| hook.volume_deleted(volume)),
         );
-        Self {
+        Ok(Self {
             driver,
             provision,
             reclaim: Arc::new(reclaim),
+            capacity,
             ledger,
             claims,
             volumes,
+            topology_changed,
             tasks,
             active,
             events,
             metrics,
-        }
+        })
     }
 
     pub(super) fn cache(&self) -> Arc<Cache> {
@@ -172,8 +231,22 @@ impl Controllers {
                 .volume_uids()
                 .iter()
                 .for_each(|uid| self.volumes.add(uid));
+            if let Some(capacity) = &self.capacity {
+                capacity.refresh(Refresh::All);
+            }
         }
         std::future::pending().await
+    }
+
+    /// Claims that wait because of nodes are looked at when nodes change.
+    async fn retry_when_topology_changes(&self) -> Infallible {
+        loop {
+            self.topology_changed.notified().await;
+            sleep(TOPOLOGY_BURST).await;
+            for uid in self.provision.unblocked_by_nodes() {
+                self.claims.add(&uid);
+            }
+        }
     }
 
     /// Works until dropped. What is running then goes on by itself.
@@ -196,6 +269,8 @@ impl Controllers {
                 }
             ),
             self.retry_when_driver_returns(),
+            self.retry_when_topology_changes(),
+            OptionFuture::from(self.capacity.as_ref().map(|capacity| capacity.run())),
         );
     }
 
@@ -246,7 +321,7 @@ async fn serves_attributes_classes(api: &ApiClient) -> bool {
 }
 
 /// The metrics of a queue, under the name of upstream's.
-fn on_queue_event(metrics: &Metrics, name: &str) -> OnQueueEvent {
+pub(super) fn on_queue_event(metrics: &Metrics, name: &str) -> OnQueueEvent {
     let queue = metrics.registry.queue(name);
     Box::new(move |event| match event {
         QueueEvent::Add => queue.add(),

@@ -65,7 +65,7 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        heading: "Storage capacity and node deployment (refused: not built yet)",
+        heading: "Storage capacity",
         flags: &[
             Flag::new("capacity-for-immediate-binding", Switch, "false", "Publish capacity also for classes that bind at once"),
             Flag::new("capacity-ownerref-level", Int, "1", "Their owner: -1 none, 0 the pod, 1 its controller"),
@@ -74,6 +74,11 @@ pub const GROUPS: &[Group] = &[
             Flag::new("enable-capacity", Switch, "false", "Publish storage capacity"),
             Flag::new("kube-api-capacity-burst", Int, "5", "As --kube-api-burst, for capacity objects"),
             Flag::new("kube-api-capacity-qps", Float, "1", "As --kube-api-qps, for capacity objects"),
+        ],
+    },
+    Group {
+        heading: "Node deployment",
+        flags: &[
             Flag::new("node-deployment", Switch, "false", "Run beside the driver on each node"),
             Flag::new("node-deployment-base-delay", Duration, "20s", "First delay before a node claims a volume"),
             Flag::new("node-deployment-immediate-binding", Switch, "true", "Serve classes that bind at once"),

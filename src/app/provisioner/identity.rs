@@ -4,8 +4,9 @@ use crate::app::sidecar::identity::Identity;
 
 impl Identity {
     /// The attribute by which a volume tells which process created it.
-    pub(super) fn provisioner_identity(&self, driver: &str) -> String {
-        format!("{}-{}-{driver}", self.started, self.nonce % 10_000)
+    pub(super) fn provisioner_identity(&self, driver: &str, node: Option<&str>) -> String {
+        let node = node.map_or_else(String::new, |node| format!("-{node}"));
+        format!("{}-{}-{driver}{node}", self.started, self.nonce % 10_000)
     }
 
     /// The source of events.

@@ -3,6 +3,7 @@
 //! [`main`] reads the flags and finds the API server; [`run`] is the whole sidecar beyond that, and what tests start
 //! with a sandbox and a fake driver.
 
+pub mod capacity;
 mod check;
 pub mod config;
 mod controllers;
@@ -90,13 +91,6 @@ pub enum Fatal {
     /// The driver needs no provisioner.
     #[error(transparent)]
     MissingCapability(#[from] MissingCapability),
-    /// The driver's volumes are not reachable from everywhere.
-    #[error(
-        "CSI driver {0} reports VOLUME_ACCESSIBILITY_CONSTRAINTS: this version does not place volumes by topology yet; \
-         keep the upstream sidecar for it, or say --feature-gates=Topology=false if its volumes are reachable from \
-         every node"
-    )]
-    Topology(String),
     /// The HTTP endpoint.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -123,7 +117,7 @@ impl Fatal {
     /// Upstream's exit codes: 1 for the driver's side, 255 for what it logs as fatal.
     const fn code(&self) -> u8 {
         match self {
-            Self::Address(_) | Self::NotADriver(_) | Self::Topology(_) | Self::Changed(_) => 1,
+            Self::Address(_) | Self::NotADriver(_) | Self::Changed(_) => 1,
             Self::Access(_)
             | Self::Identify(_)
             | Self::MissingCapability(_)
@@ -232,6 +226,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     let Some(controllers) = stop.run_until_cancelled(controllers).await else {
         return Ok(());
     };
+    let controllers = controllers?;
     let cache = controllers.cache();
     tasks.spawn(async move {
         cache.run(cluster).await;

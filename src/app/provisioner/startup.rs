@@ -28,6 +28,10 @@ pub(super) async fn find_driver(
             metrics.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
         }),
     );
+    let driver = match config.node {
+        Some(_) => driver.serving_one_node(),
+        None => driver,
+    };
     startup::wait_until_ready(&driver).await?;
     let driver_info = startup::identify(&driver).await?;
     requirements::check(&driver_info)?;
@@ -36,8 +40,5 @@ pub(super) async fn find_driver(
         version = driver_info.vendor_version,
         "CSI driver"
     );
-    if driver_info.topology && config.gates.topology {
-        return Err(Fatal::Topology(driver_info.name));
-    }
     Ok((driver, driver_info))
 }

@@ -45,7 +45,7 @@ impl KubeSettings {
             kubeconfig: env("KUBECONFIG").or_else(|| flags.text("kubeconfig")),
             master: flags.text("master"),
             proxy: ProxyEnvironment::read(env),
-            rate_limit: rate_limit(flags)?,
+            rate_limit: rate_limit(flags, "kube-api")?,
         })
     }
 
@@ -60,24 +60,28 @@ impl KubeSettings {
     }
 }
 
-/// Reads the two flags as client-go does: a rate of zero means its default, a negative one no limit. `None` unless
-/// either flag is given, and when there is no limit.
-fn rate_limit(flags: &ParsedFlags) -> Result<Option<RateLimit>, Exit> {
-    if !flags.explicit("kube-api-qps") && !flags.explicit("kube-api-burst") {
+/// Reads the flags `--<prefix>-qps` and `--<prefix>-burst` as client-go does: a rate of zero means its default, a
+/// negative one no limit. `None` unless either flag is given, and when there is no limit.
+///
+/// # Errors
+/// The process ends here.
+pub(crate) fn rate_limit(flags: &ParsedFlags, prefix: &str) -> Result<Option<RateLimit>, Exit> {
+    let [qps, burst] = ["qps", "burst"].map(|end| format!("{prefix}-{end}"));
+    if !flags.explicit(&qps) && !flags.explicit(&burst) {
         return Ok(None);
     }
-    let qps: f64 = match flags.get("kube-api-qps") {
+    let qps: f64 = match flags.get(&qps) {
         0.0 => 5.0,
         qps => qps,
     };
     if !(qps > 0.0 && qps.is_finite()) {
         return Ok(None);
     }
-    match u32::try_from(flags.get::<i64>("kube-api-burst").min(u32::MAX.into())) {
+    match u32::try_from(flags.get::<i64>(&burst).min(u32::MAX.into())) {
         Ok(burst) if burst > 0 => Ok(Some(RateLimit { qps, burst })),
         _ => Err(Exit::error(
             255,
-            "--kube-api-burst must be above zero when there is a --kube-api-qps",
+            format!("--{burst} must be above zero when there is a --{prefix}-qps"),
         )),
     }
 }

@@ -1,16 +1,18 @@
 //! Claims: read as they are at this moment, and written back whole.
 
-use kube::core::Request;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::ApiClient;
+use super::{ApiClient, raw::Collection};
 use crate::{
     base::api_error::{ApiError, Reason},
     cluster::objects::SELECTED_NODE,
 };
 
-const CLAIMS: &str = "persistentvolumeclaims";
+const CLAIMS: Collection = Collection {
+    group: "",
+    kind: "PersistentVolumeClaim",
+    plural: "persistentvolumeclaims",
+};
 
 /// How a change of a claim's selected node ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +21,6 @@ pub enum SelectOutcome {
     Done,
     /// The claim is gone, or is another one by now, or its node is not the one that was expected.
     Overtaken,
-}
-
-#[derive(Deserialize)]
-struct RawList {
-    items: Vec<Value>,
 }
 
 impl ApiClient {
@@ -43,7 +40,7 @@ impl ApiClient {
         seen: Option<&str>,
         node: Option<&str>,
     ) -> Result<SelectOutcome, ApiError> {
-        let Some(mut claim) = self.raw_claim(namespace, name).await? else {
+        let Some(mut claim) = self.read_raw(&CLAIMS, namespace, name).await? else {
             return Ok(SelectOutcome::Overtaken);
         };
         if claim["metadata"]["uid"].as_str() != Some(uid) {
@@ -59,43 +56,12 @@ impl ApiClient {
             return Ok(SelectOutcome::Overtaken);
         }
         select(&mut claim, node);
-        match self.put_claim(namespace, name, &claim).await {
+        match self.put_raw(&CLAIMS, namespace, name, &claim).await {
             Ok(()) => Ok(SelectOutcome::Done),
             Err(error) if error.reason == Reason::NotFound => Ok(SelectOutcome::Overtaken),
             Err(error) => Err(error),
         }
     }
-
-    async fn raw_claim(&self, namespace: &str, name: &str) -> Result<Option<Value>, ApiError> {
-        let place = format!("{namespace}/{name}");
-        let by_name = kube::api::ListParams::default().fields(&format!("metadata.name={name}"));
-        let request = Request::new(path(namespace))
-            .list(&by_name)
-            .map_err(|error| ApiError::odd("list", CLAIMS, &place, &error.to_string()))?;
-        let list = self.client.request::<RawList>(request);
-        let mut list = self.ask("list", "", CLAIMS, &place, list).await?;
-        Ok(list.items.pop().map(|mut claim| {
-            // Items of a list carry neither.
-            claim["apiVersion"] = "v1".into();
-            claim["kind"] = "PersistentVolumeClaim".into();
-            claim
-        }))
-    }
-
-    async fn put_claim(&self, namespace: &str, name: &str, claim: &Value) -> Result<(), ApiError> {
-        let place = format!("{namespace}/{name}");
-        let odd = |error: &dyn std::fmt::Display| ApiError::odd("update", CLAIMS, &place, &error.to_string());
-        let body = serde_json::to_vec(claim).map_err(|error| odd(&error))?;
-        let request = Request::new(path(namespace))
-            .replace(name, &kube::api::PostParams::default(), body)
-            .map_err(|error| odd(&error))?;
-        let put = self.client.request::<serde::de::IgnoredAny>(request);
-        self.ask("update", "", CLAIMS, &place, put).await.map(drop)
-    }
-}
-
-fn path(namespace: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/{CLAIMS}")
 }
 
 fn select(claim: &mut Value, node: Option<&str>) {

@@ -3,19 +3,27 @@
 //! The verbs are those of the role that upstream's users have installed: volumes are created, patched and deleted,
 //! never updated. Nothing is retried here; who asks knows whether asking again makes sense.
 
+mod capacities;
 mod claims;
 mod events;
+mod owners;
+mod raw;
 mod secret;
 mod volumes;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use k8s_openapi::ByteString;
 use kube::{Client, core::Request};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-pub use self::{claims::SelectOutcome, volumes::SaveOutcome};
+pub use self::{
+    capacities::{CapacityValues, UpdateOutcome},
+    claims::SelectOutcome,
+    owners::OwnerError,
+    volumes::SaveOutcome,
+};
 use super::{rate_limiter::RateLimit, throttle::Throttle};
 use crate::base::api_error::{ApiError, Reason};
 
@@ -38,11 +46,16 @@ impl ApiClient {
         }
     }
 
+    /// The same server, with a rate limiter of its own: what is asked for here slows nothing else down.
+    pub fn with_rate_limit(&self, limit: Option<RateLimit>) -> Self {
+        Self::new(self.client.clone(), limit)
+    }
+
     async fn ask<T>(
         &self,
         verb: &'static str,
-        group: &'static str,
-        resource: &'static str,
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
         name: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ApiError> {

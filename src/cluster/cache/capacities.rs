@@ -1,9 +1,15 @@
 //! CSIStorageCapacities: those that carry the labels of this sidecar.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Cache, CacheEvent, Cached, Stores};
-use crate::cluster::{objects::StorageCapacity, store::Store};
+use crate::{
+    base::segment::Segment,
+    cluster::{objects::StorageCapacity, store::Store},
+};
+
+/// Capacity objects by class and segment.
+pub(super) type CapacityIndex = HashMap<(String, Option<Segment>), Vec<Arc<StorageCapacity>>>;
 
 impl Cached for StorageCapacity {
     type Kept = Arc<Self>;
@@ -18,18 +24,35 @@ impl Cached for StorageCapacity {
 
     fn applied(self, cache: &Cache) {
         let capacity = Arc::new(self);
-        let before = cache
-            .stores
-            .lock()
-            .capacities
-            .insert(&capacity.uid, capacity.clone());
-        if before.as_ref() != Some(&capacity) {
-            cache.emit(CacheEvent::Capacity(&capacity.uid));
+        let mut stores = cache.stores.lock();
+        let before = stores.capacities.insert(&capacity.uid, capacity.clone());
+        if before.as_ref() == Some(&capacity) {
+            return;
         }
+        if let Some(before) = &before {
+            unindex(&mut stores.capacities_like, before);
+        }
+        let index = (capacity.class.clone(), capacity.segment.clone());
+        let like = stores.capacities_like.entry(index).or_default();
+        like.push(capacity.clone());
+        drop(stores);
+        // Neither class nor segment of an object ever changes, so who hears of the one hears of the other.
+        cache.emit(CacheEvent::Capacity(&capacity));
     }
 
-    fn removed(cache: &Cache, uid: &str, _: Arc<Self>) {
-        cache.emit(CacheEvent::Capacity(uid));
+    fn removed(cache: &Cache, _: &str, capacity: Arc<Self>) {
+        unindex(&mut cache.stores.lock().capacities_like, &capacity);
+        cache.emit(CacheEvent::Capacity(&capacity));
+    }
+}
+
+fn unindex(index: &mut CapacityIndex, capacity: &StorageCapacity) {
+    let key = (capacity.class.clone(), capacity.segment.clone());
+    if let Some(like) = index.get_mut(&key) {
+        like.retain(|other| other.uid != capacity.uid);
+        if like.is_empty() {
+            index.remove(&key);
+        }
     }
 }
 
@@ -37,6 +60,13 @@ impl Cache {
     /// The capacity objects of this sidecar.
     pub fn capacities(&self) -> Vec<Arc<StorageCapacity>> {
         self.stores.lock().capacities.values().cloned().collect()
+    }
+
+    /// Those of them for this class and segment. More than one is one too many.
+    pub fn capacities_like(&self, class: &str, segment: Option<&Segment>) -> Vec<Arc<StorageCapacity>> {
+        let key = (class.to_owned(), segment.cloned());
+        let stores = self.stores.lock();
+        stores.capacities_like.get(&key).cloned().unwrap_or_default()
     }
 
     /// The capacity object of this UID.

@@ -1,10 +1,12 @@
 //! CSINodes: whether the driver is registered there, and with which topology keys.
 
+use std::sync::Arc;
+
 use super::{Cache, Cached, Stores};
 use crate::cluster::{objects::CsiNode, store::Store, topology::TopologyKeys};
 
 /// The topology keys of the driver on a node, `None` if it is not registered there.
-pub(super) type Registered = Option<TopologyKeys>;
+pub(super) type Registered = Option<Arc<TopologyKeys>>;
 
 impl Cached for CsiNode {
     type Kept = Registered;
@@ -18,8 +20,9 @@ impl Cached for CsiNode {
     }
 
     fn applied(mut self, cache: &Cache) {
-        let registered = self.drivers.remove(&cache.driver);
         let mut stores = cache.stores.lock();
+        let registered = self.drivers.remove(&cache.driver);
+        let registered = registered.map(|keys| stores.topology.shared(keys));
         let before = stores.csi_nodes.insert(&self.name, registered.clone());
         if before.as_ref() == Some(&registered) {
             return;

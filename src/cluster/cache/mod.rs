@@ -20,7 +20,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::{nodes::Topology, volumes::VolumeUids};
+use self::{capacities::CapacityIndex, nodes::Topology, volumes::VolumeUids};
 use super::{
     decode::Object,
     objects::{Attachment, Claim, Class, CsiNode, Node, StorageCapacity, Volume},
@@ -75,6 +75,14 @@ impl NodeSource {
             Self::Unwatched | Self::Own { .. } => None,
         }
     }
+
+    /// Beside a driver on one node, the volumes that other nodes reach are the business of the sidecars there.
+    fn reaches(&self, volume: &Volume) -> bool {
+        match self {
+            Self::Own { name, segment } => volume.is_reachable_from(name, segment),
+            Self::Unwatched | Self::Watched(_) => true,
+        }
+    }
 }
 
 /// What a list is for.
@@ -104,8 +112,8 @@ pub enum CacheEvent<'a> {
     Class(&'a str),
     /// [`Cache::topology`] may have changed.
     Topology,
-    /// The capacity object of this UID changed or is gone.
-    Capacity(&'a str),
+    /// This capacity object changed or is gone.
+    Capacity(&'a StorageCapacity),
 }
 
 /// Hears of [`CacheEvent`]s. The cache shows the change already.
@@ -144,6 +152,7 @@ struct Stores {
     topology: Topology,
     /// By UID.
     capacities: Store<Arc<StorageCapacity>>,
+    capacities_like: CapacityIndex,
 }
 
 /// How objects of one kind are cached.
@@ -188,6 +197,15 @@ impl SyncStatus {
     /// All lists are complete that this needs.
     pub fn has_synced(&self, need: Need) -> bool {
         self.needed(need).all(|(_, status)| *status == ListStatus::Synced)
+    }
+
+    /// What keeps lists from being complete that this needs, other than time.
+    pub fn failures(&self, need: Need) -> Vec<String> {
+        let text = |(_, status): (&str, &ListStatus)| match status {
+            ListStatus::Failing(error) => Some(error.to_string()),
+            ListStatus::Pending | ListStatus::Synced => None,
+        };
+        self.needed(need).filter_map(text).collect()
     }
 
     /// What this misses, for a person.
@@ -296,8 +314,11 @@ impl Cache {
                 K::listed(self);
             }
             Update::Error(error) => {
-                tracing::warn!(%error, "watching is interrupted");
-                self.set_status(K::PLURAL, ListStatus::Failing(error));
+                let failing = ListStatus::Failing(error.clone());
+                // What was never there is missed again and again for the same reason: once is enough.
+                if self.set_status(K::PLURAL, failing) || self.has_listed::<K>() {
+                    tracing::warn!(%error, "watching is interrupted");
+                }
             }
         }
     }
@@ -309,7 +330,8 @@ impl Cache {
         }
     }
 
-    fn set_status(&self, resource: &str, now: ListStatus) {
+    /// Returns whether it was another one before.
+    fn set_status(&self, resource: &str, now: ListStatus) -> bool {
         self.sync.send_if_modified(|sync| {
             let status = sync.0.iter_mut().find(|(name, ..)| *name == resource);
             match status {
@@ -319,7 +341,7 @@ impl Cache {
                 }
                 _ => false,
             }
-        });
+        })
     }
 
     /// Whether the first list of this kind was complete.

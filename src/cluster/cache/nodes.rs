@@ -2,7 +2,7 @@
 //! cluster's topology, built again after a change when somebody asks for it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     convert::Infallible,
     sync::Arc,
     time::Duration,
@@ -12,12 +12,15 @@ use kube::Client;
 use tokio::time::Instant;
 
 use super::{Cache, CacheEvent, Cached, NodeSource, Stores};
-use crate::cluster::{
-    decode::Object as _,
-    objects::{CsiNode, Node},
-    reflector::ListScope,
-    store::Store,
-    topology::{ClusterTopology, NodeState, Registration, TopologyKeys},
+use crate::{
+    base::segment::Segment,
+    cluster::{
+        decode::Object as _,
+        objects::{CsiNode, Node},
+        reflector::ListScope,
+        store::Store,
+        topology::{ClusterTopology, NodeState, Registration, TopologyKeys},
+    },
 };
 
 /// How long a registration that has vanished counts on while its Node stands. The kubelet takes a driver out of the
@@ -25,11 +28,13 @@ use crate::cluster::{
 const ROLL_OUT: Duration = Duration::from_secs(120);
 
 /// Those labels of a Node that are topology keys.
-pub(super) type Labels = BTreeMap<String, String>;
+pub(in crate::cluster) type Labels = Segment;
 
 /// What is known of the nodes besides the two lists.
 #[derive(Default)]
 pub(super) struct Topology {
+    /// The sets of keys that the driver has registered somewhere; nodes with the same keys share one.
+    sets: BTreeSet<Arc<TopologyKeys>>,
     /// All keys that the driver has ever registered.
     keys: TopologyKeys,
     /// Those that the list of Nodes was begun with which is being read.
@@ -37,12 +42,24 @@ pub(super) struct Topology {
     /// Those that all Nodes were kept with.
     read: TopologyKeys,
     /// Registrations that have vanished, by node, and when they stop to count.
-    vanished: HashMap<String, (TopologyKeys, Instant)>,
+    vanished: HashMap<String, (Arc<TopologyKeys>, Instant)>,
     /// As last built, until something changes.
     built: Option<(Arc<ClusterTopology>, Option<Instant>)>,
 }
 
 impl Topology {
+    /// The same keys, kept once.
+    pub(super) fn shared(&mut self, keys: TopologyKeys) -> Arc<TopologyKeys> {
+        if let Some(shared) = self.sets.get(&keys) {
+            return shared.clone();
+        }
+        // Those that no node has any more.
+        self.sets.retain(|keys| Arc::strong_count(keys) > 1);
+        let keys = Arc::new(keys);
+        self.sets.insert(keys.clone());
+        keys
+    }
+
     /// The driver has registered these keys on a node. Returns whether some are new, so that no Node was kept with them.
     pub(super) fn registered(&mut self, node: &str, keys: &TopologyKeys) -> bool {
         self.vanished.remove(node);
@@ -52,7 +69,7 @@ impl Topology {
     }
 
     /// The driver is not registered on a node any more, where it had these keys.
-    pub(super) fn vanished(&mut self, node: &str, keys: TopologyKeys) {
+    pub(super) fn vanished(&mut self, node: &str, keys: Arc<TopologyKeys>) {
         let end = Instant::now() + ROLL_OUT;
         self.vanished.insert(node.to_owned(), (keys, end));
     }
@@ -71,7 +88,7 @@ impl Cached for Node {
 
     fn applied(mut self, cache: &Cache) {
         let mut stores = cache.stores.lock();
-        self.labels.retain(|key, _| stores.topology.keys.contains(key));
+        self.labels.retain(|key| stores.topology.keys.contains(key));
         let before = stores.nodes.insert(&self.name, self.labels.clone());
         drop(stores);
         if before.as_ref() != Some(&self.labels) {
@@ -119,6 +136,12 @@ impl Cache {
     pub(super) fn topology_changed(&self) {
         self.stores.lock().topology.built = None;
         self.emit(CacheEvent::Topology);
+    }
+
+    /// What is kept of a Node.
+    #[cfg(test)]
+    pub(in crate::cluster) fn labels_of(&self, node: &str) -> Labels {
+        self.stores.lock().nodes.get(node).cloned().unwrap_or_default()
     }
 
     /// Where the driver runs.

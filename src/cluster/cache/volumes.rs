@@ -50,7 +50,7 @@ impl Cached for Volume {
             volume: &self.name,
             claim: &claim,
         });
-        if (cache.predicates.volume)(&self, &cache.driver) {
+        if (cache.predicates.volume)(&self, &cache.driver) && cache.watched.nodes.reaches(&self) {
             if !cache.watched.node_affinity {
                 self.node_affinity = None;
             }

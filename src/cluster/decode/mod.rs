@@ -140,7 +140,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::objects::{Attachment, Claim, Class, Volume};
+    use crate::{
+        base::segment::Segment,
+        cluster::objects::{Attachment, BindingMode, Claim, Class, CsiNode, Node, StorageCapacity, Volume},
+    };
 
     fn decode<R: Object>(value: serde_json::Value) -> Decoded<R> {
         serde_json::from_value(value).unwrap()
@@ -183,6 +186,60 @@ mod tests {
     }
 
     #[test]
+    fn a_class_tells_immediate_from_unset_and_keeps_its_allowed_topologies() {
+        let mode = |mode: serde_json::Value| {
+            let class = decode::<Class>(json!({"metadata": {"name": "x"}, "volumeBindingMode": mode}));
+            class.object.unwrap().binding_mode
+        };
+        assert_eq!(mode(json!("Immediate")), Some(BindingMode::Immediate));
+        assert_eq!(
+            mode(json!("WaitForFirstConsumer")),
+            Some(BindingMode::WaitForFirstConsumer)
+        );
+        assert_eq!((mode(json!(null)), mode(json!("Later"))), (None, None));
+        let class = decode::<Class>(json!({"metadata": {"name": "x"}, "allowedTopologies": [
+            {"matchLabelExpressions": [{"key": "zone", "values": ["a", "b"]}, {"key": "rack"}]}, {}]}));
+        let zones = ("zone".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+        let topologies = class.object.unwrap().allowed_topologies;
+        assert_eq!(topologies, [vec![zones, ("rack".to_owned(), vec![])], vec![]]);
+    }
+
+    #[test]
+    fn a_csi_node_and_a_capacity_keep_what_is_compared() {
+        let node = decode::<CsiNode>(json!({"metadata": {"name": "x"}, "spec": {"drivers": [
+            {"name": "drv", "nodeID": "x", "topologyKeys": ["b", "a", "b"]}, {"name": "bare", "topologyKeys": null}]}}));
+        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        let drivers = [
+            ("drv".to_owned(), keys(&["a", "b"])),
+            ("bare".to_owned(), keys(&[])),
+        ];
+        assert_eq!(node.object.unwrap().drivers, drivers.into());
+        let capacity = |topology| {
+            let capacity = decode::<StorageCapacity>(json!({
+                "metadata": {"name": "c", "uid": "u", "ownerReferences": [{"uid": "o", "kind": "Pod"}]},
+                "storageClassName": "fast", "capacity": "1Gi", "nodeTopology": topology}));
+            capacity.object.unwrap()
+        };
+        let plain = capacity(json!({"matchLabels": {"zone": "a"}}));
+        assert_eq!(
+            plain.segment.map(|segment| segment.to_string()).as_deref(),
+            Some("zone=a")
+        );
+        assert_eq!(
+            (plain.owners, plain.capacity),
+            (vec!["o".to_owned()], Some("1Gi".to_owned()))
+        );
+        assert_eq!(
+            capacity(json!({})).segment,
+            Some(Segment::default()),
+            "D-2: everywhere"
+        );
+        assert_eq!(capacity(json!(null)).segment, None, "nowhere");
+        let expression = json!({"matchExpressions": [{"key": "zone", "operator": "Exists"}]});
+        assert_eq!(capacity(expression).segment, None);
+    }
+
+    #[test]
     fn an_object_that_is_not_what_the_api_promises_keeps_its_name_and_version() {
         let claim = decode::<Claim>(json!({
             "metadata": {"name": "x", "namespace": "ns", "resourceVersion": "3"}, "spec": {"accessModes": 7}
@@ -193,5 +250,26 @@ mod tests {
         );
         let volume = decode::<Volume>(json!({"metadata": {"name": "x"}, "status": "Bound"}));
         assert_eq!(volume.object, Err("x".into()));
+        for (field, odd) in [
+            ("provisioner", json!(7)),
+            ("parameters", json!({"iops": 7})),
+            ("mountOptions", json!("ro")),
+            (
+                "allowedTopologies",
+                json!([{"matchLabelExpressions": [{"key": "zone", "values": "a"}]}]),
+            ),
+            ("volumeBindingMode", json!({})),
+        ] {
+            let class =
+                decode::<Class>(json!({"metadata": {"name": "x", "resourceVersion": "3"}, field: odd}));
+            assert_eq!(class.object, Err("x".into()), "{field}");
+            assert_eq!(class.meta.resource_version.as_deref(), Some("3"));
+        }
+        let node = decode::<Node>(json!({"metadata": {"name": "x", "labels": ["zone"]}}));
+        assert_eq!(node.object, Err("x".into()));
+        let node = decode::<CsiNode>(json!({"metadata": {"name": "x"}, "spec": {"drivers": "drv"}}));
+        assert_eq!(node.object, Err("x".into()));
+        let capacity = decode::<StorageCapacity>(json!({"metadata": {"name": "x"}, "storageClassName": []}));
+        assert_eq!(capacity.object, Err("x".into()));
     }
 }

@@ -37,7 +37,7 @@ impl Object for Node {
         let node = match labels {
             Part::Read(labels) => Ok(Self {
                 name,
-                labels: labels.unwrap_or_default(),
+                labels: labels.unwrap_or_default().into(),
             }),
             Part::Odd(_) => Err(name),
         };

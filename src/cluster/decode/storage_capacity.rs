@@ -36,7 +36,7 @@ impl RawStorageCapacity {
             name: self.metadata.name.clone(),
             uid: std::mem::take(&mut self.metadata.uid),
             class: self.storage_class_name.take()?,
-            segment: segment(self.node_topology.take()?.unwrap_or_default()),
+            segment: self.node_topology.take()?.and_then(segment),
             capacity: self.capacity.take()?,
             maximum_volume_size: self.maximum_volume_size.take()?,
             owners: owners.into_iter().map(|owner| owner.uid).collect(),

@@ -1,9 +1,12 @@
 //! PersistentVolumes.
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use super::{Meta, Object, Part};
-use crate::cluster::objects::{ClaimRef, CsiSource, NodeSelectorRequirement, NodeSelectorTerm, Volume};
+use crate::cluster::{
+    node_selector::{NodeSelectorRequirement, NodeSelectorTerm},
+    objects::{ClaimRef, CsiSource, Volume},
+};
 
 /// A volume as it comes over the wire.
 #[derive(Deserialize)]
@@ -41,7 +44,7 @@ struct RawNodeSelector {
 #[serde(rename_all = "camelCase", default)]
 struct RawNodeSelectorTerm {
     match_expressions: Option<Vec<RawNodeSelectorRequirement>>,
-    match_fields: Option<Vec<IgnoredAny>>,
+    match_fields: Option<Vec<RawNodeSelectorRequirement>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -59,10 +62,12 @@ impl From<RawNodeSelectorTerm> for NodeSelectorTerm {
             operator: raw.operator,
             values: raw.values.unwrap_or_default(),
         };
-        let expressions = raw.match_expressions.unwrap_or_default().into_iter();
+        let all = |raw: Option<Vec<RawNodeSelectorRequirement>>| {
+            raw.unwrap_or_default().into_iter().map(requirement).collect()
+        };
         Self {
-            expressions: expressions.map(requirement).collect(),
-            has_fields: raw.match_fields.is_some_and(|fields| !fields.is_empty()),
+            expressions: all(raw.match_expressions),
+            fields: all(raw.match_fields),
         }
     }
 }

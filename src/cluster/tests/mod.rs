@@ -3,6 +3,7 @@
 
 mod api;
 mod cache;
+mod claims;
 mod events;
 mod proxy;
 mod queue;

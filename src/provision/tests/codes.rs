@@ -9,10 +9,7 @@ use super::{
     cases::{answer, lab},
     outcome::made,
 };
-use crate::{
-    cluster::objects::SELECTED_NODE,
-    csi::{Code, RpcError},
-};
+use crate::csi::{Code, RpcError};
 
 fn error(code: Code) -> RpcError {
     RpcError {
@@ -54,9 +51,12 @@ fn after_each_code_no_volume_is_there_or_it_may_come_wherever_it_was_asked_for()
     for (code, expected, ids) in CODES {
         for (id, (topology, node)) in ids.iter().zip(PLACES) {
             let mut world = lab(|_| {});
-            world.driver.topology = topology;
+            if topology {
+                world.driver.topology = true;
+                world = world.with_nodes(&[("zone=a", "zone"), ("zone=b", "zone")]);
+            }
             if node {
-                world.annotate(SELECTED_NODE, "node-1");
+                world = world.selecting("node-1");
             }
             let outcome = outcome_of(&world.plan(), Err(error(code)));
             assert_eq!(outcome, expected(error(code)), "{id}: {code}");

@@ -47,6 +47,11 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
             Decision::Wait(Wait::WatchLag, LEFT),
         ),
         (
+            "was sent back to the scheduler a moment ago",
+            |w| w.just_rescheduled = true,
+            Decision::Wait(Wait::WatchLag, LEFT),
+        ),
+        (
             "has a volume",
             |w| w.claim.has_volume = true,
             Leave::HasVolume.into(),
@@ -142,6 +147,11 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
             "unknown access mode",
             |w| w.modes(&["ReadWriteOnce", "WriteOnly"]),
             tell(Refusal::AccessMode("WriteOnly".into())),
+        ),
+        (
+            "no node runs the driver",
+            |w| w.nodes = Some(ClusterTopology::default()),
+            tell(Refusal::NoTopology),
         ),
         (
             "half a secret",

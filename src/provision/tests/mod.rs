@@ -15,21 +15,32 @@ use super::{
 };
 use crate::{
     base::names::{self, UidLength},
-    cluster::objects::{Claim, Class, PROVISIONER},
+    cluster::{
+        objects::{Claim, Class, PROVISIONER},
+        topology::ClusterTopology,
+    },
     csi::DriverInfo,
 };
 
+mod affinity;
+mod aggregation;
+mod allowed;
 mod cases;
 mod claims;
 mod codes;
 mod decide;
+mod nodes;
 mod outcome;
+mod ownership;
 mod parameters;
+mod placement;
 mod record;
 mod request;
 mod save;
 mod source;
+mod terms;
 mod texts;
+mod topology;
 mod volume;
 
 const DRIVER: &str = "lab.csi.example.com";
@@ -47,6 +58,9 @@ struct World {
     /// The class that an infeasible request was made for.
     infeasible: Option<&'static str>,
     just_saved: bool,
+    just_rescheduled: bool,
+    /// Where the driver runs, if it has topology.
+    nodes: Option<ClusterTopology>,
     policy: Policy,
 }
 
@@ -87,13 +101,19 @@ fn world() -> World {
         in_progress: false,
         infeasible: None,
         just_saved: false,
+        just_rescheduled: false,
+        nodes: None,
         policy: Policy {
             name_prefix: "pvc".into(),
             uid_length: UidLength::Whole,
             default_fs_type: "ext4".into(),
             extra_metadata: false,
             publish_read_only: false,
+            topology: true,
+            strict_topology: false,
+            immediate_topology: true,
             attributes_classes: true,
+            node: None,
             identity: "me".into(),
         },
     }
@@ -134,6 +154,7 @@ impl World {
             class: self.class.as_ref(),
             driver: &self.driver,
             policy: &self.policy,
+            topology: self.nodes.as_ref(),
             in_progress: self.in_progress,
             infeasible: self.infeasible.map(|class_uid| Infeasible {
                 class_uid,
@@ -142,6 +163,7 @@ impl World {
             name: name.as_deref().map_err(|error| *error),
             name_used_by: self.name_used_by.as_deref(),
             saved: self.just_saved.then_some(LEFT),
+            rescheduled: self.just_rescheduled.then_some(LEFT),
         })
     }
 

@@ -38,6 +38,15 @@ fn volume(bytes: i64) -> Volume {
     }
 }
 
+/// The outcome on this error for a driver with topology.
+fn outcome_on(selected: Option<&str>, code: Code) -> CreateOutcome {
+    let mut world = World::on(&[("zone=a", "zone")]);
+    if let Some(node) = selected {
+        world = world.selecting(node);
+    }
+    outcome_of(&world.plan(), Err(error(code)))
+}
+
 /// The outcome on `answer` to a claim of this size.
 fn outcome(size: Option<&str>, answer: Result<CreateVolumeResponse, RpcError>) -> CreateOutcome {
     let mut world = world();
@@ -47,6 +56,7 @@ fn outcome(size: Option<&str>, answer: Result<CreateVolumeResponse, RpcError>) -
 
 #[test]
 fn each_of_the_seventeen_codes_has_its_outcome() {
+    const NO_ROOM_AT_THE_NODE: &str = "ctl.ProvisionErrorHandling.20";
     type Expected = fn(RpcError) -> CreateOutcome;
     let rows: [(Code, Expected); 17] = [
         (Code::Ok, InBackground),
@@ -70,6 +80,26 @@ fn each_of_the_seventeen_codes_has_its_outcome() {
     assert_eq!(rows.map(|(code, _)| code), Code::ALL);
     for (code, expected) in rows {
         assert_eq!(outcome(None, Err(error(code))), expected(error(code)), "{code}");
+        assert_eq!(
+            outcome_on(None, code),
+            expected(error(code)),
+            "{code}, no node selected"
+        );
+        let without_topology = outcome_of(&world().selecting("node-0").plan(), Err(error(code)));
+        assert_eq!(
+            without_topology,
+            expected(error(code)),
+            "{code}, a node, no topology"
+        );
+        let for_node: Expected = match code {
+            Code::ResourceExhausted => Reschedule,
+            _ => expected,
+        };
+        assert_eq!(
+            outcome_on(Some("node-0"), code),
+            for_node(error(code)),
+            "{code}, a node selected: {NO_ROOM_AT_THE_NODE}"
+        );
     }
 }
 

@@ -147,11 +147,8 @@ fn the_request_says_what_claim_and_class_say_and_nothing_else() {
             |_| {},
         ),
         (
-            "driver and node know topology: not in this version",
-            |w| {
-                w.driver.topology = true;
-                w.annotate(crate::cluster::objects::SELECTED_NODE, "node-1");
-            },
+            "a node is selected, and the driver has no topology",
+            |w| w.annotate(crate::cluster::objects::SELECTED_NODE, "node-1"),
             |_| {},
         ),
     ];

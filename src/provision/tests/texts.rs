@@ -3,13 +3,18 @@
 use super::super::{
     refusal::Refusal::{self, *},
     request::ParameterError,
+    topology::AllowedTopologiesError,
 };
-use crate::base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError};
+use crate::{
+    base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
+    cluster::topology::NodeProblem,
+};
 
 #[test]
 fn every_refusal_says_what_is_wrong_and_what_to_do() {
     let class = || "fast".to_owned();
-    let rows: [(Refusal, &str); 17] = [
+    let gone = || NodeProblem::NoCsiNode { node: "n".into() };
+    let rows: [(Refusal, &str); 23] = [
         (
             NoClass("fast".into()),
             "storage class \"fast\" not found: create it, or name another one",
@@ -83,6 +88,38 @@ fn every_refusal_says_what_is_wrong_and_what_to_do() {
         (
             Secret(class(), Box::new(SecretError::Empty("a".into()))),
             "storage class \"fast\": parameter a is empty: give it a value, or remove the pair",
+        ),
+        (
+            Node(gone()),
+            "node n has no CSINode object: remove the annotation volume.alpha.kubernetes.io/selected-node from the \
+             claim, which keeps the scheduler from choosing another node",
+        ),
+        (
+            Node(NodeProblem::NoDriver { node: "n".into() }),
+            "the driver is not registered on node n: check that its node plugin runs there",
+        ),
+        (
+            NoTopology,
+            "no node has the driver registered with topology keys and a label for each: check that its node plugin \
+             runs, and that NodeGetInfo answers with accessible_topology",
+        ),
+        (
+            NotAllowed {
+                node: "n".into(),
+                segment: "zone=a".into(),
+                class: class(),
+            },
+            "the selected node n is in zone=a, and storage class \"fast\" does not allow volumes there: correct the \
+             class's allowedTopologies or the labels of the node",
+        ),
+        (
+            AllowedTopologies(class(), AllowedTopologiesError::Nowhere),
+            "storage class \"fast\": its allowedTopologies allow no place at all: each expression needs values, and \
+             each key one expression",
+        ),
+        (
+            AllowedTopologies(class(), AllowedTopologiesError::TooMany),
+            "storage class \"fast\": its allowedTopologies have more than 10000 combinations: name fewer values",
         ),
         (
             Name(VolumeNameError::NoUid),

@@ -4,7 +4,8 @@
 // SIGHUP closes the socket and serves again after -pause with the same
 // volumes: a driver restart as the sidecar sees it. Each call is one JSON line
 // in -calls when it is answered; what -delay holds up is also one, without a
-// code, when it begins. Secrets appear there by key only.
+// code, when it begins. Secrets appear there by key only. What -config can say
+// is in topology.go.
 package main
 
 import (
@@ -50,6 +51,7 @@ func main() {
 	socket := flag.String("socket", "", "path of the unix socket to serve")
 	name := flag.String("name", service.Name, "driver name")
 	calls := flag.String("calls", "", "file that gets one JSON line a call")
+	config := flag.String("config", "", "file with segments, the node and a script; see topology.go")
 	delay := flag.Duration("delay", 0, "how long CreateVolume and DeleteVolume take")
 	pause := flag.Duration("pause", time.Second, "how long the socket is gone after SIGHUP")
 	flag.Parse()
@@ -58,6 +60,7 @@ func main() {
 	if err != nil {
 		log.Fatalf("open call log: %v", err)
 	}
+	mock := newPlacing(service.New(service.Config{DriverName: *name}), *config)
 	var mu sync.Mutex
 	write := func(line call) {
 		encoded, _ := json.Marshal(line)
@@ -78,12 +81,21 @@ func main() {
 		case *csi.DeleteVolumeRequest:
 			line.Request, line.VolumeID = fields(r), r.GetVolumeId()
 			hold(line)
+		case *csi.GetCapacityRequest:
+			line.Request = fields(r)
 		}
 		// One call after the other: the mock looks for a name and adds the volume
 		// in two steps, so that two sidecars could get two volumes of one name.
 		mu.Lock()
 		defer mu.Unlock()
-		reply, err := handler(ctx, req)
+		var reply any
+		err := mock.reload()
+		if err == nil {
+			err = mock.scripted(line.Method, req)
+		}
+		if err == nil {
+			reply, err = handler(ctx, req)
+		}
 		line.Code = status.Code(err).String()
 		if r, ok := reply.(*csi.CreateVolumeResponse); ok {
 			line.VolumeID = r.GetVolume().GetVolumeId()
@@ -92,7 +104,6 @@ func main() {
 		return reply, err
 	}
 
-	mock := service.New(service.Config{DriverName: *name})
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	for {

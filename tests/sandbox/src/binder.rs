@@ -5,13 +5,13 @@
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::Api;
+use crate::{Api, scheduler::claims_of};
 
-const CLAIMS: &str = "persistentvolumeclaims";
-const VOLUMES: &str = "persistentvolumes";
+pub(crate) const CLAIMS: &str = "persistentvolumeclaims";
+pub(crate) const VOLUMES: &str = "persistentvolumes";
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 const PROVISIONER_BETA: &str = "volume.beta.kubernetes.io/storage-provisioner";
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// A class that nobody provisions for.
@@ -42,6 +42,11 @@ fn step(api: &Api, seen: u64) {
             sync_claim(api, &claim);
         }
     }
+    if !api.changed_since("pods", seen).is_empty() {
+        for claim in api.filter(CLAIMS, deleting) {
+            sync_claim(api, &claim);
+        }
+    }
     for (namespace, name) in claims {
         match api.get(CLAIMS, &namespace, &name) {
             Some(claim) => sync_claim(api, &claim),
@@ -56,27 +61,27 @@ fn step(api: &Api, seen: u64) {
     }
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object
         .pointer(pointer)
         .and_then(Value::as_str)
         .unwrap_or_default()
 }
 
-fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
+pub(crate) fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
     object["metadata"]["annotations"][key]
         .as_str()
         .unwrap_or_default()
 }
 
-fn place(object: &Value) -> (&str, &str) {
+pub(crate) fn place(object: &Value) -> (&str, &str) {
     (
         text(object, "/metadata/namespace"),
         text(object, "/metadata/name"),
     )
 }
 
-fn deleting(object: &Value) -> bool {
+pub(crate) fn deleting(object: &Value) -> bool {
     !text(object, "/metadata/deletionTimestamp").is_empty()
 }
 
@@ -92,7 +97,9 @@ fn drop_finalizer(api: &Api, plural: &str, object: &Value, finalizer: &str) {
 fn sync_claim(api: &Api, claim: &Value) {
     let (namespace, name) = place(claim);
     if deleting(claim) {
-        // Pods that use it are not part of this world.
+        if is_used(api, claim) {
+            return;
+        }
         drop_finalizer(api, CLAIMS, claim, "kubernetes.io/pvc-protection");
         if api.get(CLAIMS, namespace, name).is_none() {
             release(api, namespace, name);
@@ -121,6 +128,17 @@ fn sync_claim(api: &Api, claim: &Value) {
         None if bound_to.is_empty() => ask(api, claim),
         None => {}
     }
+}
+
+/// Whether a pod that has a node uses a claim.
+fn is_used(api: &Api, claim: &Value) -> bool {
+    let (namespace, name) = place(claim);
+    let uses = |pod: &Value| {
+        place(pod).0 == namespace
+            && !text(pod, "/spec/nodeName").is_empty()
+            && claims_of(pod).any(|used| used == name)
+    };
+    !api.filter("pods", uses).is_empty()
 }
 
 /// Names the provisioner on a claim that needs one, as `ExternalProvisioning` does.

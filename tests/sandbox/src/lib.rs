@@ -1,11 +1,13 @@
-//! A world for tests: a Kubernetes API, the part of the controller manager that binds volumes, and a CSI driver, all in
-//! one process and in virtual time. The contract suite runs the same cases against the real server, so that this one
+//! A world for tests: a Kubernetes API, the parts of the controller manager and of the scheduler that meet
+//! volumes, and a CSI driver, all in one process and in virtual time. The contract suite runs the same cases against the real server, so that this one
 //! cannot lie.
 
 mod api;
 pub mod binder;
 pub mod contract;
 pub mod driver;
+mod nodes;
+mod scheduler;
 mod world;
 
 pub use api::{
@@ -13,4 +15,5 @@ pub use api::{
     kubeconfig,
 };
 pub use driver::Driver;
+pub use scheduler::Scheduler;
 pub use world::World;

@@ -1,4 +1,4 @@
-//! A whole world for one test: the API, the binder, a driver, some objects,
+//! A whole world for one test: the API, the binder, the scheduler, a driver, some objects,
 //! and waiting until something becomes true, in virtual time.
 
 use std::{fmt::Write, time::Duration};
@@ -6,27 +6,29 @@ use std::{fmt::Write, time::Duration};
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 
-use crate::{ADMIN, Api, Driver, binder};
+use crate::{ADMIN, Api, Driver, Scheduler, binder};
 
 /// The longest that anything may take in a world, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// How often a condition is looked at when the API is quiet.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// An API with its binder and one driver. Build it inside a tokio runtime
+/// An API with its binder, its scheduler and one driver. Build it inside a tokio runtime
 /// with paused time; what it started ends when it is dropped.
 pub struct World {
     /// The Kubernetes API.
     pub api: Api,
     /// The CSI driver.
     pub driver: Driver,
-    binder: JoinHandle<()>,
+    /// Places pods; without pods it does nothing.
+    pub scheduler: Scheduler,
+    controllers: [JoinHandle<()>; 2],
     class: String,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.binder.abort();
+        self.controllers.iter().for_each(JoinHandle::abort);
         self.driver.stop();
     }
 }
@@ -37,11 +39,13 @@ impl World {
     pub fn new(driver: &str) -> Self {
         let api = Api::new();
         api.latency(Duration::from_millis(1));
-        let binder = binder::start(&api);
+        let scheduler = Scheduler::default();
+        let controllers = [binder::start(&api), scheduler.start(&api)];
         Self {
             api,
             driver: Driver::new(driver),
-            binder,
+            scheduler,
+            controllers,
             class: String::new(),
         }
     }
@@ -240,7 +244,7 @@ impl World {
         out
     }
 
-    fn driver_name(&self) -> String {
+    pub(crate) fn driver_name(&self) -> String {
         let mut name = String::new();
         self.driver.configure(|identity| name.clone_from(&identity.name));
         name

@@ -57,23 +57,26 @@ async fn what_no_case_covers_is_answered_501_and_changes_nothing() {
     let before = *api.changes().borrow();
     let reads = [
         // Resources that only the real server has.
-        "/api/v1/pods",
-        "/api/v1/namespaces/default/pods/x",
+        "/api/v1/services",
+        "/api/v1/namespaces/default/endpoints/x",
         "/api/v1/namespaces/default/configmaps",
         "/api/v1/watch/persistentvolumes",
-        "/apis/storage.k8s.io/v1/csistoragecapacities",
-        "/apis/storage.k8s.io/v1/namespaces/default/csistoragecapacities/x",
+        "/apis/storage.k8s.io/v1/watch/csistoragecapacities",
+        "/apis/apps/v1/controllerrevisions",
         "/apis/events.k8s.io/v1/events",
-        "/apis/apps/v1",
+        "/apis/batch/v1",
         // Discovery beyond one group and version, and what is no API at all.
         "/api",
         "/apis",
         "/apis/storage.k8s.io",
+        "/apis/apps",
         "/openapi/v2",
         "/healthz",
         // Subresources.
         "/api/v1/nodes/x/status",
         "/api/v1/nodes/x/proxy/metrics",
+        "/api/v1/namespaces/default/pods/x/binding",
+        "/apis/apps/v1/namespaces/default/replicasets/x/scale",
         "/api/v1/namespaces/default/status",
         "/api/v1/persistentvolumes/there/scale",
         "/apis/storage.k8s.io/v1/volumeattachments/x/status",
@@ -93,6 +96,7 @@ async fn what_no_case_covers_is_answered_501_and_changes_nothing() {
         "/api/v1/persistentvolumes?fieldSelector=metadata.name!%3Dx",
         "/api/v1/persistentvolumes?fieldSelector=metadata.name",
         "/api/v1/events?fieldSelector=involvedObject.name%3Dx",
+        "/api/v1/pods?fieldSelector=spec.nodeName%3Dx",
     ];
     let mut rows: Vec<_> = reads.map(|path| ("GET", path.to_owned(), Value::Null)).into();
     for parameter in ["dryRun=All", "force=true", "fieldValidation=Strict", "unheard=of"] {
@@ -113,7 +117,7 @@ async fn what_no_case_covers_is_answered_501_and_changes_nothing() {
     }
     let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     rows.push(("POST", format!("{review}?dryRun=All"), json!({"spec": {}})));
-    rows.push(("POST", "/api/v1/namespaces/default/pods".into(), json!({})));
+    rows.push(("POST", "/api/v1/namespaces/default/configmaps".into(), json!({})));
     rows.push(("PUT", "/api/v1/namespaces/default/finalize".into(), json!({})));
     rows.push(("DELETE", VOLUMES.into(), Value::Null));
     rows.push(("DELETE", "/api/v1/namespaces/default".into(), Value::Null));

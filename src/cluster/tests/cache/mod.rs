@@ -19,6 +19,7 @@ use crate::cluster::{
 };
 
 mod lists;
+mod nodes;
 mod objects;
 mod watches;
 

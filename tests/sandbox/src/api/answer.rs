@@ -12,6 +12,7 @@ use super::{
     failure::{self, Refusal},
     faults::{self, Harm},
     list::{self, Listed},
+    media::Form,
     rbac::Rbac,
     route::{self, Route, Verb},
     serve::{ApiBody, BoxError, full},
@@ -99,7 +100,7 @@ impl Api {
         if state.hidden.contains(route.kind.plural) {
             return Err(unknown());
         }
-        check_media(parts)?;
+        let form = Form::of(&parts.headers, route.verb)?;
         if !route.kind.serves(route.verb, route.status) {
             return Err(failure::not_served(&format!(
                 "{:?} of {}",
@@ -110,13 +111,13 @@ impl Api {
         let (kind, place) = (route.kind, route.place());
         let part = if route.status { Part::Status } else { Part::Main };
         let (code, object) = match route.verb {
-            Verb::Get => (200, json!(**state.store.get(kind, &place)?)),
-            Verb::List => match list::list(&state, &route)? {
+            Verb::Get => (200, form.object(state.store.get(kind, &place)?)),
+            Verb::List => match list::list(&state, &route, form)? {
                 Listed::Now(list) => (200, list),
                 Listed::TooNew(status) => return Ok(Served::After(status)),
             },
             Verb::Watch => {
-                let lines = watch::watch(self, &mut state, route)?;
+                let lines = watch::watch(self, &mut state, route, form)?;
                 let body = StreamBody::new(lines.map(|line| line.map(Frame::data))).boxed_unsync();
                 return Ok(Served::Answer(response(200, body)));
             }
@@ -302,19 +303,6 @@ fn discover(state: &State, group: &str, version: &str) -> Answer {
     };
     let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources});
     response(200, full(list.to_string()))
-}
-
-/// Only JSON is spoken; the real server falls back to it as well.
-fn check_media(parts: &Parts) -> Result<(), Refusal> {
-    let accept = parts
-        .headers
-        .get(http::header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    let plain = |part: &str| matches!(part.trim().split(';').next(), Some("application/json" | "*/*"));
-    if accept.is_some_and(|accept| !accept.split(',').any(|part| plain(part) && !part.contains("as="))) {
-        return Err(failure::not_served("this Accept header"));
-    }
-    Ok(())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(kind: &str, body: &[u8]) -> Result<T, Refusal> {

@@ -46,6 +46,14 @@ impl Cause {
         }
     }
 
+    pub(crate) fn duplicate(field: impl Into<String>, value: &str) -> Self {
+        Self {
+            reason: "FieldValueDuplicate",
+            field: field.into(),
+            message: format!("Duplicate value: {value:?}"),
+        }
+    }
+
     pub(crate) fn unsupported(field: impl Into<String>, value: &str, allowed: &[&str]) -> Self {
         let allowed: Vec<_> = allowed.iter().map(|a| format!("{a:?}")).collect();
         let message = format!(

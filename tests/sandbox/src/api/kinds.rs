@@ -2,14 +2,17 @@
 //! column here; the verbs know no resource by name.
 
 use k8s_openapi::{
+    api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
     api::coordination::v1::Lease,
-    api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Secret},
-    api::storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass},
+    api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret},
+    api::storage::v1::{
+        CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{failure::Cause, route::Verb, rules};
+use super::{capacity, failure::Cause, route::Verb, rules, topology};
 
 /// One resource of the API, and how the real server treats it.
 #[derive(Clone, Copy)]
@@ -64,6 +67,13 @@ const PLAIN: Kind = Kind {
 const STORAGE: Kind = Kind {
     group: "storage.k8s.io",
     echoes: true,
+    ..PLAIN
+};
+
+/// Of these the sandbox has the metadata and what the owners of a pod are found by.
+const APPS: Kind = Kind {
+    group: "apps",
+    namespaced: true,
     ..PLAIN
 };
 
@@ -125,6 +135,40 @@ pub const KINDS: &[Kind] = &[
         ..PLAIN
     },
     Kind {
+        plural: "pods",
+        kind: "Pod",
+        namespaced: true,
+        echoes: true,
+        normal: normal::<Pod>,
+        fill: rules::fill_pod,
+        check: rules::check_pod,
+        ..PLAIN
+    },
+    Kind {
+        plural: "deployments",
+        kind: "Deployment",
+        normal: normal::<Deployment>,
+        ..APPS
+    },
+    Kind {
+        plural: "replicasets",
+        kind: "ReplicaSet",
+        normal: normal::<ReplicaSet>,
+        ..APPS
+    },
+    Kind {
+        plural: "statefulsets",
+        kind: "StatefulSet",
+        normal: normal::<StatefulSet>,
+        ..APPS
+    },
+    Kind {
+        plural: "daemonsets",
+        kind: "DaemonSet",
+        normal: normal::<DaemonSet>,
+        ..APPS
+    },
+    Kind {
         plural: "storageclasses",
         kind: "StorageClass",
         normal: normal::<StorageClass>,
@@ -144,7 +188,8 @@ pub const KINDS: &[Kind] = &[
         plural: "csinodes",
         kind: "CSINode",
         unconditional: false,
-        normal: normal::<CSINode>,
+        normal: |object| normal::<CSINode>(object).map(topology::canonical_node),
+        check: topology::check_node,
         ..STORAGE
     },
     Kind {
@@ -159,6 +204,16 @@ pub const KINDS: &[Kind] = &[
         kind: "VolumeAttributesClass",
         finalizer: Some("kubernetes.io/vac-protection"),
         normal: normal::<VolumeAttributesClass>,
+        ..STORAGE
+    },
+    Kind {
+        plural: "csistoragecapacities",
+        kind: "CSIStorageCapacity",
+        namespaced: true,
+        unconditional: false,
+        echoes: false,
+        normal: |object| normal::<CSIStorageCapacity>(object).map(capacity::canonical),
+        check: capacity::check,
         ..STORAGE
     },
     Kind {
@@ -180,7 +235,6 @@ pub(crate) const OTHER_GROUPS: &[&str] = &[
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
     "apiregistration.k8s.io",
-    "apps",
     "authentication.k8s.io",
     "authorization.k8s.io",
     "autoscaling",
@@ -207,7 +261,6 @@ pub(crate) const OTHER_PLURALS: &[(&str, &[&str])] = &[
             "configmaps",
             "endpoints",
             "limitranges",
-            "pods",
             "podtemplates",
             "replicationcontrollers",
             "resourcequotas",
@@ -216,7 +269,8 @@ pub(crate) const OTHER_PLURALS: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
-    ("storage.k8s.io", &["csistoragecapacities", "watch"]),
+    ("apps", &["controllerrevisions", "watch"]),
+    ("storage.k8s.io", &["watch"]),
     ("coordination.k8s.io", &["watch"]),
 ];
 

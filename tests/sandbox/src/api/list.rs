@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{
     State,
     failure::{self, Refusal},
+    media::Form,
     route::{Route, read_token, token},
-    rules,
     store::Place,
 };
 
@@ -20,7 +20,7 @@ pub(crate) enum Listed {
 
 const EXPIRED_PAGE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
-pub(crate) fn list(state: &State, route: &Route) -> Result<Listed, Refusal> {
+pub(crate) fn list(state: &State, route: &Route, form: Form) -> Result<Listed, Refusal> {
     let (kind, options, store) = (route.kind, &route.options, &state.store);
     let resumed = options.resume.as_deref().map(read_token).transpose()?;
     // A limit makes a request for "at least this revision" an exact one; from
@@ -66,10 +66,11 @@ pub(crate) fn list(state: &State, route: &Route) -> Result<Listed, Refusal> {
             meta["continue"] = token(Some(revision), last).into();
         }
     }
-    let items: Vec<_> = chosen.into_iter().map(|(_, object)| bare(object)).collect();
+    let items: Vec<_> = chosen.into_iter().map(|(_, object)| form.item(object)).collect();
+    let (named, api_version) = form.named(kind.kind, kind.api_version());
     Ok(Listed::Now(json!({
-        "kind": format!("{}List", kind.kind),
-        "apiVersion": kind.api_version(),
+        "kind": format!("{named}List"),
+        "apiVersion": api_version,
         "metadata": meta,
         "items": items,
     })))
@@ -92,14 +93,6 @@ fn select<'a>(
         })
         .filter(|(_, object)| route.options.select(object))
         .collect()
-}
-
-/// Items of a list do not repeat their type.
-fn bare(object: &Value) -> Value {
-    let mut object = object.clone();
-    rules::remove(&mut object, "kind");
-    rules::remove(&mut object, "apiVersion");
-    object
 }
 
 fn too_new(wanted: u64, current: u64) -> Refusal {

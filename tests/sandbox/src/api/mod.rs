@@ -2,10 +2,12 @@
 //! answers HTTP requests for it, without a socket or on a loopback port.
 
 mod answer;
+pub(crate) mod capacity;
 mod failure;
 mod faults;
 mod kinds;
 mod list;
+mod media;
 mod object;
 mod options;
 mod patch;
@@ -14,6 +16,7 @@ mod route;
 mod rules;
 mod serve;
 mod store;
+mod topology;
 mod watch;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -229,6 +232,12 @@ impl Api {
         self.state.lock().rbac.load(manifests, namespace)
     }
 
+    /// Takes one right from everybody, by verb, API group and resource, until documents loaded later grant it. A rule
+    /// with `*` in its place stays.
+    pub fn withdraw(&self, verb: &str, group: &str, resource: &str) {
+        self.state.lock().rbac.withdraw(verb, group, resource);
+    }
+
     /// Every right granted to a user.
     pub fn granted(&self, user: &str) -> BTreeSet<Right> {
         self.state.lock().rbac.granted(user)
@@ -314,6 +323,11 @@ impl Api {
     /// The server does not know this resource: 404, and absent from discovery.
     pub fn hide(&self, plural: &str) {
         self.state.lock().hidden.insert(plural.to_owned());
+    }
+
+    /// The server knows it again.
+    pub fn reveal(&self, plural: &str) {
+        self.state.lock().hidden.remove(plural);
     }
 
     // --- what clients did ---

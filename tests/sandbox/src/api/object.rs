@@ -43,6 +43,14 @@ pub(super) fn decode(kind: &Kind, object: Value) -> Result<Value, Refusal> {
     if !object["metadata"].is_object() {
         object["metadata"] = json!({});
     }
+    for field in ["annotations", "finalizers", "labels", "ownerReferences"] {
+        let value = &object["metadata"][field];
+        let empty = value.as_object().is_some_and(serde_json::Map::is_empty)
+            || value.as_array().is_some_and(Vec::is_empty);
+        if empty {
+            rules::remove(&mut object["metadata"], field);
+        }
+    }
     object["kind"] = kind.kind.into();
     object["apiVersion"] = kind.api_version().into();
     (kind.normal)(object).map_err(|error| refuse(kind.kind, &error.to_string()))

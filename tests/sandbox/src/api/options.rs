@@ -127,7 +127,7 @@ fn labels(selector: &str) -> Result<Vec<Label>, Refusal> {
         .collect()
 }
 
-/// Fields that the real server selects some resources by: events, secrets, namespaces and nodes.
+/// Fields that the real server selects some resources by: events, secrets, namespaces, nodes and pods.
 const FIELDS_OF_SOME: &[&str] = &[
     "involvedObject.kind",
     "involvedObject.name",
@@ -136,8 +136,15 @@ const FIELDS_OF_SOME: &[&str] = &[
     "reason",
     "reportingComponent",
     "source",
+    "spec.hostNetwork",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
     "spec.unschedulable",
+    "status.nominatedNodeName",
     "status.phase",
+    "status.podIP",
     "type",
 ];
 

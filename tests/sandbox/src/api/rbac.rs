@@ -71,6 +71,17 @@ impl Rbac {
         Ok(())
     }
 
+    /// Takes one right out of every rule that spells it out.
+    pub(crate) fn withdraw(&mut self, verb: &str, group: &str, resource: &str) {
+        for role in &mut self.roles {
+            let rules = std::mem::take(&mut role.rules);
+            let left = rules
+                .into_iter()
+                .flat_map(|rule| without(rule, verb, group, resource));
+            role.rules = left.collect();
+        }
+    }
+
     pub(crate) fn knows(&self, user: &str) -> bool {
         user == ADMIN
             || self
@@ -137,6 +148,31 @@ impl Rbac {
             self.roles.iter().filter(named).map(move |role| (role, binding))
         })
     }
+}
+
+/// A rule without one right: its other verbs, and this verb for its other resources and groups.
+fn without(rule: PolicyRule, verb: &str, group: &str, resource: &str) -> Vec<PolicyRule> {
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let (groups, resources) = (list(&rule.api_groups), list(&rule.resources));
+    let has = |list: &[String], wanted: &str| list.iter().any(|item| item == wanted);
+    if !(has(&rule.verbs, verb) && has(&groups, group) && has(&resources, resource)) {
+        return vec![rule];
+    }
+    let but = |list: &[String], gone: &str| -> Vec<String> {
+        list.iter().filter(|item| *item != gone).cloned().collect()
+    };
+    let part = |verbs, groups, resources| PolicyRule {
+        verbs,
+        api_groups: Some(groups),
+        resources: Some(resources),
+        ..rule.clone()
+    };
+    let verb_only = vec![verb.to_owned()];
+    vec![
+        part(but(&rule.verbs, verb), groups.clone(), resources.clone()),
+        part(verb_only.clone(), groups.clone(), but(&resources, resource)),
+        part(verb_only, but(&groups, group), vec![resource.to_owned()]),
+    ]
 }
 
 fn user(subject: &Value, namespace: &str) -> String {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::failure::Cause;
+use super::{failure::Cause, topology};
 
 const ACCESS_MODES: &[&str] = &[
     "ReadOnlyMany",
@@ -40,18 +40,9 @@ pub(crate) fn check_metadata(object: &Value, old: Option<&Value>) -> Vec<Cause> 
     } else if !is_subdomain(name) {
         causes.push(Cause::invalid("metadata.name", &format!("{name:?}"), SUBDOMAIN));
     }
-    for field in ["annotations", "labels"] {
-        for key in entries(&meta[field])
-            .map(|(key, _)| key)
-            .filter(|key| !is_qualified(key))
-        {
-            causes.push(Cause::invalid(
-                format!("metadata.{field}"),
-                &format!("{key:?}"),
-                "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
-            ));
-        }
-    }
+    let keys = entries(&meta["annotations"]).map(|(key, _)| key);
+    causes.extend(keys.filter_map(|key| topology::bad_key("metadata.annotations", key)));
+    causes.extend(topology::check_labels("metadata.labels", &meta["labels"]));
     let size: usize = entries(&meta["annotations"])
         .map(|(key, value)| key.len() + text(value).len())
         .sum();
@@ -148,6 +139,7 @@ pub(crate) fn check_volume(volume: &Value, old: Option<&Value>) -> Vec<Cause> {
             SUBDOMAIN,
         ));
     }
+    causes.extend(topology::check_affinity(volume, old));
     if let Some(old) = old {
         if sources(&old["spec"]) != sources(spec) {
             causes.push(Cause::forbidden(
@@ -239,6 +231,7 @@ pub(crate) fn check_class(class: &Value, old: Option<&Value>) -> Vec<Cause> {
     if text(&class["provisioner"]).is_empty() {
         causes.push(Cause::required("provisioner", ""));
     }
+    causes.extend(topology::check_allowed(class));
     let Some(old) = old else { return causes };
     for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
         if old[field] != class[field] {
@@ -247,6 +240,26 @@ pub(crate) fn check_class(class: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
     }
     causes
+}
+
+pub(crate) fn fill_pod(pod: &mut Value) {
+    default(&mut pod["spec"], "restartPolicy", "Always");
+    default(&mut pod["spec"], "schedulerName", "default-scheduler");
+    pod["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
+}
+
+pub(crate) fn check_pod(pod: &Value, old: Option<&Value>) -> Vec<Cause> {
+    match old {
+        // Some fields may change; none that this world has.
+        Some(old) if old["spec"] != pod["spec"] => vec![Cause::forbidden(
+            "spec",
+            "pod updates may not change fields other than",
+        )],
+        None if items(&pod["spec"]["containers"]).next().is_none() => {
+            vec![Cause::required("spec.containers", "")]
+        }
+        _ => Vec::new(),
+    }
 }
 
 pub(crate) fn fill_attachment(attachment: &mut Value) {
@@ -291,6 +304,8 @@ pub(crate) fn has_bad_quantity(object: &Value) -> bool {
     [
         &spec["capacity"]["storage"],
         &spec["resources"]["requests"]["storage"],
+        &object["capacity"],
+        &object["maximumVolumeSize"],
     ]
     .into_iter()
     .map(text)
@@ -327,7 +342,7 @@ fn is_label(part: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
-fn is_qualified(key: &str) -> bool {
+pub(crate) fn is_qualified(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     prefix.is_none_or(|prefix| is_subdomain(&prefix.to_lowercase()))

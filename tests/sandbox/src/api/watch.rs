@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{
     Api, State,
     failure::{self, Refusal},
+    media::Form,
     route::Route,
     serve::BoxError,
     store::Change,
@@ -21,6 +22,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 struct Watcher {
     api: Api,
     route: Route,
+    form: Form,
     cursor: u64,
     pending: VecDeque<Bytes>,
     changed: tokio::sync::watch::Receiver<u64>,
@@ -35,6 +37,7 @@ pub(crate) fn watch(
     api: &Api,
     state: &mut State,
     route: Route,
+    form: Form,
 ) -> Result<impl Stream<Item = Result<Bytes, BoxError>> + Send + use<>, Refusal> {
     let options = &route.options;
     if options.initial_events && !state.streaming {
@@ -64,6 +67,7 @@ pub(crate) fn watch(
         end: now + Duration::from_secs(seconds),
         over: false,
         route,
+        form,
     };
     watcher.start(state, newest);
     Ok(futures::stream::unfold(watcher, |mut watcher| async move {
@@ -79,7 +83,7 @@ impl Watcher {
                 self.cursor = from;
                 if from < state.store.horizon {
                     let text = format!("too old resource version: {from} ({})", state.store.horizon);
-                    self.push("ERROR", &json!(*failure::expired(text)));
+                    self.push_line("ERROR", &json!(*failure::expired(text)));
                     self.over = true;
                 }
             }
@@ -181,6 +185,10 @@ impl Watcher {
     }
 
     fn push(&mut self, event: &str, object: &Value) {
+        self.push_line(event, &self.form.object(object));
+    }
+
+    fn push_line(&mut self, event: &str, object: &Value) {
         let line = format!("{}\n", json!({"type": event, "object": object}));
         self.pending.push_back(line.into());
     }
@@ -191,9 +199,7 @@ impl Watcher {
         if let Some(annotations) = annotations {
             meta["annotations"] = annotations;
         }
-        self.push(
-            "BOOKMARK",
-            &json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": meta}),
-        );
+        let bookmark = json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": meta});
+        self.push("BOOKMARK", &bookmark);
     }
 }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{Probe, holds, lease, same},
+    probe::{Probe, holds, same},
+    samples::lease,
 };
 use crate::{Kind, PatchKind};
 

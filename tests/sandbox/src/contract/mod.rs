@@ -4,11 +4,15 @@
 //! The cases make their own namespace and names and remove what they made.
 //! Against a real cluster they tolerate running controllers.
 
+mod capacities;
 mod history;
 mod lists;
+mod metadata;
 mod objects;
 mod probe;
 mod refusals;
+mod samples;
+mod topology;
 mod verbs;
 mod volumes;
 mod watches;
@@ -71,7 +75,10 @@ pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
     let mut cases = verbs::cases();
     cases.extend(objects::cases());
     cases.extend(volumes::cases());
+    cases.extend(capacities::cases());
     cases.extend(lists::cases());
+    cases.extend(metadata::cases());
+    cases.extend(topology::cases());
     cases.extend(watches::cases(probe.target().patient));
     cases.extend(refusals::cases());
     let mut ran = cases.len();

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{Probe, claim, holds, lease, same, volume},
+    probe::{Probe, holds, same},
+    samples::{claim, lease, volume},
 };
 use crate::{Kind, PatchKind};
 

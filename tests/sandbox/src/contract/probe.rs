@@ -19,7 +19,8 @@ use super::{CaseResult, Target};
 use crate::{Kind, PatchKind};
 
 /// How long an expected event may take. Real time on a real server.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const JSON: &str = "application/json";
 
 #[derive(Clone)]
 pub(crate) struct Probe {
@@ -86,6 +87,12 @@ impl Probe {
             .await
     }
 
+    /// A GET that asks for the answer in this form.
+    pub(crate) async fn get_as(&self, accept: &str, path: &str) -> Reply {
+        let admin = &self.inner.target.admin;
+        self.ask(admin, "GET", path, accept, "", Vec::new()).await
+    }
+
     pub(crate) async fn post(&self, path: &str, object: Value) -> Reply {
         self.json("POST", path, object).await
     }
@@ -131,11 +138,23 @@ impl Probe {
         content_type: &str,
         body: Vec<u8>,
     ) -> Reply {
+        self.ask(client, method, path, JSON, content_type, body).await
+    }
+
+    async fn ask(
+        &self,
+        client: &kube::Client,
+        method: &str,
+        path: &str,
+        accept: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Reply {
         let what = format!("{method} {path}");
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("accept", "application/json");
+            .header("accept", accept);
         if !content_type.is_empty() {
             request = request.header("content-type", content_type);
         }
@@ -216,17 +235,18 @@ impl Probe {
         path: &str,
         last: impl FnMut(&Value) -> bool,
     ) -> Result<Vec<Value>, String> {
-        self.watch_within(PATIENCE, path, last).await
+        self.watch_as(JSON, PATIENCE, path, last).await
     }
 
-    pub(crate) async fn watch_within(
+    pub(crate) async fn watch_as(
         &self,
+        accept: &str,
         patience: Duration,
         path: &str,
         mut last: impl FnMut(&Value) -> bool,
     ) -> Result<Vec<Value>, String> {
         let mut seen = Vec::new();
-        match tokio::time::timeout(patience, self.collect(path, &mut last, &mut seen)).await {
+        match tokio::time::timeout(patience, self.collect(accept, path, &mut last, &mut seen)).await {
             Ok(done) => done?,
             Err(_) => {
                 return Err(format!(
@@ -240,11 +260,13 @@ impl Probe {
 
     async fn collect(
         &self,
+        accept: &str,
         path: &str,
         last: &mut impl FnMut(&Value) -> bool,
         seen: &mut Vec<Value>,
     ) -> CaseResult {
         let request = Request::get(path)
+            .header("accept", accept)
             .body(Vec::new())
             .map_err(|error| error.to_string())?;
         let stream = self.inner.target.admin.request_stream(request).await;
@@ -271,7 +293,7 @@ impl Probe {
         let mut seen = Vec::new();
         let ended = tokio::time::timeout(
             2 * PATIENCE,
-            self.collect(path, &mut |_: &Value| false, &mut seen),
+            self.collect(JSON, path, &mut |_: &Value| false, &mut seen),
         )
         .await;
         ended
@@ -340,37 +362,4 @@ pub(crate) fn same(what: &str, found: &Value, expected: impl Into<Value>) -> Cas
 /// Checks one condition.
 pub(crate) fn holds(what: &str, condition: bool) -> CaseResult {
     if condition { Ok(()) } else { Err(what.to_owned()) }
-}
-
-/// A PersistentVolume that validation accepts.
-pub(crate) fn volume(name: &str) -> Value {
-    json!({
-        "metadata": {"name": name, "finalizers": ["contract.example.com/hold"]},
-        "spec": {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": "contract-absent",
-            "csi": {"driver": "contract.example.com", "volumeHandle": "handle"},
-        },
-    })
-}
-
-/// A PersistentVolumeClaim that validation accepts and nobody provisions.
-pub(crate) fn claim(name: &str) -> Value {
-    json!({
-        "metadata": {"name": name, "finalizers": ["contract.example.com/hold"]},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Gi"}},
-            "storageClassName": "contract-absent",
-        },
-    })
-}
-
-/// A Lease.
-pub(crate) fn lease(name: &str) -> Value {
-    json!({
-        "metadata": {"name": name},
-        "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 15, "renewTime": "2026-01-02T03:04:05.678901Z"},
-    })
 }

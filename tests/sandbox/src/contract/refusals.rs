@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{Probe, holds, same, volume},
+    probe::{Probe, holds, same},
+    samples::volume,
 };
 use crate::PatchKind;
 

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{Probe, claim, holds, lease, same, volume},
+    probe::{Probe, holds, same},
+    samples::{capacity, claim, lease, volume},
 };
 use crate::{KINDS, Kind, PatchKind};
 
@@ -45,8 +46,21 @@ fn sample(kind: &Kind, name: &str, namespace: &str) -> Value {
         "volumeattributesclasses" => json!({
             "metadata": {"name": name}, "driverName": "contract.example.com", "parameters": {"iops": "1"},
         }),
+        "csistoragecapacities" => capacity(name),
+        "pods" => json!({"metadata": {"name": name}, "spec": pod()}),
+        "deployments" | "replicasets" | "statefulsets" | "daemonsets" => json!({
+            "metadata": {"name": name},
+            "spec": {
+                "selector": {"matchLabels": {"app": "x"}},
+                "template": {"metadata": {"labels": {"app": "x"}}, "spec": pod()},
+            },
+        }),
         _ => json!({"metadata": {"name": name}}),
     }
+}
+
+fn pod() -> Value {
+    json!({"containers": [{"name": "c", "image": "example.com/absent"}]})
 }
 
 async fn life(probe: Probe, kind: &'static Kind) -> CaseResult {

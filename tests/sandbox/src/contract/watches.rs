@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     Case, CaseResult,
-    probe::{Probe, holds, lease, same},
+    probe::{JSON, Probe, holds, same},
+    samples::lease,
 };
 use crate::{Kind, PatchKind};
 
@@ -218,7 +219,7 @@ async fn bookmarks(probe: Probe) -> CaseResult {
     );
     let patience = std::time::Duration::from_secs(90);
     let seen = probe
-        .watch_within(patience, &path, |event| event["type"] == "BOOKMARK")
+        .watch_as(JSON, patience, &path, |event| event["type"] == "BOOKMARK")
         .await?;
     same("events", &types(&seen), json!(["BOOKMARK"]))?;
     holds(

@@ -5,19 +5,17 @@ use std::collections::BTreeMap;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Call, Driver, State, Trouble, Volume,
+    Call, Driver, State, Trouble,
     proto::{
         self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, CreateVolumeRequest,
-        CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetPluginCapabilitiesRequest,
-        GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
-        NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, ProbeRequest, ProbeResponse,
-        controller_server::Controller, controller_service_capability, identity_server::Identity,
-        node_server::Node, plugin_capability,
+        CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetCapacityRequest,
+        GetCapacityResponse, GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse,
+        GetPluginInfoRequest, GetPluginInfoResponse, NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse,
+        NodeGetInfoRequest, NodeGetInfoResponse, ProbeRequest, ProbeResponse, controller_server::Controller,
+        controller_service_capability, identity_server::Identity, node_server::Node, plugin_capability,
     },
+    volumes,
 };
-
-/// A response just above what gRPC clients accept, 4 MiB.
-const TOO_MUCH: usize = 4 * 1024 * 1024 + 1;
 
 impl Driver {
     /// The frame around every call: log, trouble, rules.
@@ -42,12 +40,14 @@ impl Driver {
             let (now, most) = state.at_once.entry(method).or_default();
             *now += 1;
             *most = (*most).max(*now);
-            let alone = target.is_empty() || state.awaited.insert(target.to_owned());
+            // Two questions at once about one segment are no breach.
+            let volume = if method == "GetCapacity" { "" } else { target };
+            let alone = volume.is_empty() || state.awaited.insert(volume.to_owned());
             if !alone {
                 let text = format!("{method} of {target} while another call for it is awaited");
                 state.breaches.push(text);
             }
-            let pending = state.busy.contains(target);
+            let pending = state.busy.contains(volume);
             let trouble = if pending {
                 None
             } else {
@@ -57,10 +57,10 @@ impl Driver {
                 trouble,
                 Some(Trouble::Refuse(..) | Trouble::OddDetails(..) | Trouble::Hang)
             );
-            if !target.is_empty() && !pending && !idle {
-                state.busy.insert(target.to_owned());
+            if !volume.is_empty() && !pending && !idle {
+                state.busy.insert(volume.to_owned());
             }
-            (entry, alone, pending, trouble)
+            (entry, alone && !volume.is_empty(), pending, trouble)
         };
         // Not inside the block above: its end takes the lock again.
         let _awaited = Awaited {
@@ -146,10 +146,16 @@ impl Controller for Driver {
         let mut request = request.into_inner();
         let secrets = std::mem::take(&mut request.secrets);
         let name = request.name.clone();
-        self.call("CreateVolume", &name, secrets, move |state, trouble| {
-            create(state, request, trouble)
-        })
-        .await
+        self.state.lock().creations.push(request.clone());
+        let made = self.call("CreateVolume", &name, secrets, move |state, trouble| {
+            volumes::create(state, request, trouble)
+        });
+        let made = made.await;
+        // Only where the caller hears of it: now it may ask for another place.
+        if matches!(&made, Err(status) if status.code() == Code::ResourceExhausted) {
+            self.state.lock().forget(&name);
+        }
+        made
     }
 
     async fn delete_volume(
@@ -168,6 +174,7 @@ impl Controller for Driver {
         let done = self.call("DeleteVolume", &target, secrets, move |state, _| {
             if let Some(volume) = state.volumes.remove(&id) {
                 state.asked.remove(&volume.name);
+                volumes::release(state, &volume);
             } else if state.deleted.contains_key(&id) {
                 state
                     .breaches
@@ -197,6 +204,19 @@ impl Controller for Driver {
             };
             let capabilities = state.identity.capabilities.iter().map(one).collect();
             Ok(ControllerGetCapabilitiesResponse { capabilities })
+        })
+        .await
+    }
+
+    async fn get_capacity(
+        &self,
+        request: Request<GetCapacityRequest>,
+    ) -> Result<Response<GetCapacityResponse>, Status> {
+        let request = request.into_inner();
+        let target = volumes::spelled(request.accessible_topology.as_ref());
+        self.state.lock().capacity_requests.push(request.clone());
+        self.call("GetCapacity", &target, BTreeMap::new(), move |state, trouble| {
+            volumes::capacity(state, &request, trouble)
         })
         .await
     }
@@ -268,82 +288,19 @@ impl Node for Driver {
         self.call("NodeGetCapabilities", "", BTreeMap::new(), answer)
             .await
     }
-}
 
-fn create(
-    state: &mut State,
-    request: CreateVolumeRequest,
-    trouble: Option<&Trouble>,
-) -> Result<CreateVolumeResponse, Status> {
-    if request.name.is_empty() || request.volume_capabilities.is_empty() {
-        return Err(Status::invalid_argument("name or volume_capabilities missing"));
+    async fn node_get_info(
+        &self,
+        _: Request<NodeGetInfoRequest>,
+    ) -> Result<Response<NodeGetInfoResponse>, Status> {
+        self.call("NodeGetInfo", "", BTreeMap::new(), |state, _| {
+            let topology = state.identity.node_topology.clone();
+            Ok(NodeGetInfoResponse {
+                node_id: state.identity.node_id.clone(),
+                accessible_topology: topology.map(|segments| proto::Topology { segments }),
+                ..Default::default()
+            })
+        })
+        .await
     }
-    if let Some(first) = state.asked.insert(request.name.clone(), request.clone())
-        && first != request
-    {
-        let text = format!("CreateVolume of {} again, with another request", request.name);
-        state.breaches.push(text);
-    }
-    let range = request.capacity_range.unwrap_or_default();
-    let (least, most) = (range.required_bytes, range.limit_bytes);
-    let unit = state.identity.granularity.max(1);
-    let bytes = match trouble {
-        Some(Trouble::WrongSize(bytes)) => *bytes,
-        _ => least.saturating_add(unit - 1) / unit * unit,
-    };
-    if most > 0 && bytes > most && !matches!(trouble, Some(Trouble::WrongSize(_))) {
-        return Err(Status::out_of_range(format!(
-            "{bytes} bytes are more than the limit of {most}"
-        )));
-    }
-    let known = state
-        .volumes
-        .values()
-        .find(|volume| volume.name == request.name)
-        .cloned();
-    let volume = match known {
-        Some(known)
-            if known.bytes < least
-                || most > 0 && known.bytes > most
-                || known.parameters != request.parameters =>
-        {
-            return Err(Status::already_exists(format!(
-                "{} exists and is another volume",
-                request.name
-            )));
-        }
-        Some(known) => known,
-        None => {
-            state.made += 1;
-            let id = match trouble {
-                Some(Trouble::Odd { id, .. }) => id.clone(),
-                _ => format!("vol-{}", state.made),
-            };
-            let made = Volume {
-                id: id.clone(),
-                name: request.name,
-                bytes,
-                parameters: request.parameters,
-            };
-            state.volumes.insert(id, made.clone());
-            made
-        }
-    };
-    let mut answer = proto::Volume {
-        capacity_bytes: volume.bytes,
-        volume_id: volume.id,
-        ..Default::default()
-    };
-    match trouble {
-        Some(Trouble::WithoutVolume) => return Ok(CreateVolumeResponse { volume: None }),
-        Some(Trouble::Odd { context, .. }) => answer.volume_context.clone_from(context),
-        Some(Trouble::EmptyId) => answer.volume_id.clear(),
-        Some(Trouble::Oversized) => {
-            answer
-                .volume_context
-                .insert("filler".into(), "x".repeat(TOO_MUCH));
-        }
-        _ => {}
-    }
-    Ok(CreateVolumeResponse { volume: Some(answer) })
 }

@@ -4,6 +4,7 @@
 mod calls;
 pub mod proto;
 mod serve;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,8 +17,9 @@ use tokio::{task::JoinSet, time::Instant};
 use tonic::Code;
 
 pub use proto::controller_service_capability::rpc::Type as Capability;
+pub use volumes::Segment;
 
-use proto::CreateVolumeRequest;
+use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse};
 
 /// A CSI driver. Clones share the same state; it serves until stopped or dropped.
 #[derive(Clone)]
@@ -29,6 +31,12 @@ pub struct Driver {
 struct State {
     identity: Identity,
     volumes: BTreeMap<String, Volume>,
+    /// Where volumes are, by id.
+    placed: BTreeMap<String, BTreeMap<String, String>>,
+    /// What ids begin with.
+    prefix: String,
+    creations: Vec<CreateVolumeRequest>,
+    capacity_requests: Vec<GetCapacityRequest>,
     /// How often the driver has stopped: a call from before a stop is not answered.
     stops: u32,
     /// Ids of volumes whose deletion was answered, and when.
@@ -64,6 +72,16 @@ pub struct Identity {
     pub ready: Option<bool>,
     /// Sizes are rounded up to a multiple of this many bytes.
     pub granularity: i64,
+    /// Where volumes can be and how much room is left. None: anywhere, without end, and GetCapacity says 0.
+    pub segments: Vec<Segment>,
+    /// `maximum_volume_size` of GetCapacity.
+    pub maximum_volume_size: Option<i64>,
+    /// `minimum_volume_size` of GetCapacity.
+    pub minimum_volume_size: Option<i64>,
+    /// `node_id` of NodeGetInfo.
+    pub node_id: String,
+    /// `accessible_topology` of NodeGetInfo; `None` leaves it out.
+    pub node_topology: Option<BTreeMap<String, String>>,
 }
 
 /// One volume at the driver.
@@ -109,6 +127,10 @@ pub enum Trouble {
     },
     /// CreateVolume: an answer of more than 4 MiB. The volume exists.
     Oversized,
+    /// CreateVolume: the answer says that the volume is here, wherever it was placed.
+    Topology(Vec<BTreeMap<String, String>>),
+    /// GetCapacity: this answer.
+    Capacity(GetCapacityResponse),
 }
 
 /// A trouble for some calls of one method.
@@ -126,7 +148,7 @@ struct Upset {
 pub struct Call {
     /// Method without service, like `CreateVolume`.
     pub method: &'static str,
-    /// Name for CreateVolume, id for the others, empty where there is none.
+    /// Name for CreateVolume, segment (`zone=a,rack=1`) for GetCapacity, id for the others, empty where there is none.
     pub target: String,
     /// Secrets as received.
     pub secrets: BTreeMap<String, String>,
@@ -146,10 +168,19 @@ impl Driver {
             capabilities: vec![Capability::CreateDeleteVolume],
             ready: None,
             granularity: 1,
+            segments: Vec::new(),
+            maximum_volume_size: None,
+            minimum_volume_size: None,
+            node_id: "node".into(),
+            node_topology: None,
         };
         let state = State {
             identity,
             volumes: BTreeMap::new(),
+            placed: BTreeMap::new(),
+            prefix: "vol".into(),
+            creations: Vec::new(),
+            capacity_requests: Vec::new(),
             stops: 0,
             deleted: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -187,7 +218,7 @@ impl Driver {
         self
     }
 
-    /// As [`Driver::upset`], only for one volume, by name for CreateVolume and by id otherwise.
+    /// As [`Driver::upset`], only for one target, as [`Call::target`] names it.
     pub fn upset_for(&self, method: &'static str, target: &str, times: usize, trouble: Trouble) -> &Self {
         let target = Some(target.to_owned());
         self.state.lock().script.push(Upset {
@@ -267,7 +298,8 @@ impl Driver {
     }
 
     /// What the caller did against the specification: two calls at once for one volume, a name asked for again with
-    /// other parameters, a volume deleted twice.
+    /// other parameters, a volume deleted twice, what the driver has no capability for, a requirement that
+    /// contradicts itself.
     pub fn breaches(&self) -> Vec<String> {
         self.state.lock().breaches.clone()
     }

@@ -4,6 +4,7 @@ use super::{run, with};
 use crate::{
     app::{
         provisioner::{
+            capacity::CapacitySettings,
             config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
             gates::Gates,
         },
@@ -12,6 +13,7 @@ use crate::{
     base::{backoff::Backoff, names::UidLength},
     cluster::{proxy::ProxyEnvironment, rate_limiter::RateLimit},
     lease::Timing,
+    provision::policy::NodePolicy,
     telemetry::log::{Format, LogSettings, Vmodule},
 };
 
@@ -39,8 +41,11 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
             volumes: VolumeSettings {
                 default_fstype: "".into(),
                 extra_metadata: false,
-                readonly: false
+                readonly: false,
+                strict_topology: false,
+                immediate_topology: true,
             },
+            node: None,
             work: WorkSettings {
                 at_once: NonZeroUsize::new(100).unwrap(),
                 backoff: Backoff {
@@ -48,6 +53,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                     max: seconds(300)
                 },
             },
+            capacity: None,
             http: None,
             logging: LogSettings {
                 format: Format::Text,
@@ -69,7 +75,7 @@ fn each_flag_reaches_its_setting() {
     let config = run(
         "--csi-address=/a --timeout 1m30s --kubeconfig=/k --master=http://m --volume-name-prefix=vol \
         --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
-        --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
+        --strict-topology --immediate-topology=false --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
         --metrics-path=/m --logging-format=text -v5 --vmodule=save=4, --vmodule=decide*=9 --leader-election \
         --leader-election-namespace=ns --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
         --leader-election-lease-duration=20s --leader-election-renew-deadline=15s \
@@ -103,8 +109,11 @@ fn each_flag_reaches_its_setting() {
             volumes: VolumeSettings {
                 default_fstype: "xfs".into(),
                 extra_metadata: true,
-                readonly: true
+                readonly: true,
+                strict_topology: true,
+                immediate_topology: false,
             },
+            node: None,
             work: WorkSettings {
                 at_once: NonZeroUsize::new(16).unwrap(),
                 backoff: Backoff {
@@ -112,6 +121,7 @@ fn each_flag_reaches_its_setting() {
                     max: seconds(3600)
                 },
             },
+            capacity: None,
             http: Some(HttpSettings {
                 address: ":8080".into(),
                 metrics_path: "/m".into(),
@@ -147,6 +157,82 @@ fn each_flag_reaches_its_setting() {
 }
 
 #[test]
+fn capacity_has_settings_of_its_own_and_none_unless_it_is_enabled() {
+    const ENV: &[(&str, &str)] = &[("NAMESPACE", "ns"), ("POD_NAME", "pod")];
+    let capacity = |line: &str| {
+        with(&format!("--enable-capacity {line}"), ENV)
+            .unwrap()
+            .capacity
+            .unwrap()
+    };
+    let usual = CapacitySettings {
+        namespace: "ns".into(),
+        owner: Some(("pod".into(), 1)),
+        immediate: false,
+        poll_interval: Duration::from_secs(60),
+        at_once: NonZeroUsize::MIN,
+        rate_limit: None,
+    };
+    assert_eq!(capacity(""), usual);
+    assert_eq!(
+        capacity(
+            "--capacity-ownerref-level=9 --capacity-for-immediate-binding --capacity-poll-interval=1s \
+             --capacity-threads=4 --kube-api-capacity-qps=2.5 --kube-api-capacity-burst=3"
+        ),
+        CapacitySettings {
+            owner: Some(("pod".into(), 9)),
+            immediate: true,
+            poll_interval: Duration::from_secs(1),
+            at_once: NonZeroUsize::new(4).unwrap(),
+            rate_limit: Some(RateLimit { qps: 2.5, burst: 3 }),
+            ..usual.clone()
+        }
+    );
+    // Upstream's defaults hold for what is not given, as soon as one of the two is.
+    let limit = capacity("--kube-api-capacity-burst=9").rate_limit;
+    assert_eq!(limit, Some(RateLimit { qps: 1.0, burst: 9 }));
+    let volumes = with("--enable-capacity --kube-api-qps=7", ENV).unwrap();
+    assert_eq!(volumes.capacity.unwrap().rate_limit, None, "a pace of its own");
+
+    let nobody = |env| {
+        with("--enable-capacity --capacity-ownerref-level=-1", env)
+            .unwrap()
+            .capacity
+            .unwrap()
+            .owner
+    };
+    assert_eq!(nobody(&[("NAMESPACE", "ns")]), None);
+    let error = |line: &str, env: &[(&str, &str)]| {
+        let exit = with(&format!("--enable-capacity {line}"), env).unwrap_err();
+        (exit.code, exit.stderr)
+    };
+    for (line, env, code, words) in [
+        ("", &[][..], 255, "NAMESPACE"),
+        ("", &[("NAMESPACE", ""), ("POD_NAME", "pod")], 255, "NAMESPACE"),
+        ("", &[("NAMESPACE", "ns")], 255, "POD_NAME"),
+        (
+            "--capacity-ownerref-level=0",
+            &[("NAMESPACE", "ns")],
+            255,
+            "POD_NAME",
+        ),
+        ("--capacity-threads=0", ENV, 1, "--capacity-threads=0"),
+        ("--capacity-poll-interval=0", ENV, 2, "--capacity-poll-interval"),
+        ("--capacity-poll-interval=-1s", ENV, 2, "--capacity-poll-interval"),
+        (
+            "--kube-api-capacity-burst=0",
+            ENV,
+            255,
+            "--kube-api-capacity-burst",
+        ),
+    ] {
+        let (is, text) = error(line, env);
+        assert_eq!(is, code, "{line}: {text}");
+        assert!(text.contains(words), "{line}: {text}");
+    }
+}
+
+#[test]
 fn the_environment_is_read_as_upstream_reads_it() {
     let kubeconfig = |line, env: &[(&str, &str)]| with(line, env).unwrap().kube.kubeconfig;
     assert_eq!(
@@ -179,10 +265,36 @@ fn the_environment_is_read_as_upstream_reads_it() {
         "upstream looks for the name first"
     );
     assert_eq!(node("--node-deployment --version", &[("NODE_NAME", "n")]), 0);
-    assert_eq!(
-        node("--node-deployment", &[("NODE_NAME", "n")]),
-        1,
-        "not built yet"
+    let served = |line| with(line, &[("NODE_NAME", "n")]).unwrap();
+    let seconds = Duration::from_secs;
+    let by_default = NodePolicy {
+        name: "n".into(),
+        immediate_binding: true,
+        base_delay: seconds(20),
+        max_delay: seconds(60),
+    };
+    assert_eq!(served("").node, None);
+    assert_eq!(served("--node-deployment").node, Some(by_default));
+    let odd = served(
+        "--node-deployment --node-deployment-immediate-binding=false --node-deployment-base-delay=2m \
+        --node-deployment-max-delay=-1s --leader-election",
+    );
+    let expected = NodePolicy {
+        name: "n".into(),
+        immediate_binding: false,
+        base_delay: seconds(120),
+        max_delay: seconds(0),
+    };
+    assert_eq!(odd.node, Some(expected));
+    assert!(
+        odd.warnings.iter().any(|it| it.contains("share one Lease")),
+        "{:?}",
+        odd.warnings
+    );
+    assert!(
+        odd.warnings.iter().any(|it| it.contains("is above")),
+        "{:?}",
+        odd.warnings
     );
 }
 

@@ -1,0 +1,236 @@
+//! Storage capacity: its settings, and the controller that publishes it.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use tokio_util::task::TaskTracker;
+
+use super::{config::Config, controllers::on_queue_event, metrics::Metrics};
+use crate::{
+    app::sidecar::{
+        flags::{Exit, ParsedFlags},
+        kubernetes,
+    },
+    base::{backoff::Backoff, duration::GoDuration, names},
+    capacity::{
+        metrics::{self as families, CapacityCounts},
+        reconcile::{Capacity, Publication, Refresh},
+    },
+    cluster::{
+        api::ApiClient,
+        cache::{Cache, CacheEvent, Need, NodeSource, Watched},
+        objects::Volume,
+        rate_limiter::RateLimit,
+        workers::{Active, WorkerPool},
+    },
+    csi::{Driver, DriverInfo},
+    telemetry::metrics::MetricsError,
+};
+
+/// The queue's name in the metrics, upstream's.
+const QUEUE: &str = "csistoragecapacity";
+/// The label of capacity objects that names the driver.
+const DRIVER_NAME: &str = "csi.storage.k8s.io/drivername";
+/// The label of capacity objects that names who publishes them.
+const MANAGED_BY: &str = "csi.storage.k8s.io/managed-by";
+/// Its value, also where this is not the upstream sidecar: its objects are adopted.
+const MANAGER: &str = "external-provisioner";
+/// Characters that the value of a label may have.
+const LABEL_LIMIT: usize = 63;
+
+/// How storage capacity is published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CapacitySettings {
+    /// Where the objects are.
+    pub namespace: String,
+    /// Our pod, and how many levels above it the owner of the objects is. None: they have no owner.
+    pub owner: Option<(String, u32)>,
+    /// Also for classes that bind at once.
+    pub immediate: bool,
+    /// How often the driver is asked for everything; above zero.
+    pub poll_interval: Duration,
+    /// Objects worked on at once.
+    pub at_once: NonZeroUsize,
+    /// None: adapt to the server's answers.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl CapacitySettings {
+    /// Takes the settings from the command line and `env`, the environment without its empty variables; `None` without
+    /// `--enable-capacity`.
+    ///
+    /// # Errors
+    /// The process ends here.
+    pub(crate) fn read(
+        flags: &ParsedFlags,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, Exit> {
+        if !flags.get::<bool>("enable-capacity") {
+            return Ok(None);
+        }
+        let needs = |name: &str, what: &str| {
+            let lacks = || {
+                Exit::error(
+                    255,
+                    format!("--enable-capacity needs {what} in the variable {name}"),
+                )
+            };
+            env(name).ok_or_else(lacks)
+        };
+        let namespace = needs(
+            "NAMESPACE",
+            "the namespace for the capacity objects, the pod's own,",
+        )?;
+        let owner = match u32::try_from(flags.get::<i64>("capacity-ownerref-level").clamp(-1, 99)) {
+            Ok(level) => {
+                let what = "the pod's name, to find the owner of the objects (--capacity-ownerref-level),";
+                Some((needs("POD_NAME", what)?, level))
+            }
+            Err(_) => None,
+        };
+        let poll_interval = flags.get::<GoDuration>("capacity-poll-interval").or_zero();
+        if poll_interval.is_zero() {
+            return Err(Exit::error(2, "--capacity-poll-interval must be above zero"));
+        }
+        let at_once = usize::try_from(flags.get::<u64>("capacity-threads")).unwrap_or(usize::MAX);
+        let none = || Exit::error(1, "--capacity-threads=0: no capacity would ever be published");
+        Ok(Some(Self {
+            namespace,
+            owner,
+            immediate: flags.get("capacity-for-immediate-binding"),
+            poll_interval,
+            at_once: NonZeroUsize::new(at_once).ok_or_else(none)?,
+            rate_limit: kubernetes::rate_limit(flags, "kube-api-capacity")?,
+        }))
+    }
+}
+
+/// The settings, if there is something to publish.
+pub(super) fn publishes<'a>(config: &'a Config, driver: &DriverInfo) -> Option<&'a CapacitySettings> {
+    let settings = config.capacity.as_ref()?;
+    if !driver.get_capacity {
+        tracing::warn!(
+            "--enable-capacity has no effect: the CSI driver {} does not offer GetCapacity (GET_CAPACITY is missing from \
+             its controller's capabilities)",
+            driver.name
+        );
+        return None;
+    }
+    Some(settings)
+}
+
+/// Adds what capacity needs to what is watched.
+pub(super) fn watch(watched: &mut Watched, settings: &CapacitySettings, driver: &str, node: Option<&str>) {
+    let labels = labels(driver, node);
+    let labels: Vec<_> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    watched.capacities = Some((settings.namespace.clone(), labels.join(",")));
+    watched.node_affinity = true;
+    if matches!(watched.nodes, NodeSource::Unwatched) {
+        watched.nodes = NodeSource::Watched(Need::Capacity);
+    }
+}
+
+/// The labels by which a sidecar knows its objects. `node`: the one that it serves, if it serves only one.
+fn labels(driver: &str, node: Option<&str>) -> BTreeMap<String, String> {
+    let manager = node.map_or_else(
+        || MANAGER.to_owned(),
+        |node| names::join_within(MANAGER, node, LABEL_LIMIT),
+    );
+    [
+        (DRIVER_NAME.to_owned(), driver.to_owned()),
+        (MANAGED_BY.to_owned(), manager),
+    ]
+    .into()
+}
+
+/// What the controller publishes.
+pub(super) fn publication(
+    settings: &CapacitySettings,
+    driver: &str,
+    node: Option<&str>,
+    backoff: Backoff,
+) -> Publication {
+    Publication {
+        namespace: settings.namespace.clone(),
+        labels: labels(driver, node),
+        immediate: settings.immediate,
+        poll_interval: settings.poll_interval,
+        owner: settings.owner.clone(),
+        backoff,
+    }
+}
+
+/// The controller, with workers and a rate limiter of its own: it slows nothing else down. Nobody waits for its calls
+/// at the end of a term either; none of them writes any more then.
+///
+/// # Errors
+/// Two families of metrics have the same name.
+pub(super) fn build(
+    settings: &CapacitySettings,
+    publication: Publication,
+    driver: Driver,
+    api: &ApiClient,
+    cache: Arc<Cache>,
+    active: Active,
+    metrics: &Metrics,
+) -> Result<Arc<Capacity>, MetricsError> {
+    let panics = metrics.sidecar.clone();
+    let pool = WorkerPool::new(
+        settings.at_once,
+        publication.backoff,
+        TaskTracker::new(),
+        on_queue_event(metrics, QUEUE),
+        move || panics.panicked(),
+    );
+    let source = Arc::downgrade(&pool);
+    let queue = metrics.registry.queue(QUEUE);
+    queue.unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
+    let api = api.with_rate_limit(settings.rate_limit);
+    let capacity = Arc::new(Capacity::new(driver, api, cache, active, publication, pool));
+    let source = Arc::downgrade(&capacity);
+    families::register(&metrics.registry, move || {
+        source
+            .upgrade()
+            .map_or_else(CapacityCounts::default, |capacity| capacity.counts())
+    })?;
+    Ok(capacity)
+}
+
+/// Where the others tell the controller what happened. It is built after them, and may not be there at all.
+#[derive(Clone, Default)]
+pub(super) struct CapacityHook(Arc<OnceLock<Weak<Capacity>>>);
+
+impl CapacityHook {
+    /// Once.
+    pub(super) fn set(&self, capacity: Option<&Arc<Capacity>>) {
+        if let Some(capacity) = capacity {
+            let _ = self.0.set(Arc::downgrade(capacity));
+        }
+    }
+
+    fn capacity(&self) -> Option<Arc<Capacity>> {
+        self.0.get()?.upgrade()
+    }
+
+    /// Something in the cache changed.
+    pub(super) fn on_event(&self, event: CacheEvent<'_>) {
+        if let Some(capacity) = self.capacity() {
+            capacity.on_event(event);
+        }
+    }
+
+    /// The driver has deleted a volume. Where a volume was reachable from everywhere, nothing is asked (behaviour of
+    /// the upstream sidecar).
+    pub(super) fn volume_deleted(&self, volume: &Volume) {
+        if let (Some(capacity), Some(terms)) = (self.capacity(), &volume.node_affinity) {
+            capacity.refresh(Refresh::Terms(terms));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Pure. Which capacity is to be published: the room for volumes of each class in each segment of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    base::segment::Segment,
+    cluster::{
+        node_selector::{NodeSelectorRequirement, NodeSelectorTerm},
+        objects::{BindingMode, Class, StorageCapacity},
+    },
+};
+
+/// What one capacity object tells of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Item {
+    /// Name of the class.
+    pub class: String,
+    /// Where. `None` stands for objects that choose nodes in another way than by labels; they are never wanted.
+    pub segment: Option<Segment>,
+}
+
+impl Item {
+    /// What an object tells of.
+    pub fn of(object: &StorageCapacity) -> Self {
+        Self {
+            class: object.class.clone(),
+            segment: object.segment.clone(),
+        }
+    }
+
+    /// Its key in the work queue: equal for equal items, other for others.
+    pub fn key(&self) -> String {
+        let segment = self.segment.as_ref().map(labels);
+        serde_json::json!([self.class, segment]).to_string()
+    }
+
+    /// The item of a key.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let (class, segment) =
+            serde_json::from_str::<(String, Option<BTreeMap<String, String>>)>(key).ok()?;
+        let segment = segment.map(Segment::from);
+        Some(Self { class, segment })
+    }
+}
+
+/// The labels that the nodes of a segment have.
+pub fn labels(segment: &Segment) -> BTreeMap<&str, &str> {
+    segment.iter().collect()
+}
+
+/// All items that are wanted: each class in each segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    classes: BTreeSet<String>,
+    segments: BTreeSet<Segment>,
+}
+
+impl Desired {
+    /// For these classes, all of them the driver's. The scheduler does not ask for capacity where volumes do not wait
+    /// for it, so classes that bind at once are left out, unless `immediate` says otherwise.
+    pub fn new<'a>(
+        classes: impl IntoIterator<Item = &'a Class>,
+        segments: BTreeSet<Segment>,
+        immediate: bool,
+    ) -> Self {
+        let classes = classes.into_iter();
+        let classes = classes.filter(|class| immediate || class.binding_mode != Some(BindingMode::Immediate));
+        Self {
+            classes: classes.map(|class| class.name.clone()).collect(),
+            segments,
+        }
+    }
+
+    /// Whether this is wanted.
+    pub fn contains(&self, class: &str, segment: Option<&Segment>) -> bool {
+        self.classes.contains(class) && segment.is_some_and(|segment| self.segments.contains(segment))
+    }
+
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.classes.len() * self.segments.len()
+    }
+
+    /// Nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All items.
+    pub fn items(&self) -> impl Iterator<Item = Item> {
+        self.classes.iter().flat_map(|class| self.of_class(class))
+    }
+
+    /// Those of a class.
+    pub fn of_class(&self, class: &str) -> impl Iterator<Item = Item> {
+        let known = self.classes.get(class);
+        let segments = known.into_iter().flat_map(|_| &self.segments);
+        segments.map(move |segment| Item {
+            class: class.to_owned(),
+            segment: Some(segment.clone()),
+        })
+    }
+
+    /// Those in a segment. A part of it, or one that contains it, is another segment (behaviour of the upstream
+    /// sidecar).
+    pub fn in_segment(&self, segment: &Segment) -> impl Iterator<Item = Item> {
+        let known = self.segments.get(segment);
+        known.into_iter().flat_map(|segment| {
+            self.classes.iter().map(|class| Item {
+                class: class.clone(),
+                segment: Some(segment.clone()),
+            })
+        })
+    }
+
+    /// The items that only one of the two wants.
+    pub fn difference(&self, other: &Self) -> Vec<Item> {
+        let only = |one: &Self, other: &Self| {
+            let same = one.classes.is_subset(&other.classes) && one.segments.is_subset(&other.segments);
+            let items = (!same).then(|| one.items()).into_iter().flatten();
+            items
+                .filter(|item| !other.contains(&item.class, item.segment.as_ref()))
+                .collect::<Vec<_>>()
+        };
+        let mut items = only(self, other);
+        items.extend(only(other, self));
+        items
+    }
+}
+
+/// Why a term of a volume's node affinity is no segment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermError {
+    /// It has `matchFields`.
+    #[error("it has matchFields")]
+    Fields,
+    /// An operator that is not `In`.
+    #[error("operator {operator} of key {key} is not In")]
+    Operator {
+        /// The label.
+        key: String,
+        /// The operator.
+        operator: String,
+    },
+    /// None or several values.
+    #[error("key {key} has {count} values instead of one")]
+    Values {
+        /// The label.
+        key: String,
+        /// How many values.
+        count: usize,
+    },
+}
+
+/// The segment that a term of a volume's node affinity stands for: the sidecar writes each key with one value.
+///
+/// # Errors
+/// [`TermError`]: somebody else has written it.
+pub fn term_to_segment(term: &NodeSelectorTerm) -> Result<Segment, TermError> {
+    if !term.fields.is_empty() {
+        return Err(TermError::Fields);
+    }
+    let pair = |expression: &NodeSelectorRequirement| {
+        let key = expression.key.clone();
+        if expression.operator != "In" {
+            let operator = expression.operator.clone();
+            return Err(TermError::Operator { key, operator });
+        }
+        match expression.values.as_slice() {
+            [value] => Ok((key, value.clone())),
+            values => Err(TermError::Values {
+                key,
+                count: values.len(),
+            }),
+        }
+    };
+    term.expressions.iter().map(pair).collect()
+}

@@ -1,0 +1,91 @@
+//! Objects that are read as they are at this moment and written back whole.
+//!
+//! They are read by a list that is limited to a name, and written by PUT as the raw object with the resourceVersion
+//! that was read: the roles that operators have installed grant list and update, not always get and patch, and a typed
+//! copy would drop what it does not know.
+
+use kube::{
+    api::{ListParams, PostParams},
+    core::Request,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+
+use super::ApiClient;
+use crate::base::api_error::ApiError;
+
+/// A kind of object that has a namespace.
+pub(super) struct Collection {
+    /// "" for core. The version is v1.
+    pub(super) group: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) plural: &'static str,
+}
+
+impl Collection {
+    pub(super) fn api_version(&self) -> String {
+        match self.group {
+            "" => "v1".to_owned(),
+            group => format!("{group}/v1"),
+        }
+    }
+
+    pub(super) fn path(&self, namespace: &str) -> String {
+        let root = if self.group.is_empty() { "api" } else { "apis" };
+        format!(
+            "/{root}/{}/namespaces/{namespace}/{}",
+            self.api_version(),
+            self.plural
+        )
+    }
+}
+
+#[derive(Deserialize)]
+struct RawList {
+    items: Vec<Value>,
+}
+
+impl ApiClient {
+    /// The object of this name, `None` if there is none.
+    pub(super) async fn read_raw(
+        &self,
+        of: &Collection,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ApiError> {
+        let place = format!("{namespace}/{name}");
+        let by_name = ListParams::default().fields(&format!("metadata.name={name}"));
+        let request = Request::new(of.path(namespace))
+            .list(&by_name)
+            .map_err(|error| ApiError::odd("list", of.plural, &place, &error.to_string()))?;
+        let list = self.client.request::<RawList>(request);
+        let mut list = self.ask("list", of.group, of.plural, &place, list).await?;
+        Ok(list.items.pop().map(|mut object| {
+            // Items of a list carry neither.
+            object["apiVersion"] = of.api_version().into();
+            object["kind"] = of.kind.into();
+            object
+        }))
+    }
+
+    /// Writes an object that was read.
+    pub(super) async fn put_raw(
+        &self,
+        of: &Collection,
+        namespace: &str,
+        name: &str,
+        object: &Value,
+    ) -> Result<(), ApiError> {
+        let place = format!("{namespace}/{name}");
+        let odd =
+            |error: &dyn std::fmt::Display| ApiError::odd("update", of.plural, &place, &error.to_string());
+        let body = serde_json::to_vec(object).map_err(|error| odd(&error))?;
+        let request = Request::new(of.path(namespace))
+            .replace(name, &PostParams::default(), body)
+            .map_err(|error| odd(&error))?;
+        let put = self.client.request::<IgnoredAny>(request);
+        self.ask("update", of.group, of.plural, &place, put)
+            .await
+            .map(drop)
+    }
+}

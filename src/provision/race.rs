@@ -1,0 +1,127 @@
+//! The race of the nodes for a claim that belongs to nobody: where a sidecar runs on each node, and serves that one.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    memory::Race,
+    ownership::{delay, jitter, tells},
+    plan::Plan,
+    policy::NodePolicy,
+    reconcile::{FAILED, Provision},
+};
+use crate::{
+    base::{api_error::Reason, duration::GoDuration},
+    cluster::{api::SelectOutcome, events::Event, objects::Claim, queue::Requeue},
+    csi::proto,
+};
+
+/// A node that could not take a claim tries again after this long at least, whatever the operator says of delays.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// What no other event about a claim says.
+const NOT_TAKEN: &str = "no other node has taken the claim";
+
+impl Provision {
+    /// Waits for this node's turn, looks whether it has room, and writes its name into the claim. The volume is made
+    /// when the watch shows that.
+    pub(super) async fn race(&self, claim: &Claim, plan: &Plan) -> Requeue {
+        let Some(node) = &self.policy.node else {
+            return Requeue::AwaitChange;
+        };
+        let race = self.enter_race(claim, node);
+        let left = race.due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Requeue::After(left);
+        }
+        if let Some(why) = self.lacks_room(plan).await {
+            return self.cannot_take(claim, &why).await;
+        }
+        if !self.active.is_set() {
+            return Requeue::AwaitChange;
+        }
+        let selected =
+            self.api
+                .select_node(&claim.namespace, &claim.name, &claim.uid, None, Some(&node.name));
+        match selected.await {
+            Ok(SelectOutcome::Done | SelectOutcome::Overtaken) => Requeue::AwaitChange,
+            // Somebody else has written the claim, most likely another node.
+            Err(error) if error.reason == Reason::Conflict => Requeue::After(self.lose_race(claim, node)),
+            Err(error) => self.cannot_take(claim, &error.to_string()).await,
+        }
+    }
+
+    /// This node cannot take a claim that is nobody's. Each node finds its own reason, so only some of them tell, and
+    /// only if none has.
+    pub(super) async fn cannot_take(&self, claim: &Claim, why: &str) -> Requeue {
+        let Some(node) = &self.policy.node else {
+            return Requeue::AwaitChange;
+        };
+        let race = self.enter_race(claim, node);
+        let open_for = race.since.elapsed();
+        tracing::debug!(
+            claim = claim.key(),
+            node = node.name,
+            why,
+            "this node does not take the claim"
+        );
+        if !race.told && tells(&claim.uid, node, open_for) {
+            let told = self
+                .api
+                .has_event(&claim.namespace, &claim.uid, FAILED, NOT_TAKEN);
+            // Where events may not be listed, some nodes say the same.
+            if !told.await.unwrap_or(false) {
+                let text = format!(
+                    "node {} does not take the claim: {why}; and {NOT_TAKEN} for {}",
+                    node.name,
+                    GoDuration::from(open_for)
+                );
+                self.events.publish(claim, Event::warning(FAILED, text));
+            }
+            self.races.told(&claim.uid);
+        }
+        Requeue::After(self.lose_race(claim, node))
+    }
+
+    fn enter_race(&self, claim: &Claim, node: &NodePolicy) -> Race {
+        self.races
+            .enter(&claim.uid, || delay(node, 0, jitter(&claim.uid, &node.name, 0)))
+    }
+
+    fn lose_race(&self, claim: &Claim, node: &NodePolicy) -> Duration {
+        self.races.fail(&claim.uid, |failures| {
+            delay(node, failures, jitter(&claim.uid, &node.name, failures)).max(SHORTEST_PAUSE)
+        })
+    }
+
+    /// Why the driver has no room for this volume. A driver that cannot tell has room (upstream's rule): CreateVolume
+    /// finds out.
+    async fn lacks_room(&self, plan: &Plan) -> Option<String> {
+        let wanted = plan
+            .request
+            .capacity_range
+            .map_or(0, |range| range.required_bytes);
+        if wanted == 0 || !self.driver_info.get_capacity {
+            return None;
+        }
+        let mut most = 0;
+        for topology in plan.places() {
+            let request = proto::GetCapacityRequest {
+                volume_capabilities: plan.request.volume_capabilities.clone(),
+                parameters: plan.request.parameters.clone(),
+                accessible_topology: topology,
+            };
+            match self.driver.get_capacity(request).await {
+                Ok(answer) => {
+                    let largest = answer.maximum_volume_size.unwrap_or(i64::MAX);
+                    most = most.max(answer.available_capacity.min(largest));
+                }
+                Err(error) => {
+                    tracing::warn!(volume = plan.request.name, %error, "the driver does not say how much room it has");
+                    return None;
+                }
+            }
+        }
+        (most < wanted).then(|| format!("the driver has room for {most} bytes there, {wanted} are asked for"))
+    }
+}

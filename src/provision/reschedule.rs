@@ -1,0 +1,51 @@
+//! A claim goes back to the scheduler: without a selected node, it chooses one anew.
+
+use std::time::Duration;
+
+use super::reconcile::{FAILED, Provision};
+use crate::{
+    base::api_error::Reason,
+    cluster::{api::SelectOutcome, events::Event, objects::Claim, queue::Requeue},
+};
+
+/// How often the claim is read and written when others write it at the same time.
+const TRIES: usize = 4;
+/// Somebody else has changed the selected node, which shows in the watch within this time.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
+impl Provision {
+    /// Takes `node` off a claim, if it is the selected one still. No record may be open: the volume may come to exist.
+    pub(super) async fn reschedule(&self, claim: &Claim, node: &str, why: &str) -> Requeue {
+        if !self.active.is_set() {
+            return Requeue::AwaitChange;
+        }
+        let mut tries = 1;
+        let selected = loop {
+            let Claim {
+                namespace, name, uid, ..
+            } = claim;
+            let selected = self.api.select_node(namespace, name, uid, Some(node), None).await;
+            match &selected {
+                Err(error) if error.reason == Reason::Conflict && tries < TRIES => tries += 1,
+                _ => break selected,
+            }
+        };
+        match selected {
+            Ok(outcome) => {
+                let text = format!("{why}; the scheduler is to choose again");
+                self.events.publish(claim, Event::warning(FAILED, text));
+                if outcome == SelectOutcome::Overtaken {
+                    return Requeue::After(OVERTAKEN);
+                }
+                self.rescheduled.insert(&claim.uid, &claim.resource_version);
+                Requeue::AwaitChange
+            }
+            Err(error) => {
+                let text = format!(
+                    "{why}; the scheduler cannot choose again, because the selected node stays: {error}"
+                );
+                self.fail_claim(claim, text)
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What upstream would send as accessibility requirements, by its own code (tests/cluster/requirements), for clusters
+//! that are generated: there the lists are a matter of fact.
+//!
+//! One set of keys in a cluster, and a Node has the labels if and only if its CSINode registers the keys. With several
+//! sets upstream draws lots, and 6.3 counts Nodes that no driver is on.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    iter::zip,
+    process::{Command, Stdio},
+};
+
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+    strategy::ValueTree,
+    test_runner::TestRunner,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{cluster, driver::Labels};
+
+const DRIVER: &str = "csi.example.com";
+const CASES: usize = 2000;
+
+/// The program's input; its head says what each field is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Case {
+    pub(crate) driver: &'static str,
+    pub(crate) claim: &'static str,
+    pub(crate) nodes: BTreeMap<String, Labels>,
+    /// The keys of each driver, of each node.
+    #[serde(rename = "csinodes")]
+    pub(crate) csi_nodes: BTreeMap<String, BTreeMap<&'static str, Vec<&'static str>>>,
+    /// As a StorageClass has them.
+    pub(crate) allowed_topologies: Value,
+    /// Empty without one.
+    pub(crate) selected_node: String,
+    pub(crate) strict: bool,
+    pub(crate) immediate: bool,
+}
+
+/// `None` for both when no requirement is sent.
+#[derive(Debug, Deserialize, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) requisite: Option<Vec<Labels>>,
+    pub(crate) preferred: Option<Vec<Labels>>,
+    /// Why the claim is not provisioned.
+    pub(crate) error: Option<String>,
+}
+
+/// One answer for each case.
+pub(crate) fn ask(cases: &[Case]) -> Vec<Answer> {
+    let program = cluster::programs().unwrap().join("requirements");
+    let mut child = Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        // Beside the reading, since a pipe holds only so much.
+        scope.spawn(move || {
+            for case in cases {
+                writeln!(stdin, "{}", serde_json::to_string(case).unwrap()).unwrap();
+            }
+        });
+        lines
+            .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+            .collect()
+    });
+    assert!(child.wait().unwrap().success());
+    assert_eq!(answers.len(), cases.len());
+    answers
+}
+
+/// Lays generated cases before upstream, and each with its answer before the judge, who says what is wrong with it.
+pub(crate) fn judge(judgement: impl Fn(&Case, &Answer) -> Result<(), String>) {
+    let mut runner = TestRunner::default();
+    let cases: Vec<_> = (0..CASES)
+        .map(|_| case().new_tree(&mut runner).unwrap().current())
+        .collect();
+    let mut answered = 0;
+    for (case, answer) in cases.iter().zip(ask(&cases)) {
+        answered += usize::from(answer.preferred.is_some());
+        if let Err(wrong) = judgement(case, &answer) {
+            let case = serde_json::to_string_pretty(case).unwrap();
+            panic!("{wrong}\nof {case}\nupstream: {answer:?}");
+        }
+    }
+    assert!(
+        answered > CASES / 4,
+        "only {answered} of the cases have a requirement"
+    );
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let keys = subsequence(vec!["zone", "rack", "host"], 1..=3).prop_shuffle();
+    keys.prop_flat_map(|keys| {
+        let labels = vec(select(vec!["a", "b", "c"]), keys.len());
+        // A node without values has no driver.
+        let nodes = vec(option::weighted(0.8, labels), 0..8);
+        // As the API server takes them: no key twice in a term, no value twice.
+        let values = subsequence(vec!["a", "b", "d"], 1..=3);
+        let all = keys.len();
+        let term = subsequence(keys.clone(), 1..=all).prop_flat_map(move |keys| {
+            vec(values.clone(), keys.len()).prop_map(move |it| zip(keys.clone(), it).collect::<Vec<_>>())
+        });
+        let allowed = vec(term, 0..3);
+        let claims = vec![
+            "data",
+            "data-0",
+            "data-7",
+            "www-web-12",
+            "007",
+            "a-b-c",
+            "data-x1",
+        ];
+        (
+            Just(keys),
+            nodes,
+            option::weighted(0.4, allowed),
+            option::of(0..8_usize),
+            select(claims),
+            any::<(bool, bool)>(),
+        )
+    })
+    .prop_map(|(keys, nodes, allowed, selected, claim, (strict, immediate))| {
+        let name = |index: usize| format!("node-{index}");
+        let (mut labelled, mut csi_nodes) = (BTreeMap::new(), BTreeMap::new());
+        for (index, values) in nodes.iter().enumerate() {
+            let values = values.as_deref().unwrap_or_default();
+            let labels: Labels = keys
+                .iter()
+                .zip(values)
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            let drivers = match labels.is_empty() {
+                true => BTreeMap::from([("other.example.com", keys.clone())]),
+                false => BTreeMap::from([(DRIVER, keys.clone())]),
+            };
+            labelled.insert(name(index), labels);
+            csi_nodes.insert(name(index), drivers);
+        }
+        let expression = |(key, values)| json!({"key": key, "values": values});
+        let terms = allowed.into_iter().flatten().map(|term| {
+            let term: Vec<_> = term.into_iter().map(expression).collect();
+            json!({"matchLabelExpressions": term})
+        });
+        Case {
+            driver: DRIVER,
+            claim,
+            nodes: labelled,
+            csi_nodes,
+            allowed_topologies: terms.collect(),
+            selected_node: selected.map(name).unwrap_or_default(),
+            strict,
+            immediate,
+        }
+    })
+}
+
+/// What everything here is built on: the reference knows upstream's lists.
+pub(crate) fn upstream_is_as_the_reference_says() {
+    judge(|case, answer| {
+        let (Some(requisite), Some(preferred)) = (&answer.requisite, &answer.preferred) else {
+            return Ok(());
+        };
+        let turned = (0..requisite.len()).any(|by| {
+            let mut requisite = requisite.clone();
+            requisite.rotate_left(by);
+            requisite == *preferred
+        });
+        if !turned {
+            return Err("preferred is no rotation of requisite".into());
+        }
+        let Some(selected) = case.nodes.get(&case.selected_node) else {
+            return Ok(());
+        };
+        if case.strict && requisite.len() != 1 {
+            return Err("strict, and more than the node's own term".into());
+        }
+        match preferred[0]
+            .iter()
+            .all(|pair| selected.get(pair.0) == Some(pair.1))
+        {
+            true => Ok(()),
+            false => Err("the selected node is not first".into()),
+        }
+    });
+}
