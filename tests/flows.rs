@@ -30,6 +30,8 @@ mod election;
 mod events;
 #[path = "flows/life.rs"]
 mod life;
+#[path = "flows/one_node.rs"]
+mod one_node;
 #[path = "flows/reclaim.rs"]
 mod reclaim;
 #[path = "flows/records.rs"]

@@ -120,8 +120,14 @@ impl Sidecar {
             "--http-endpoint=127.0.0.1:0",
         ];
         let argv = argv.iter().chain(flags).map(|flag| (*flag).to_owned());
-        let config = flags::parse(argv, |name| (name == "POD_NAMESPACE").then(|| HOME.to_owned()))
-            .expect("flags that are in order");
+        let env = [
+            ("POD_NAMESPACE", HOME),
+            ("NAMESPACE", HOME),
+            ("POD_NAME", pod),
+            ("NODE_NAME", pod),
+        ];
+        let env = |name: &str| env.iter().find(|it| it.0 == name).map(|it| it.1.to_owned());
+        let config = flags::parse(argv, env).expect("flags that are in order");
         let identity = Identity {
             hostname: pod.to_owned(),
             nonce: pod.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)),
