@@ -1,5 +1,7 @@
 //! Pure. Which nodes a volume can be reached from: node selectors, as the API server defines them.
 
+use k8s_openapi::api::core::v1;
+
 use crate::base::segment::Segment;
 
 /// One term of a node selector: all of these must hold.
@@ -20,6 +22,21 @@ pub struct NodeSelectorRequirement {
     pub operator: String,
     /// What the operator compares with.
     pub values: Vec<String>,
+}
+
+impl From<&v1::NodeSelectorTerm> for NodeSelectorTerm {
+    fn from(term: &v1::NodeSelectorTerm) -> Self {
+        let requirement = |it: &v1::NodeSelectorRequirement| NodeSelectorRequirement {
+            key: it.key.clone(),
+            operator: it.operator.clone(),
+            values: it.values.clone().unwrap_or_default(),
+        };
+        let all = |list: &Option<Vec<_>>| list.iter().flatten().map(requirement).collect();
+        Self {
+            expressions: all(&term.match_expressions),
+            fields: all(&term.match_fields),
+        }
+    }
 }
 
 impl NodeSelectorTerm {

@@ -83,7 +83,15 @@ impl Provision {
         }
         let plan = record.plan.clone();
         let request = plan.request_with(record.secrets.reveal());
-        match outcome_of(&plan, self.driver.create_volume(request).await) {
+        let outcome = outcome_of(&plan, self.driver.create_volume(request).await);
+        (self.on_answer)(
+            &plan,
+            match &outcome {
+                CreateOutcome::Created(volume) => Some(volume),
+                _ => None,
+            },
+        );
+        match outcome {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
                 Arc::make_mut(&mut record).created = Some(Arc::clone(&volume));

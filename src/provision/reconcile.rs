@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
 use super::{
@@ -31,6 +32,9 @@ use crate::{
 
 pub(super) const FAILED: &str = "ProvisioningFailed";
 
+/// Hears of each answer to CreateVolume: what was asked for, and the object of the volume if it was made.
+pub type OnAnswer = Box<dyn Fn(&Plan, Option<&PersistentVolume>) + Send + Sync>;
+
 /// The controller that turns claims into volumes.
 pub struct Provision {
     pub(super) driver: Driver,
@@ -50,6 +54,7 @@ pub struct Provision {
     pub(super) announced: AnnouncedClaims,
     waiting: ClaimsWaitingForNodes,
     pub(super) active: Active,
+    pub(super) on_answer: OnAnswer,
     /// The moments in records count from here.
     pub(super) origin: Instant,
 }
@@ -71,6 +76,7 @@ impl Provision {
         metrics: ProvisionMetrics,
         policy: Policy,
         active: Active,
+        on_answer: OnAnswer,
     ) -> Self {
         Self {
             driver,
@@ -89,6 +95,7 @@ impl Provision {
             announced: AnnouncedClaims::default(),
             waiting: ClaimsWaitingForNodes::default(),
             active,
+            on_answer,
             origin: Instant::now(),
         }
     }

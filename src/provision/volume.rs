@@ -193,6 +193,7 @@ pub fn out_of_reach(volume: &PersistentVolume, node: &SelectedNode) -> Option<St
                 .collect()
         })
         .collect();
+    // CSI: the node is where the driver's node plugin says, by the keys that it has registered and no others.
     if places.iter().any(|place| place.is_subset_of(&node.segment)) {
         return None;
     }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio_util::task::TaskTracker;
 
 use super::{config::Config, controllers::on_queue_event, metrics::Metrics};
@@ -28,6 +29,7 @@ use crate::{
         workers::{Active, WorkerPool},
     },
     csi::{Driver, DriverInfo},
+    provision::plan::Plan,
     telemetry::metrics::MetricsError,
 };
 
@@ -223,6 +225,27 @@ impl CapacityHook {
     pub(super) fn on_event(&self, event: CacheEvent<'_>) {
         if let Some(capacity) = self.capacity() {
             capacity.on_event(event);
+        }
+    }
+
+    /// The driver was asked for a volume, and may have made it.
+    pub(super) fn volume_asked_for(&self, plan: &Plan, volume: Option<&PersistentVolume>) {
+        let Some(capacity) = self.capacity() else {
+            return;
+        };
+        let class = plan
+            .draft
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.storage_class_name.as_deref());
+        let affinity =
+            volume.and_then(|volume| volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref());
+        match affinity {
+            Some(affinity) => {
+                let terms: Vec<_> = affinity.node_selector_terms.iter().map(Into::into).collect();
+                capacity.refresh(Refresh::Terms(&terms));
+            }
+            None => capacity.refresh(Refresh::Class(class.unwrap_or_default())),
         }
     }
 

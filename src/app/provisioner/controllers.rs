@@ -144,6 +144,7 @@ impl Controllers {
         let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
             let (on_claim, on_volume, provision) = (claims.clone(), volumes.clone(), provision.clone());
             let (on_topology, on_capacity) = (topology_changed.clone(), hook.clone());
+            let on_answer = hook.clone();
             let on_event = move |event: CacheEvent<'_>| match event {
                 CacheEvent::Claim(uid) => on_claim.add(uid),
                 CacheEvent::Volume(uid) => on_volume.add(uid),
@@ -171,6 +172,7 @@ impl Controllers {
                 metrics.provision.clone(),
                 policy,
                 active.clone(),
+                Box::new(move |plan, volume| on_answer.volume_asked_for(plan, volume)),
             )
         });
         let capacity = publishes.map(|settings| {

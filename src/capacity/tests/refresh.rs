@@ -4,7 +4,7 @@ use super::{World, segment};
 use crate::{
     base::segment::Segment,
     capacity::segments::{TermError, term_to_segment},
-    cluster::objects::{NodeSelectorRequirement, NodeSelectorTerm},
+    cluster::node_selector::{NodeSelectorRequirement, NodeSelectorTerm},
 };
 
 #[test]
@@ -40,14 +40,14 @@ fn term(expressions: &[(&str, &str, &[&str])]) -> NodeSelectorTerm {
     };
     NodeSelectorTerm {
         expressions: expressions.iter().map(requirement).collect(),
-        has_fields: false,
+        fields: Vec::new(),
     }
 }
 
 #[test]
 fn a_term_is_a_segment_if_each_key_has_one_value() {
     let fields = NodeSelectorTerm {
-        has_fields: true,
+        fields: vec![NodeSelectorRequirement::default()],
         ..NodeSelectorTerm::default()
     };
     let operator = TermError::Operator {

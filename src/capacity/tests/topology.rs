@@ -1,6 +1,6 @@
 //! Upstream's cases for the segments of a cluster: what the nodes were and what they are.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{class, segment};
 use crate::{
@@ -18,9 +18,9 @@ type Fact = (
 fn state((name, labels, keys): &Fact) -> NodeState {
     NodeState {
         name: (*name).to_owned(),
-        labels: labels.map(|labels| segment(labels).into()),
+        labels: labels.map(segment),
         registration: keys.map_or(Registration::NoDriver, |keys| {
-            Registration::Keys(keys.iter().map(|key| (*key).to_owned()).collect())
+            Registration::Keys(Arc::new(keys.iter().map(|key| (*key).to_owned()).collect()))
         }),
         vanished: None,
     }
@@ -141,7 +141,7 @@ fn a_node_plugin_that_is_replaced_takes_no_segment_away() {
     ] {
         let before = desired([state(&NODE1)]);
         let mut replaced = state(&NODE1);
-        replaced.vanished = Some(["host".to_owned()].into());
+        replaced.vanished = Some(Arc::new(["host".to_owned()].into()));
         replaced.registration = Registration::NoDriver;
         let mut gone = replaced.clone();
         assert!(desired([replaced]).difference(&before).is_empty(), "{id}");

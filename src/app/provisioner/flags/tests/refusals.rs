@@ -58,7 +58,7 @@ fn what_cannot_be_read_ends_with_the_help_and_then_the_reason() {
 }
 
 #[test]
-fn what_makes_no_sense_or_is_not_built_ends_with_the_code_of_upstream_and_a_reason() {
+fn what_makes_no_sense_ends_with_the_code_of_upstream_and_a_reason() {
     for (line, code, reason) in [
         ("--http-endpoint=:1 --metrics-address=:2", 1, "only one of"),
         ("--logging-format=xml", 1, "xml"),
@@ -112,8 +112,15 @@ fn what_makes_no_sense_or_is_not_built_ends_with_the_code_of_upstream_and_a_reas
         );
         assert!(exit.stderr.contains(reason), "{line}: {exit:?}");
     }
-    let built = with("--node-deployment --enable-capacity", &[("NODE_NAME", "n1")]).unwrap_err();
-    assert!(built.stderr.contains("--node-deployment"), "{built:?}");
+    for (env, missing) in [
+        (&[][..], "NODE_NAME"),
+        (&[("NODE_NAME", "n1")], "NAMESPACE"),
+        (&[("NODE_NAME", "n1"), ("NAMESPACE", "ns")], "POD_NAME"),
+    ] {
+        let exit = with("--node-deployment --enable-capacity", env).unwrap_err();
+        assert_eq!(exit.code, 255, "{exit:?}");
+        assert!(exit.stderr.contains(missing), "{exit:?}");
+    }
 }
 
 #[test]
