@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{self as core, PersistentVolume};
+use k8s_openapi::api::core::v1::PersistentVolume;
 
 use crate::{
     base::segment::Segment,
@@ -133,20 +133,8 @@ impl Desired {
 /// From where a volume can be reached that was made just now: the terms of its node affinity, `None` if it has none.
 pub fn terms_of(volume: &PersistentVolume) -> Option<Vec<NodeSelectorTerm>> {
     let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
-    let requirement = |expression: &core::NodeSelectorRequirement| NodeSelectorRequirement {
-        key: expression.key.clone(),
-        operator: expression.operator.clone(),
-        values: expression.values.clone().unwrap_or_default(),
-    };
-    let term = |term: &core::NodeSelectorTerm| NodeSelectorTerm {
-        expressions: term.match_expressions.iter().flatten().map(requirement).collect(),
-        has_fields: term
-            .match_fields
-            .as_ref()
-            .is_some_and(|fields| !fields.is_empty()),
-    };
     let required = affinity.required.as_ref()?;
-    Some(required.node_selector_terms.iter().map(term).collect())
+    Some(required.node_selector_terms.iter().map(Into::into).collect())
 }
 
 /// Why a term of a volume's node affinity is no segment.
