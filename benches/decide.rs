@@ -1,10 +1,16 @@
 //! What one look at a claim or a volume costs: made for every event of the cluster, ours or not.
 
+use std::sync::Arc;
+
 use divan::{Bencher, black_box};
 use volwright::{
     base::names::UidLength,
-    cluster::objects::{
-        Claim, ClaimRef, Class, CsiSource, PROVISIONED_BY, PROVISIONER, VOLUME_FINALIZER, Volume,
+    cluster::{
+        objects::{
+            Claim, ClaimRef, Class, CsiSource, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, VOLUME_FINALIZER,
+            Volume,
+        },
+        topology::{ClusterTopology, NodeState, Registration},
     },
     csi::DriverInfo,
     provision::{decide as provision, policy::Policy},
@@ -47,15 +53,31 @@ fn claim(provisioner: &str) -> Claim {
     }
 }
 
+fn node(number: usize) -> NodeState {
+    NodeState {
+        name: format!("node-{number}"),
+        labels: Some([("zone", format!("zone-{number}"))].into_iter().collect()),
+        registration: Registration::Keys(Arc::new(["zone".to_owned()].into())),
+        vanished: None,
+    }
+}
+
 #[divan::bench]
 fn foreign_claim_is_dropped(bencher: Bencher) {
     let claim = claim("other.csi.example.com");
     bencher.bench(|| provision::concerns(black_box(&claim), DRIVER));
 }
 
-#[divan::bench]
-fn claim_becomes_a_plan(bencher: Bencher) {
-    let (claim, driver) = (claim(DRIVER), driver());
+/// On so many nodes, each in a zone of its own; on none: for a driver without topology.
+#[divan::bench(args = [0, 10, 5_000])]
+fn claim_becomes_a_plan(bencher: Bencher, nodes: usize) {
+    let (mut claim, driver) = (claim(DRIVER), driver());
+    let topology = (nodes > 0).then(|| {
+        claim
+            .annotations
+            .insert(SELECTED_NODE.to_owned(), "node-7".to_owned());
+        ClusterTopology::new((0..nodes).map(node), false)
+    });
     let class = Class {
         name: "fast".to_owned(),
         uid: "c".to_owned(),
@@ -90,7 +112,7 @@ fn claim_becomes_a_plan(bencher: Bencher) {
         class: Some(&class),
         driver: &driver,
         policy: &policy,
-        topology: None,
+        topology: topology.as_ref(),
         in_progress: false,
         infeasible: None,
         name: Ok(&name),

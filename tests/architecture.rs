@@ -7,10 +7,12 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 #[path = "architecture/check.rs"]
 mod check;
+#[path = "architecture/folder.rs"]
+mod folder;
 #[path = "architecture/rules.rs"]
 mod rules;
 #[path = "architecture/samples.rs"]
@@ -21,6 +23,7 @@ mod sources;
 mod tokens;
 
 use check::breaches;
+use folder::read;
 use sources::Sources;
 
 #[test]
@@ -35,20 +38,4 @@ fn the_source_keeps_the_rules() {
     let breaches = breaches(&sources);
     let texts: Vec<_> = breaches.iter().map(ToString::to_string).collect();
     assert!(texts.is_empty(), "\n{}\n", texts.join("\n"));
-}
-
-fn read(root: &Path, folder: &Path, sources: &mut Sources) {
-    for entry in fs::read_dir(folder).expect("a folder of source") {
-        let path = entry.expect("an entry of a folder").path();
-        if path.is_dir() {
-            read(root, &path, sources);
-        } else if path.extension().is_some_and(|it| it == "rs") {
-            let name = path
-                .strip_prefix(root)
-                .expect("below the root")
-                .to_string_lossy()
-                .into_owned();
-            sources.insert(name, fs::read_to_string(&path).expect("a readable file"));
-        }
-    }
 }

@@ -20,6 +20,12 @@ mod sidecar;
 mod bad_driver;
 #[path = "flows/bad_input.rs"]
 mod bad_input;
+#[path = "flows/capacity.rs"]
+mod capacity;
+#[path = "flows/capacity_trouble.rs"]
+mod capacity_trouble;
+#[path = "flows/claims.rs"]
+mod claims;
 #[path = "flows/codes.rs"]
 mod codes;
 #[path = "flows/deletion.rs"]
@@ -32,6 +38,8 @@ mod events;
 mod life;
 #[path = "flows/node_deployment.rs"]
 mod node_deployment;
+#[path = "flows/one_node.rs"]
+mod one_node;
 #[path = "flows/reclaim.rs"]
 mod reclaim;
 #[path = "flows/records.rs"]
@@ -50,6 +58,8 @@ mod stop;
 mod topology;
 #[path = "flows/topology_weather.rs"]
 mod topology_weather;
+#[path = "flows/volumes.rs"]
+mod volumes;
 #[path = "flows/watches.rs"]
 mod watches;
 #[path = "flows/weather.rs"]

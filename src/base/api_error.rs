@@ -11,8 +11,9 @@ pub struct ApiError {
     verb: &'static str,
     group: Cow<'static, str>,
     resource: Cow<'static, str>,
-    name: String,
-    text: String,
+    // Boxed, because this is in many a Result.
+    name: Box<str>,
+    text: Box<str>,
 }
 
 /// The kinds of failure that are told apart.
@@ -55,8 +56,8 @@ impl ApiError {
             verb,
             group: group.into(),
             resource: resource.into(),
-            name: name.to_owned(),
-            text,
+            name: name.into(),
+            text: text.into(),
         }
     }
 

@@ -278,6 +278,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_size_is_written_with_the_largest_unit_that_loses_nothing() {
+        const ROWS: &[(&str, i64, &str)] = &[
+            ("ctl.BytesToQuantity.01", 5_970_004_541, "5970004541"),
+            ("ctl.BytesToQuantity.02", 5_905_580_032, "5632Mi"),
+            ("ctl.BytesToQuantity.03", 5 << 30, "5Gi"),
+            ("ctl.BytesToQuantity.04", 5_484_052, "5484052"),
+            ("ctl.BytesToQuantity.05", 102_400, "100Ki"),
+        ];
+        for &(id, bytes, text) in ROWS {
+            assert_eq!(from_bytes(bytes), text, "{id}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_reads_back_as_the_same_bytes(bytes in 0..=i64::MAX, shift in 0u32..63) {

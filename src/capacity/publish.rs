@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     diff::{self, Change, Room},
     reconcile::Capacity,
-    segments::{Item, labels},
+    segments::{WorkItem, labels},
 };
 use crate::{
     base::{
@@ -42,7 +42,7 @@ impl From<ApiError> for Complaint {
 impl Capacity {
     /// Reconciles the objects of the item of this key.
     pub async fn reconcile(&self, key: &str) -> Requeue {
-        let Some(item) = Item::from_key(key) else {
+        let Some(item) = WorkItem::from_key(key) else {
             return Requeue::AwaitChange;
         };
         match self.publish(&item).await {
@@ -63,7 +63,7 @@ impl Capacity {
         }
     }
 
-    async fn publish(&self, item: &Item) -> Result<Requeue, Complaint> {
+    async fn publish(&self, item: &WorkItem) -> Result<Requeue, Complaint> {
         if !self.active.is_set() {
             return Ok(Requeue::AwaitChange);
         }
@@ -74,6 +74,9 @@ impl Capacity {
             .contains(&item.class, item.segment.as_ref());
         let objects = self.cache.capacities_like(&item.class, item.segment.as_ref());
         let (kept, surplus) = diff::keep(&objects, wanted);
+        if !wanted {
+            self.state.lock().rooms.remove(item);
+        }
         for object in surplus {
             self.delete(object).await?;
         }
@@ -84,6 +87,7 @@ impl Capacity {
             return Ok(Requeue::AwaitChange);
         }
         let room = self.room(&class, segment).await.map_err(Complaint::Room)?;
+        self.state.lock().rooms.insert(item.clone(), room);
         self.write(item, segment, kept.map(|object| &**object), room)
             .await
     }
@@ -115,7 +119,7 @@ impl Capacity {
 
     async fn write(
         &self,
-        item: &Item,
+        item: &WorkItem,
         segment: &Segment,
         object: Option<&StorageCapacity>,
         room: Room,
@@ -160,7 +164,7 @@ impl Capacity {
     }
 
     /// An object was created. The watch may have told of it already.
-    fn created(&self, item: &Item, uid: String) {
+    fn created(&self, item: &WorkItem, uid: String) {
         if self.cache.capacity(&uid).is_none() {
             let mut state = self.state.lock();
             state
@@ -170,7 +174,7 @@ impl Capacity {
     }
 
     /// How long to wait for an object to be seen that was created, instead of creating one more.
-    fn unseen(&self, item: &Item) -> Option<Duration> {
+    fn unseen(&self, item: &WorkItem) -> Option<Duration> {
         let mut state = self.state.lock();
         let (uid, since) = state.unseen.get(item)?;
         let left = UNSEEN.saturating_sub(since.elapsed());
@@ -182,7 +186,7 @@ impl Capacity {
     }
 
     /// Thousands of items fail for one reason: it is said once, and again while it lasts.
-    fn complain(&self, item: &Item, complaint: &Complaint) {
+    fn complain(&self, item: &WorkItem, complaint: &Complaint) {
         let (who, kind, text) = match complaint {
             Complaint::Api(error) => ("API server", format!("{:?}", error.reason), error.to_string()),
             Complaint::Room(text) => ("driver", text.clone(), text.clone()),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::{api::core::v1::PersistentVolume, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use super::{
+    diff::{Change, Room, change},
     metrics::CapacityCounts,
-    segments::{Desired, Item, term_to_segment},
+    segments::{Desired, WorkItem, term_to_segment, terms_of},
 };
 use crate::{
     base::{backoff::Backoff, reminder::Reminder},
@@ -24,6 +25,7 @@ use crate::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Need},
         node_selector::NodeSelectorTerm,
+        objects::StorageCapacity,
         workers::{Active, WorkerPool},
     },
     csi::Driver,
@@ -37,9 +39,11 @@ const BURST: Duration = Duration::from_secs(1);
 pub enum Refresh<'a> {
     /// It is unknown what changed.
     All,
-    /// Volumes of this class were made, or could not be made.
+    /// A volume of this class could not be made.
     Class(&'a str),
-    /// A volume came or went that is reachable from where any of these terms says.
+    /// This volume was made.
+    Created(&'a PersistentVolume),
+    /// A volume has gone that was reachable from where any of these terms says.
     Terms(&'a [NodeSelectorTerm]),
 }
 
@@ -70,21 +74,23 @@ pub struct Capacity {
     pool: Arc<WorkerPool>,
     /// Nodes or classes have changed.
     changed: Notify,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<CapacityState>,
     /// The moments in `state` count from here.
     pub(super) origin: Instant,
 }
 
 /// What the controller remembers.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct CapacityState {
     pub(super) desired: Desired,
     /// Lists and owner are there.
     ready: bool,
     /// Once it has been found.
     pub(super) owner: Option<OwnerReference>,
+    /// What the driver said last, of items that are wanted.
+    pub(super) rooms: HashMap<WorkItem, Room>,
     /// Objects that were created and not seen yet, by their item: their UIDs and when.
-    pub(super) unseen: HashMap<Item, (String, Instant)>,
+    pub(super) unseen: HashMap<WorkItem, (String, Instant)>,
     /// Keys of items whose last attempt failed.
     pub(super) failing: HashSet<String>,
     /// What went wrong last, by who said so: one line in the log for all items together.
@@ -119,40 +125,66 @@ impl Capacity {
         match event {
             CacheEvent::Class(_) | CacheEvent::Topology => self.changed.notify_one(),
             CacheEvent::Capacity(object) => {
-                let item = Item::of(object);
-                {
-                    let unseen = &mut self.state.lock().unseen;
-                    if unseen.get(&item).is_some_and(|(uid, _)| *uid == object.uid) {
-                        unseen.remove(&item);
-                    }
+                let item = WorkItem::of(object);
+                if !self.is_echo(&item, object) {
+                    self.pool.add(&item.key());
                 }
-                self.pool.add(&item.key());
             }
             CacheEvent::Claim(_) | CacheEvent::Volume(_) | CacheEvent::VolumeOfClaim { .. } => {}
         }
     }
 
+    /// Whether this is what we wrote, or would write: no reason to ask the driver.
+    fn is_echo(&self, item: &WorkItem, object: &StorageCapacity) -> bool {
+        let alone = match &*self.cache.capacities_like(&item.class, item.segment.as_ref()) {
+            [only] => only.uid == object.uid,
+            _ => false,
+        };
+        let mut state = self.state.lock();
+        if state.unseen.get(item).is_some_and(|(uid, _)| *uid == object.uid) {
+            state.unseen.remove(item);
+        }
+        let owner = state.owner.as_ref().map(|owner| owner.uid.as_str());
+        let written = state.rooms.get(item);
+        alone && written.is_some_and(|room| change(Some(object), *room, owner) == Change::Nothing)
+    }
+
     /// The driver's room may have changed: what this concerns is asked for again.
     pub fn refresh(&self, what: Refresh<'_>) {
-        let items: Vec<_> = {
-            let desired = &self.state.lock().desired;
-            match what {
-                Refresh::All => desired.items().collect(),
-                Refresh::Class(class) => desired.of_class(class).collect(),
-                Refresh::Terms(terms) => {
-                    let segments = terms.iter().filter_map(|term| {
-                        let segment = term_to_segment(term);
-                        segment
-                            .inspect_err(|error| tracing::debug!(%error, "this node affinity is no segment"))
-                            .ok()
-                    });
-                    segments
-                        .flat_map(|segment| desired.in_segment(&segment).collect::<Vec<_>>())
-                        .collect()
-                }
-            }
-        };
+        let items = self.concerned(what);
         items.iter().for_each(|item| self.pool.add(&item.key()));
+    }
+
+    fn concerned(&self, what: Refresh<'_>) -> Vec<WorkItem> {
+        let state = self.state.lock();
+        let desired = &state.desired;
+        let in_terms = |terms: &[NodeSelectorTerm]| {
+            let segment = |term| {
+                let segment = term_to_segment(term);
+                segment
+                    .inspect_err(|error| tracing::debug!(%error, "this node affinity is no segment"))
+                    .ok()
+            };
+            let segments = terms.iter().filter_map(segment);
+            segments
+                .flat_map(|segment| desired.in_segment(&segment).collect::<Vec<_>>())
+                .collect()
+        };
+        match what {
+            Refresh::All => desired.items().collect(),
+            Refresh::Class(class) => desired.of_class(class).collect(),
+            Refresh::Terms(terms) => in_terms(terms),
+            Refresh::Created(volume) => match terms_of(volume) {
+                Some(terms) => in_terms(&terms),
+                None => {
+                    let class = volume
+                        .spec
+                        .as_ref()
+                        .and_then(|spec| spec.storage_class_name.as_deref());
+                    desired.of_class(class.unwrap_or_default()).collect()
+                }
+            },
+        }
     }
 
     /// How things are.
@@ -207,7 +239,7 @@ impl Capacity {
             .cache
             .capacities()
             .iter()
-            .map(|object| Item::of(object).key())
+            .map(|object| WorkItem::of(object).key())
             .collect();
         keys.extend(self.state.lock().desired.items().map(|item| item.key()));
         keys.into_iter().collect()

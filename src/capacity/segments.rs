@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::PersistentVolume;
+
 use crate::{
     base::segment::Segment,
     cluster::{
@@ -12,14 +14,14 @@ use crate::{
 
 /// What one capacity object tells of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Item {
+pub struct WorkItem {
     /// Name of the class.
     pub class: String,
     /// Where. `None` stands for objects that choose nodes in another way than by labels; they are never wanted.
     pub segment: Option<Segment>,
 }
 
-impl Item {
+impl WorkItem {
     /// What an object tells of.
     pub fn of(object: &StorageCapacity) -> Self {
         Self {
@@ -87,15 +89,15 @@ impl Desired {
     }
 
     /// All items.
-    pub fn items(&self) -> impl Iterator<Item = Item> {
+    pub fn items(&self) -> impl Iterator<Item = WorkItem> {
         self.classes.iter().flat_map(|class| self.of_class(class))
     }
 
     /// Those of a class.
-    pub fn of_class(&self, class: &str) -> impl Iterator<Item = Item> {
+    pub fn of_class(&self, class: &str) -> impl Iterator<Item = WorkItem> {
         let known = self.classes.get(class);
         let segments = known.into_iter().flat_map(|_| &self.segments);
-        segments.map(move |segment| Item {
+        segments.map(move |segment| WorkItem {
             class: class.to_owned(),
             segment: Some(segment.clone()),
         })
@@ -103,10 +105,10 @@ impl Desired {
 
     /// Those in a segment. A part of it, or one that contains it, is another segment (behaviour of the upstream
     /// sidecar).
-    pub fn in_segment(&self, segment: &Segment) -> impl Iterator<Item = Item> {
+    pub fn in_segment(&self, segment: &Segment) -> impl Iterator<Item = WorkItem> {
         let known = self.segments.get(segment);
         known.into_iter().flat_map(|segment| {
-            self.classes.iter().map(|class| Item {
+            self.classes.iter().map(|class| WorkItem {
                 class: class.clone(),
                 segment: Some(segment.clone()),
             })
@@ -114,7 +116,7 @@ impl Desired {
     }
 
     /// The items that only one of the two wants.
-    pub fn difference(&self, other: &Self) -> Vec<Item> {
+    pub fn difference(&self, other: &Self) -> Vec<WorkItem> {
         let only = |one: &Self, other: &Self| {
             let same = one.classes.is_subset(&other.classes) && one.segments.is_subset(&other.segments);
             let items = (!same).then(|| one.items()).into_iter().flatten();
@@ -126,6 +128,13 @@ impl Desired {
         items.extend(only(other, self));
         items
     }
+}
+
+/// From where a volume can be reached that was made just now: the terms of its node affinity, `None` if it has none.
+pub fn terms_of(volume: &PersistentVolume) -> Option<Vec<NodeSelectorTerm>> {
+    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required.as_ref()?;
+    Some(required.node_selector_terms.iter().map(Into::into).collect())
 }
 
 /// Why a term of a volume's node affinity is no segment.

@@ -1,6 +1,9 @@
 //! Rights that are missing for topology, and nodes that do not come to rest.
 
-use sandbox::{Fault, Harm, World};
+use sandbox::{
+    Fault, Harm, World,
+    driver::{Segment, Trouble},
+};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -87,6 +90,36 @@ async fn the_manifests_grant_what_topology_needs_and_no_more() {
     sidecar.end(&world).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn until_the_watch_shows_that_a_claim_went_back_its_old_node_is_not_asked_for_again() {
+    let world = zones([0, 10]);
+    world.driver.upset("CreateVolume", 1, Trouble::Delay(secs(5)));
+    let sidecar = Sidecar::with(&world, STRICT);
+    pod(&world, "data");
+    world
+        .eventually("the call runs", |world| world.driver.count("CreateVolume") == 1)
+        .await;
+    world.api.freeze_cache();
+    world
+        .eventually("it is sent back", |world| {
+            world.selected_node("default", "data") == "node-b"
+        })
+        .await;
+    // All claims are looked at when the driver returns.
+    world.driver.stop();
+    sleep(secs(3)).await;
+    world.driver.start();
+    world
+        .always("not asked again", secs(30), |world| {
+            preferred(world) == ["zone=a"]
+        })
+        .await;
+    world.api.thaw_cache();
+    world.becomes_bound("data").await;
+    assert_eq!(preferred(&world), ["zone=a", "zone=b"]);
+    sidecar.end(&world).await;
+}
+
 /// Takes the driver off a node and registers it again, every second, for ever.
 async fn flap(world: &World, node: &str) {
     loop {
@@ -129,9 +162,7 @@ async fn a_csi_node_that_flaps_every_second_costs_no_claim_its_reconcile() {
             "{patches} patches of events for one claim that waits"
         );
         world.register("node-c", &["zone"]);
-        world
-            .driver
-            .segment(sandbox::driver::Segment::new(&[("zone", "c")], None));
+        world.driver.segment(Segment::new(&[("zone", "c")], None));
         let soon = timeout(secs(30), world.becomes_bound("waits")).await;
         assert!(soon.is_ok(), "{}", world.print());
     };

@@ -238,15 +238,10 @@ impl CapacityHook {
             .spec
             .as_ref()
             .and_then(|spec| spec.storage_class_name.as_deref());
-        let affinity =
-            volume.and_then(|volume| volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref());
-        match affinity {
-            Some(affinity) => {
-                let terms: Vec<_> = affinity.node_selector_terms.iter().map(Into::into).collect();
-                capacity.refresh(Refresh::Terms(&terms));
-            }
-            None => capacity.refresh(Refresh::Class(class.unwrap_or_default())),
-        }
+        capacity.refresh(match volume {
+            Some(volume) => Refresh::Created(volume),
+            None => Refresh::Class(class.unwrap_or_default()),
+        });
     }
 
     /// The driver has deleted a volume. Where a volume was reachable from everywhere, nothing is asked (behaviour of

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     diff::{Change, Room, change, keep},
-    segments::{Desired, Item},
+    segments::{Desired, WorkItem},
 };
 use crate::{
     base::{quantity::from_bytes, segment::Segment},
@@ -85,7 +85,7 @@ impl World {
         Desired::new(&self.classes, self.segments.clone(), self.immediate)
     }
 
-    fn room(&self, item: &Item) -> Room {
+    fn room(&self, item: &WorkItem) -> Room {
         let segment = item.segment.as_ref().unwrap();
         let found = self.room.iter().find(|(other, ..)| other == segment);
         let (_, bytes, maximum) = found.cloned().unwrap_or_default();
@@ -103,14 +103,15 @@ impl World {
             .objects
             .iter()
             .partition(|object| desired.contains(&object.class, object.segment.as_ref()));
-        let current: std::collections::HashSet<_> = wanted.iter().map(|object| Item::of(object)).collect();
+        let current: std::collections::HashSet<_> =
+            wanted.iter().map(|object| WorkItem::of(object)).collect();
         [desired.len(), current.len(), obsolete.len()]
     }
 
-    fn items(&self) -> Vec<Item> {
+    fn items(&self) -> Vec<WorkItem> {
         let mut items: Vec<_> = self.desired().items().collect();
         for object in &self.objects {
-            let item = Item::of(object);
+            let item = WorkItem::of(object);
             if !items.contains(&item) {
                 items.push(item);
             }
@@ -127,8 +128,8 @@ impl World {
         self.created + self.updated + self.deleted - before
     }
 
-    fn reconcile(&mut self, item: &Item) {
-        let of_item = |object: &&Arc<StorageCapacity>| Item::of(object) == *item;
+    fn reconcile(&mut self, item: &WorkItem) {
+        let of_item = |object: &&Arc<StorageCapacity>| WorkItem::of(object) == *item;
         let objects: Vec<_> = self.objects.iter().filter(of_item).cloned().collect();
         let wanted = self.desired().contains(&item.class, item.segment.as_ref());
         let (kept, surplus) = keep(&objects, wanted);

@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::{World, class, segment};
 use crate::{
     base::segment::Segment,
-    capacity::segments::{Desired, Item},
+    capacity::segments::{Desired, WorkItem},
     cluster::objects::{BindingMode, StorageCapacity},
 };
 
@@ -88,7 +88,7 @@ proptest! {
         let mut world = start.clone();
         world.round();
         prop_assert_eq!(world.round(), 0, "the fixpoint writes nothing");
-        let mut there: Vec<_> = world.objects.iter().map(|object| Item::of(object).key()).collect();
+        let mut there: Vec<_> = world.objects.iter().map(|object| WorkItem::of(object).key()).collect();
         let mut wanted: Vec<_> = world.desired().items().map(|item| item.key()).collect();
         there.sort();
         wanted.sort();
@@ -114,14 +114,14 @@ proptest! {
     #[test]
     fn a_key_is_its_item(class in ".*", labels in option::of(proptest::collection::btree_map(".*", ".*", 0..4))) {
         let labels: Option<BTreeMap<String, String>> = labels;
-        let item = Item { class, segment: labels.map(Segment::from) };
-        prop_assert_eq!(Item::from_key(&item.key()), Some(item));
+        let item = WorkItem { class, segment: labels.map(Segment::from) };
+        prop_assert_eq!(WorkItem::from_key(&item.key()), Some(item));
     }
 
     #[test]
     fn the_difference_is_what_one_wants_and_the_other_does_not(one in world(), other in world()) {
         let (one, other) = (one.desired(), other.desired());
-        let has = |of: &Desired, item: &Item| of.contains(&item.class, item.segment.as_ref());
+        let has = |of: &Desired, item: &WorkItem| of.contains(&item.class, item.segment.as_ref());
         let difference = one.difference(&other);
         for item in one.items().chain(other.items()) {
             let differs = has(&one, &item) != has(&other, &item);

@@ -184,6 +184,7 @@ fn finalizer_patch(volume: &Volume, protect: bool) -> Option<serde_json::Value> 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
     use super::*;
 
     #[test]
@@ -208,5 +209,61 @@ mod tests {
         );
         assert_eq!(finalizer_patch(&volume(&[&other]), false), None);
         assert_eq!(finalizer_patch(&volume(&[&ours]), true), None);
+    }
+
+    /// The finalizers of an object after the patch, `None` if there is nothing to patch.
+    fn patched(finalizers: Option<&[&str]>, protect: bool) -> Option<serde_json::Value> {
+        let mut object = json!({"metadata": {"resourceVersion": "7"}});
+        if let Some(finalizers) = finalizers {
+            object["metadata"]["finalizers"] = json!(finalizers);
+        }
+        let volume = Volume {
+            resource_version: "7".into(),
+            finalizers: finalizers
+                .unwrap_or_default()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            ..Volume::default()
+        };
+        let patch: json_patch::Patch =
+            serde_json::from_value(finalizer_patch(&volume, protect)?).expect("a patch");
+        json_patch::patch(&mut object, &patch).expect("it applies to what was seen");
+        Some(object["metadata"]["finalizers"].take())
+    }
+
+    #[test]
+    fn a_finalizer_is_put_on_once_and_taken_off_among_others() {
+        type Row = (
+            &'static str,
+            bool,
+            Option<&'static [&'static str]>,
+            Option<&'static [&'static str]>,
+        );
+        const OURS: &str = VOLUME_FINALIZER;
+        const OTHER: &str = "kubernetes.io/pv-protection";
+        const ROWS: &[Row] = &[
+            ("lib.RemoveFinalizer.01", false, Some(&[OURS]), Some(&[])),
+            ("lib.RemoveFinalizer.02", false, Some(&[OTHER]), None),
+            (
+                "lib.RemoveFinalizer.03",
+                false,
+                Some(&[OTHER, OURS]),
+                Some(&[OTHER]),
+            ),
+            ("lib.RemoveFinalizer.04", false, Some(&[]), None),
+            ("lib.RemoveFinalizer.05", false, None, None),
+            ("lib.AddFinalizer.01", true, Some(&[OURS]), None),
+            ("lib.AddFinalizer.02", true, None, Some(&[OURS])),
+            ("lib.AddFinalizer.03", true, Some(&[]), Some(&[OURS])),
+            ("lib.AddFinalizer.04", true, Some(&[OTHER]), Some(&[OTHER, OURS])),
+        ];
+        for (id, protect, before, after) in ROWS {
+            assert_eq!(
+                patched(*before, *protect),
+                after.map(|after| json!(after)),
+                "{id}"
+            );
+        }
     }
 }

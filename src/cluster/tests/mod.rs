@@ -5,6 +5,7 @@ mod api;
 mod cache;
 mod claims;
 mod events;
+mod owners;
 mod proxy;
 mod queue;
 mod throttle;

@@ -273,3 +273,4 @@ async fn create(driver: &Driver) -> Result<CreateVolumeResponse, RpcError> {
 mod calls;
 mod driver_state;
 mod hostile;
+mod names;

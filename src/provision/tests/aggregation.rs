@@ -256,7 +256,8 @@ fn each_distinct_set_of_registered_keys_counts_once() {
 #[test]
 fn what_is_registered_is_known_node_by_node() {
     const HERE: &str = "region=r,zone=z";
-    let rows: [(&str, &[NodeText], [Option<&str>; 2]); 5] = [
+    type Row = (&'static str, &'static [NodeText], [Option<&'static str>; 2]);
+    let rows: [Row; 5] = [
         (
             "topo.RegisteredTopologyKeys.01",
             &[(HERE, "-"), (HERE, "-")],

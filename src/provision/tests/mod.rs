@@ -25,10 +25,14 @@ use crate::{
 mod affinity;
 mod aggregation;
 mod allowed;
+mod cases;
+mod claims;
+mod codes;
 mod decide;
 mod nodes;
 mod outcome;
 mod ownership;
+mod parameters;
 mod placement;
 mod record;
 mod request;

@@ -126,6 +126,19 @@ fn delays_double_up_to_the_maximum_less_up_to_one_base() {
 }
 
 #[test]
+fn no_delay_leaves_its_bounds_however_often_a_node_fails() {
+    let node = node(1, 10);
+    for failures in 0..100 {
+        for draw in [0.0, jitter("uid", "node", failures), 1.0] {
+            let delay = delay(&node, failures, draw);
+            let bounds = Duration::ZERO..=Duration::from_secs(10);
+            let id = "rate.RateLimiter.01";
+            assert!(bounds.contains(&delay), "{id}: {failures}: {delay:?}");
+        }
+    }
+}
+
+#[test]
 fn nodes_draw_different_delays_for_one_claim_and_one_node_for_different_tries() {
     let draws: Vec<_> = (0..1000)
         .map(|node| jitter("uid", &format!("node-{node}"), 0))

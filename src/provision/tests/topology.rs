@@ -165,7 +165,14 @@ fn d6_a_request_that_was_sent_is_repeated_whatever_becomes_of_the_nodes() {
         ("zone=zone3,rack=rackC", "zone,rack"),
     ];
     const TWO: &[&str] = &["zone in zone1, rack in rackA", "zone in zone2, rack in rackB"];
-    let rows: [(&str, Option<&str>, bool, &[&str], &str); 9] = [
+    type Row = (
+        &'static str,
+        Option<&'static str>,
+        bool,
+        &'static [&'static str],
+        &'static str,
+    );
+    let rows: [Row; 9] = [
         (
             "topo.ProvisionWithDeletedNodeFromCache.01",
             Some("node-0"),

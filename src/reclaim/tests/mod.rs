@@ -13,6 +13,7 @@ use crate::{
     csi::DriverInfo,
 };
 
+mod cases;
 mod foreign;
 
 const DRIVER: &str = "lab.csi.example.com";

@@ -130,4 +130,5 @@ fn every_error_says_which_parameter_and_why() {
 }
 
 mod pairs;
+mod references;
 mod templates;

@@ -216,3 +216,40 @@ async fn a_server_that_never_answers_is_asked_again() {
         "an outage is no reason to page for ever"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_only_capacity_needs_holds_up_nothing_else_and_is_complete_in_its_own_time() {
+    let id = "seg.HasSynced.01";
+    let api = furnished();
+    api.hide("csistoragecapacities");
+    let labels = "csi.storage.k8s.io/managed-by=external-provisioner".to_owned();
+    let watched = Watched {
+        nodes: NodeSource::Watched(Need::Capacity),
+        capacities: Some(("default".to_owned(), labels)),
+        ..Watched::default()
+    };
+    let predicates = Predicates {
+        claim: |_, _| false,
+        volume: |_, _| false,
+    };
+    let cache = Arc::new(Cache::new("drv", predicates, watched, Box::new(|_| {})));
+    let synced = |need| cache.sync_status().borrow().has_synced(need);
+    sleep(Duration::from_secs(10)).await;
+    assert!(!synced(Need::Capacity), "{id}: before the reflectors run");
+    let (running, client) = (cache.clone(), api.client(ADMIN));
+    let reflectors = tokio::spawn(async move {
+        running.run(client).await;
+    });
+    until("the lists for volumes are complete", || synced(Need::Volumes)).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(!synced(Need::Capacity));
+    let failures = cache.sync_status().borrow().failures(Need::Capacity);
+    assert!(
+        failures.len() == 1 && failures[0].contains("does not serve csistoragecapacities"),
+        "{failures:?}"
+    );
+    assert!(cache.sync_status().borrow().failures(Need::Volumes).is_empty());
+    api.reveal("csistoragecapacities");
+    until(id, || synced(Need::Capacity)).await;
+    reflectors.abort();
+}

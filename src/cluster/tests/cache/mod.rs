@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::cluster::{
-    cache::{Cache, CacheEvent, Need, Predicates, Watched},
+    cache::{Cache, CacheEvent, Need, NodeSource, Predicates, Watched},
     objects::{Claim, PROVISIONED_BY, PROVISIONER, Volume},
 };
 

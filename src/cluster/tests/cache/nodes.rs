@@ -278,3 +278,32 @@ async fn beside_a_driver_on_one_node_only_the_volumes_that_it_reaches_need_work(
     assert_eq!(nodes.segment_of("node-1"), Ok("zone=1".into()));
     assert_eq!((api.count("list", NODES), api.count("watch", NODES)), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_not_synced_before_they_are_watched() {
+    let id = "seg.HasSynced.01";
+    let api = Api::new();
+    let predicates = Predicates {
+        claim: |_, _| false,
+        volume: |_, _| true,
+    };
+    let watched = Watched {
+        nodes: NodeSource::Watched(Need::Capacity),
+        ..Watched::default()
+    };
+    let cache = Arc::new(Cache::new("drv", predicates, watched, Box::new(|_| {})));
+    let mut status = cache.sync_status();
+    let synced = timeout(
+        Duration::from_secs(10),
+        status.wait_for(|status| status.has_synced(Need::Capacity)),
+    );
+    assert!(synced.await.is_err(), "{id}: nobody watches");
+    let running = cache.clone();
+    let reflectors = tokio::spawn(async move { running.run(api.client(ADMIN)).await });
+    let synced = timeout(
+        Duration::from_secs(10),
+        status.wait_for(|status| status.has_synced(Need::Capacity)),
+    );
+    assert!(synced.await.is_ok(), "{id}: all lists are complete");
+    reflectors.abort();
+}
