@@ -170,27 +170,24 @@ fn main() -> ExitCode {
             "the scheduler takes the node whose published capacity is enough",
             |c| Box::pin(scheduled::capacity_decides(c)),
         ));
-        // Ours refuses such drivers yet (issue 8).
-        if sidecar::under_test() == sidecar::Binary::Upstream {
-            trials.push(together(
-                "volumes are made where the scheduler puts their Pods",
-                |c| Box::pin(topology::follows_the_scheduler(c)),
-            ));
-            trials.push(together("the scheduler knows what room the driver has", |c| {
-                Box::pin(topology::capacity_is_published(c))
-            }));
-            trials.push(together(
-                "a claim for which there is no room goes to another node",
-                |c| Box::pin(topology::exhausted(c)),
-            ));
-            trials.push(together(
-                "a claim whose node is deleted goes to another one",
-                |c| Box::pin(topology::node_deleted(c)),
-            ));
-            trials.push(together("two nodes with a sidecar each share the claims", |c| {
-                Box::pin(topology::node_deployment(c))
-            }));
-        }
+        trials.push(together(
+            "volumes are made where the scheduler puts their Pods",
+            |c| Box::pin(topology::follows_the_scheduler(c)),
+        ));
+        trials.push(together("the scheduler knows what room the driver has", |c| {
+            Box::pin(topology::capacity_is_published(c))
+        }));
+        trials.push(together(
+            "a claim for which there is no room goes to another node",
+            |c| Box::pin(topology::exhausted(c)),
+        ));
+        trials.push(together(
+            "a claim whose node is deleted goes to another one",
+            |c| Box::pin(topology::node_deleted(c)),
+        ));
+        trials.push(together("two nodes with a sidecar each share the claims", |c| {
+            Box::pin(topology::node_deployment(c))
+        }));
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(claims::manifests(c))
         }));

@@ -11,6 +11,9 @@ use crate::{
     world::{SOON, World},
 };
 
+/// What it is called, the driver, flags, and variables that are not set.
+type Case<'a> = (&'a str, &'a Driver, &'a [&'a str], &'a [&'a str]);
+
 pub(super) async fn codes(world: &World, binary: Binary) -> BTreeSet<String> {
     let labels = world.labels([("host", "a")]);
     let central = Driver::with(world, Options::default()).await;
@@ -23,7 +26,7 @@ pub(super) async fn codes(world: &World, binary: Binary) -> BTreeSet<String> {
         ..Options::default()
     };
     let on_node = Driver::with(world, node).await;
-    let cases: [(&str, &Driver, &[&str], &[&str]); 12] = [
+    let cases: [Case<'_>; 12] = [
         ("capacity, no NAMESPACE", &central, &QUICKLY, &["NAMESPACE"]),
         ("capacity, no POD_NAME", &central, &QUICKLY, &["POD_NAME"]),
         ("node, no NODE_NAME", &central, &["--node-deployment"], &[]),
@@ -52,7 +55,7 @@ pub(super) async fn codes(world: &World, binary: Binary) -> BTreeSet<String> {
         ("odd strictness", &central, &["--strict-topology=maybe"], &[]),
         ("odd gate", &central, &["--feature-gates=Topology=perhaps"], &[]),
     ];
-    let run = async |(index, (what, driver, flags, without)): (usize, (&str, &Driver, &[&str], &[&str]))| {
+    let run = async |(index, (what, driver, flags, without)): (usize, Case<'_>)| {
         let shape = Shape {
             without,
             ..Shape::default()
