@@ -60,7 +60,7 @@ async fn a_command_line_that_cannot_be_used_is_explained_at_once() {
             2,
             "Topology",
         ),
-        ("capacity", "--enable-capacity", 1, "not built yet"),
+        ("capacity", "--enable-capacity", 255, "NAMESPACE"),
         ("node deployment", "--node-deployment", 255, "NODE_NAME"),
         (
             "two endpoints",

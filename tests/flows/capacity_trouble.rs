@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::{
     capacity::{CAPACITIES, ON, RIGHTS, becomes, pods, published, room_in_a, writes, zones},
-    sidecar::{DRIVER, HOME, Look, Sidecar, VOLUMES, secs},
+    sidecar::{DRIVER, HOME, Look, Sidecar, USER, VOLUMES, secs},
 };
 
 const USUAL: &[&str] = &["fast zone=a 5Gi", "fast zone=b 10Gi"];
@@ -347,6 +347,30 @@ async fn a_deleted_volume_is_a_reason_to_ask_where_it_was_and_nowhere_else() {
         1,
         "only for zone a: {:?}",
         &requests[asked..]
+    );
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishing_needs_every_right_of_its_component_but_those_for_older_servers() {
+    let world = zones();
+    let sidecar = Sidecar::with(&world, &[ON, "--capacity-ownerref-level=2"]);
+    becomes(&world, USUAL).await;
+    room_in_a(&world, 0);
+    becomes(&world, &["fast zone=a 0", "fast zone=b 10Gi"]).await;
+    world.api.delete("storageclasses", "", "fast");
+    becomes(&world, &[]).await;
+    let alone = World::new(DRIVER).namespace(HOME).rbac(RIGHTS, HOME);
+    let used = world.api.used(USER);
+    let spare: Vec<_> = alone
+        .api
+        .granted(USER)
+        .into_iter()
+        .filter(|right| !used.contains(right))
+        .collect();
+    assert!(
+        !spare.is_empty() && spare.iter().all(|(verb, ..)| verb == "list"),
+        "never used: {spare:?}"
     );
     sidecar.end(&world).await;
 }
