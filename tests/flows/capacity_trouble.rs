@@ -1,5 +1,7 @@
 //! Storage capacity when something is missing or wrong: it is said, it heals, and volumes notice nothing.
 
+use std::time::Duration;
+
 use sandbox::{
     Fault, Harm, World,
     driver::{Capability, Trouble, Volume, proto::GetCapacityResponse},
@@ -372,5 +374,23 @@ async fn publishing_needs_every_right_of_its_component_but_those_for_older_serve
         !spare.is_empty() && spare.iter().all(|(verb, ..)| verb == "list"),
         "never used: {spare:?}"
     );
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_lags_behind_costs_no_second_object() {
+    let world = zones();
+    let sidecar = Sidecar::with(&world, &[ON, "--capacity-poll-interval=1s"]);
+    becomes(&world, USUAL).await;
+    let world = world.class_with("late", |class| {
+        class["volumeBindingMode"] = "WaitForFirstConsumer".into()
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.api.freeze_cache();
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(world.api.len(CAPACITIES), 4, "{:?}", published(&world));
+    world.api.thaw_cache();
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!((world.api.len(CAPACITIES), writes(&world)), (4, 4));
     sidecar.end(&world).await;
 }
