@@ -1,5 +1,7 @@
 //! Storage capacity when something is missing or wrong: it is said, it heals, and volumes notice nothing.
 
+use std::time::Duration;
+
 use sandbox::{
     Fault, Harm, World,
     driver::{Capability, Trouble, Volume, proto::GetCapacityResponse},
@@ -10,7 +12,7 @@ use tonic::Code;
 
 use crate::{
     capacity::{CAPACITIES, ON, RIGHTS, becomes, pods, published, room_in_a, writes, zones},
-    sidecar::{DRIVER, HOME, Look, Sidecar, VOLUMES, secs},
+    sidecar::{DRIVER, HOME, Look, Sidecar, USER, VOLUMES, secs},
 };
 
 const USUAL: &[&str] = &["fast zone=a 5Gi", "fast zone=b 10Gi"];
@@ -348,5 +350,47 @@ async fn a_deleted_volume_is_a_reason_to_ask_where_it_was_and_nowhere_else() {
         "only for zone a: {:?}",
         &requests[asked..]
     );
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishing_needs_every_right_of_its_component_but_those_for_older_servers() {
+    let world = zones();
+    let sidecar = Sidecar::with(&world, &[ON, "--capacity-ownerref-level=2"]);
+    becomes(&world, USUAL).await;
+    room_in_a(&world, 0);
+    becomes(&world, &["fast zone=a 0", "fast zone=b 10Gi"]).await;
+    world.api.delete("storageclasses", "", "fast");
+    becomes(&world, &[]).await;
+    let alone = World::new(DRIVER).namespace(HOME).rbac(RIGHTS, HOME);
+    let used = world.api.used(USER);
+    let spare: Vec<_> = alone
+        .api
+        .granted(USER)
+        .into_iter()
+        .filter(|right| !used.contains(right))
+        .collect();
+    assert!(
+        !spare.is_empty() && spare.iter().all(|(verb, ..)| verb == "list"),
+        "never used: {spare:?}"
+    );
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_lags_behind_costs_no_second_object() {
+    let world = zones();
+    let sidecar = Sidecar::with(&world, &[ON, "--capacity-poll-interval=1s"]);
+    becomes(&world, USUAL).await;
+    let world = world.class_with("late", |class| {
+        class["volumeBindingMode"] = "WaitForFirstConsumer".into()
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.api.freeze_cache();
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(world.api.len(CAPACITIES), 4, "{:?}", published(&world));
+    world.api.thaw_cache();
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!((world.api.len(CAPACITIES), writes(&world)), (4, 4));
     sidecar.end(&world).await;
 }

@@ -109,7 +109,7 @@ async fn a_claim_that_needs_nothing_of_us_makes_no_call_and_only_a_missing_class
     type Row<'a> = (&'a str, &'a dyn Fn(&World), bool);
     let rows: [Row<'_>; 4] = [
         (
-            "lib.Controller.02: outcomes that are no failure (not ours, already there, populators)",
+            "lib.Controller.02: outcomes that are no failure",
             &taken,
             false,
         ),
@@ -134,7 +134,7 @@ async fn a_claim_that_needs_nothing_of_us_makes_no_call_and_only_a_missing_class
             true,
         ),
         (
-            "lib.Controller.14: outcomes that are no failure (not ours, already there, populators)",
+            "lib.Controller.14: outcomes that are no failure",
             &|world| {
                 world.add_claim("default", "data", "1Gi", populated);
             },
@@ -160,7 +160,7 @@ async fn a_claim_that_needs_nothing_of_us_makes_no_call_and_only_a_missing_class
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_left_to_a_populator_is_no_failure_beside_one_that_gets_its_volume() {
-    let id = "lib.Controller.15: outcomes that are no failure (not ours, already there, populators)";
+    let id = "lib.Controller.15: outcomes that are no failure";
     let world = world();
     let sidecar = Sidecar::start(&world);
     world.add_claim("default", "claim-1", "1Gi", |_| {});

@@ -1,9 +1,11 @@
 //! Which items are asked for again when a volume came or went.
 
+use k8s_openapi::api::core::v1::PersistentVolume;
+
 use super::{World, segment};
 use crate::{
     base::segment::Segment,
-    capacity::segments::{TermError, term_to_segment},
+    capacity::segments::{TermError, term_to_segment, terms_of},
     cluster::node_selector::{NodeSelectorRequirement, NodeSelectorTerm},
 };
 
@@ -89,6 +91,26 @@ fn a_term_is_a_segment_if_each_key_has_one_value() {
     for (id, term, expected) in rows {
         assert_eq!(term_to_segment(&term), expected, "{id}");
     }
+}
+
+#[test]
+fn a_volume_that_was_made_says_from_where_it_can_be_reached() {
+    let volume = |affinity: serde_json::Value| -> PersistentVolume {
+        let spec = serde_json::json!({"storageClassName": "direct", "nodeAffinity": affinity});
+        serde_json::from_value(serde_json::json!({"spec": spec})).unwrap()
+    };
+    let expression = serde_json::json!({"key": "zone", "operator": "In", "values": ["a"]});
+    let required = serde_json::json!([
+        {"matchExpressions": [expression]},
+        {"matchExpressions": [expression], "matchFields": [expression]},
+    ]);
+    let terms = terms_of(&volume(
+        serde_json::json!({"required": {"nodeSelectorTerms": required}}),
+    ))
+    .unwrap();
+    let segments: Vec<_> = terms.iter().map(term_to_segment).collect();
+    assert_eq!(segments, [Ok(segment("zone=a")), Err(TermError::Fields)]);
+    assert_eq!(terms_of(&volume(serde_json::Value::Null)), None);
 }
 
 #[test]
