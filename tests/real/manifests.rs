@@ -63,7 +63,7 @@ fn b9_secrets_are_granted_by_an_overlay_with_the_component_only(cluster: &Cluste
 }
 
 /// What the sidecar gets in addition to what it gets everywhere.
-struct Shape {
+struct Expected {
     components: &'static [&'static str],
     workload: &'static str,
     flags: &'static [&'static str],
@@ -74,14 +74,14 @@ struct Shape {
 
 fn each_shape_has_its_flags_variables_and_roles(cluster: &Cluster) {
     let shapes = [
-        Shape {
+        Expected {
             components: &["topology"],
             workload: "Deployment",
             flags: &["--leader-election"],
             variables: &["POD_NAMESPACE"],
             roles: &["csi-provisioner"],
         },
-        Shape {
+        Expected {
             components: &["topology", "capacity"],
             workload: "Deployment",
             flags: &[
@@ -92,14 +92,14 @@ fn each_shape_has_its_flags_variables_and_roles(cluster: &Cluster) {
             variables: &["NAMESPACE", "POD_NAME", "POD_NAMESPACE"],
             roles: &["csi-provisioner", "csi-provisioner-capacity"],
         },
-        Shape {
+        Expected {
             components: &["node-deployment"],
             workload: "DaemonSet",
             flags: &["--node-deployment"],
             variables: &["NODE_NAME"],
             roles: &[],
         },
-        Shape {
+        Expected {
             components: &["node-deployment", "node-deployment/capacity"],
             workload: "DaemonSet",
             flags: &["--enable-capacity", "--node-deployment"],
@@ -107,39 +107,44 @@ fn each_shape_has_its_flags_variables_and_roles(cluster: &Cluster) {
             roles: &["csi-provisioner-node-capacity"],
         },
     ];
-    for shape in shapes {
+    for expected in shapes {
         for namespace in [None, Some("elsewhere")] {
-            let objects = cluster.printed("-k", &cluster.overlay(namespace, shape.components));
-            check(&shape, &objects, namespace.unwrap_or("csi-system"));
+            let objects = cluster.printed("-k", &cluster.overlay(namespace, expected.components));
+            check(&expected, &objects, namespace.unwrap_or("csi-system"));
         }
     }
 }
 
-fn check(shape: &Shape, objects: &[Value], namespace: &str) {
-    let what = shape.components;
+fn check(expected: &Expected, objects: &[Value], namespace: &str) {
+    let what = expected.components;
     let workload = |object: &&Value| !object["spec"]["template"].is_null();
     let workloads: Vec<_> = objects.iter().filter(workload).collect();
     let [workload] = workloads[..] else {
         panic!("{what:?}: {workloads:#?}");
     };
-    assert_eq!(workload["kind"], shape.workload, "{what:?}");
+    assert_eq!(workload["kind"], expected.workload, "{what:?}");
     let container = &workload["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!(container["image"], "volwright/csi-provisioner:0.1.0", "{what:?}");
+    let image = concat!("volwright/csi-provisioner:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(container["image"], image, "{what:?}");
     let everywhere = ["--csi-address=/run/csi/socket", "--http-endpoint=:8080"];
     let mut flags = texts(container["args"].as_array().unwrap(), "");
     flags.retain(|flag| !everywhere.contains(&flag.as_str()));
-    assert_eq!(flags, shape.flags, "{what:?}");
+    assert_eq!(flags, expected.flags, "{what:?}");
     let variables = texts(container["env"].as_array().unwrap(), "/name");
-    assert_eq!(variables, shape.variables, "{what:?}");
+    assert_eq!(variables, expected.variables, "{what:?}");
 
     let of_kind = |kind: &str| {
         let of_kind = objects.iter().filter(|object| object["kind"] == kind);
         of_kind.cloned().collect::<Vec<_>>()
     };
     for kind in ["Role", "RoleBinding"] {
-        assert_eq!(texts(&of_kind(kind), "/metadata/name"), shape.roles, "{what:?}");
+        assert_eq!(
+            texts(&of_kind(kind), "/metadata/name"),
+            expected.roles,
+            "{what:?}"
+        );
     }
-    for kind in [shape.workload, "ServiceAccount", "Role", "RoleBinding"] {
+    for kind in [expected.workload, "ServiceAccount", "Role", "RoleBinding"] {
         for object in of_kind(kind) {
             assert_eq!(object["metadata"]["namespace"], namespace, "{object:#}");
         }
