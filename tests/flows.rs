@@ -22,6 +22,8 @@ mod bad_driver;
 mod bad_input;
 #[path = "flows/capacity.rs"]
 mod capacity;
+#[path = "flows/capacity_cost.rs"]
+mod capacity_cost;
 #[path = "flows/capacity_trouble.rs"]
 mod capacity_trouble;
 #[path = "flows/claims.rs"]

@@ -108,11 +108,7 @@ async fn a_claim_that_needs_nothing_of_us_makes_no_call_and_only_a_missing_class
     let asked = "volume.kubernetes.io/storage-provisioner";
     type Row<'a> = (&'a str, &'a dyn Fn(&World), bool);
     let rows: [Row<'_>; 4] = [
-        (
-            "lib.Controller.02: outcomes that are no failure",
-            &taken,
-            false,
-        ),
+        ("lib.Controller.02: outcomes that are no failure", &taken, false),
         (
             "lib.Controller.06",
             &|world| {
