@@ -40,6 +40,8 @@ mod events;
 mod life;
 #[path = "flows/node_deployment.rs"]
 mod node_deployment;
+#[path = "flows/node_race.rs"]
+mod node_race;
 #[path = "flows/one_node.rs"]
 mod one_node;
 #[path = "flows/reclaim.rs"]
