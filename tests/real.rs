@@ -25,6 +25,10 @@ mod contract;
 mod driver;
 #[path = "real/figures.rs"]
 mod figures;
+#[path = "real/manifests.rs"]
+mod manifests;
+#[path = "real/node_deployment.rs"]
+mod node_deployment;
 #[path = "real/nodes.rs"]
 mod nodes;
 #[path = "real/outages.rs"]
@@ -112,10 +116,10 @@ fn main() -> ExitCode {
         ));
         let handle = runtime.handle().clone();
         trials.push(Trial::test(
-            "upstream's accessibility requirements are what the reference says",
+            "upstream would send the same accessibility requirements",
             move || {
                 let _turn = handle.block_on(FIGURES.read());
-                requirements::upstream_is_as_the_reference_says();
+                requirements::are_the_same();
                 Ok(())
             },
         ));
@@ -186,10 +190,14 @@ fn main() -> ExitCode {
             |c| Box::pin(topology::node_deleted(c)),
         ));
         trials.push(together("two nodes with a sidecar each share the claims", |c| {
-            Box::pin(topology::node_deployment(c))
+            Box::pin(node_deployment::share_claims(c))
         }));
+        trials.push(together(
+            "the sidecar of each node tells the scheduler what room is there",
+            |c| Box::pin(node_deployment::capacity_is_published(c)),
+        ));
         trials.push(together("the manifests apply as they are", |c| {
-            Box::pin(claims::manifests(c))
+            Box::pin(manifests::apply(c))
         }));
         trials.push(together("a ServiceAccount's files are enough", |c| {
             Box::pin(access::in_cluster(c))

@@ -103,13 +103,22 @@ pub(crate) async fn asked(world: &World, verb: &str, resource: &str) {
     .await;
 }
 
-/// Every right that `manifests/` and its component grant has been used by now.
-pub(crate) async fn all_rights_are_used(world: &World) {
-    if cluster::is_given() {
-        return;
-    }
+/// Every right of these has been used by now.
+pub(crate) async fn all_rights_are_used(world: &World, rights: Rights) {
+    are_used(world, granted(world.cluster, rights)).await;
+}
+
+/// Every right that the last of these components adds to the others has been used by now.
+pub(crate) async fn component_is_used(world: &World, components: &'static [&'static str]) {
+    let (_, others) = components.split_last().unwrap();
+    let granted = |components| granted(world.cluster, Rights::OursWith(components));
+    are_used(world, &granted(components) - &granted(others)).await;
+}
+
+/// Verbs and resources.
+fn granted(cluster: &Cluster, rights: Rights) -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
-    for role in world.cluster.rights(Rights::OursWithSecrets) {
+    for role in cluster.rights(rights) {
         for rule in role["rules"].as_array().into_iter().flatten() {
             for resource in rule["resources"].as_array().unwrap() {
                 for verb in rule["verbs"].as_array().unwrap() {
@@ -122,6 +131,14 @@ pub(crate) async fn all_rights_are_used(world: &World) {
             }
         }
     }
+    granted
+}
+
+async fn are_used(world: &World, granted: BTreeSet<String>) {
+    if cluster::is_given() {
+        return;
+    }
+    assert!(!granted.is_empty());
     eventually(
         "every granted right is used",
         Duration::from_secs(10),

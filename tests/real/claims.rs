@@ -8,21 +8,22 @@ use serde_json::{Value, json};
 
 use crate::{
     audit,
-    cluster::{self, Cluster, Rights},
+    cluster::{Cluster, Rights},
     driver::Driver,
     sidecar::{Binary, Sidecar, under_test},
     world::{SOON, World, eventually, text},
 };
 
 pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
-    let world = World::new(cluster, "life-ours", Rights::OursWithSecrets).await;
+    let rights = Rights::OursWith(&["secrets"]);
+    let world = World::new(cluster, "life-ours", rights).await;
     let (driver, _sidecar) = life(&world, true).await;
     waits_for_its_secret(&world, &driver).await;
     // One who waits for the lease watches it.
     let flags = ["--leader-election"];
     let _standby = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
     if under_test() == Binary::Ours {
-        audit::all_rights_are_used(&world).await;
+        audit::all_rights_are_used(&world, rights).await;
     }
     audit::assert_nothing_denied(&world);
 }
@@ -291,65 +292,5 @@ pub(crate) async fn burst(cluster: &'static Cluster) {
         driver.calls_of("CreateVolume").len(),
         200,
         "one call for one claim"
-    );
-}
-
-/// `kubectl apply -k manifests`, checked by the API server and its admission.
-pub(crate) async fn manifests(cluster: &'static Cluster) {
-    assert!(!cluster::is_given());
-    let path = cluster::manifests();
-    let path = path.to_str().unwrap();
-    let (_, said) = cluster.kubectl_warns(&["apply", "-k", path]).unwrap();
-    // A Pod below what its namespace asks for is let in with a warning.
-    assert!(!said.contains("Warning"), "{said}");
-    let again = cluster.kubectl(&["apply", "-k", path]).unwrap();
-    for line in again.lines() {
-        assert!(
-            line.ends_with("unchanged"),
-            "the second time changes nothing, but: {line}"
-        );
-    }
-    b9_secrets_are_granted_by_an_overlay_with_the_component_only(cluster);
-}
-
-fn b9_secrets_are_granted_by_an_overlay_with_the_component_only(cluster: &'static Cluster) {
-    let overlay = cluster.supervisor.dir.join("overlay");
-    std::fs::create_dir(&overlay).unwrap();
-    // kustomize takes relative paths only.
-    let root = "../".repeat(overlay.canonicalize().unwrap().components().count() - 1);
-    let [base, component] = [cluster::manifests(), cluster::secrets()]
-        .map(|path| format!("{root}{}", &path.to_str().unwrap()[1..]));
-    let text = format!("{{namespace: elsewhere, resources: ['{base}'], components: ['{component}']}}");
-    std::fs::write(overlay.join("kustomization.yaml"), text).unwrap();
-    let [plain, with] = [&cluster::manifests(), &overlay].map(|path| {
-        cluster
-            .kubectl(&[
-                "create",
-                "--dry-run=client",
-                "-o",
-                "json",
-                "-k",
-                path.to_str().unwrap(),
-            ])
-            .unwrap()
-    });
-    assert!(!plain.contains("\"secrets\""), "{plain}");
-    let objects: Vec<Value> = serde_json::Deserializer::from_str(&with)
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
-    let named = |kind: &str| {
-        let named = |object: &&Value| {
-            object["kind"] == kind && object["metadata"]["name"] == "csi-provisioner-secrets"
-        };
-        objects
-            .iter()
-            .find(named)
-            .unwrap_or_else(|| panic!("no {kind} in {with}"))
-    };
-    assert_eq!(named("ClusterRole")["rules"][0]["resources"], json!(["secrets"]));
-    assert_eq!(
-        named("ClusterRoleBinding")["subjects"][0]["namespace"],
-        "elsewhere"
     );
 }

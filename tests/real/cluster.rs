@@ -1,9 +1,10 @@
 //! The one control plane of the run: started at first use, or the cluster that `TEST_KUBECONFIG` names.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, OnceLock},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use k8s_openapi::{
@@ -25,16 +26,16 @@ pub(crate) struct Cluster {
     pub(crate) supervisor: Supervisor,
     /// Of an administrator.
     pub(crate) kubeconfig: PathBuf,
-    rights: [OnceLock<Vec<Value>>; 3],
+    rights: Mutex<BTreeMap<Rights, Vec<Value>>>,
 }
 
 /// Whose RBAC the sidecar's ServiceAccount gets.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rights {
     /// `manifests/`
     Ours,
-    /// The same with its component for secrets.
-    OursWithSecrets,
+    /// The same with these of its components.
+    OursWith(&'static [&'static str]),
     /// The example in upstream's module, read where Go keeps it.
     Upstream,
 }
@@ -78,7 +79,7 @@ impl Cluster {
             bin,
             supervisor,
             kubeconfig,
-            rights: Default::default(),
+            rights: Mutex::default(),
         })
     }
 
@@ -110,36 +111,56 @@ impl Cluster {
     }
 
     /// The objects of these rights as they are in their source.
-    pub(crate) fn rights(&self, rights: Rights) -> &[Value] {
-        self.rights[rights as usize].get_or_init(|| {
-            // One at a time: several kubectl would race for the cache of discovery.
-            static ONE: Mutex<()> = Mutex::new(());
-            let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let base = ("-k", manifests());
-            let sources = match rights {
-                Rights::Ours => vec![base],
-                Rights::OursWithSecrets => vec![base, ("-f", secrets().join("rbac.yaml"))],
-                Rights::Upstream => vec![("-f", upstream_example())],
-            };
-            let print = |(kind, path): (&str, PathBuf)| {
-                let path = path.to_str().unwrap();
-                self.kubectl(&["create", "--dry-run=client", "-o", "json", kind, path])
-                    .unwrap()
-            };
-            let list: String = sources.into_iter().map(print).collect();
-            // A list, or with kustomize one document after the other.
-            let documents: Vec<Value> = serde_json::Deserializer::from_str(&list)
-                .into_iter()
-                .map(Result::unwrap)
-                .collect();
-            documents
-                .into_iter()
-                .flat_map(|document| match document["items"].as_array() {
-                    Some(items) => items.clone(),
-                    None => vec![document],
-                })
-                .collect()
-        })
+    pub(crate) fn rights(&self, rights: Rights) -> Vec<Value> {
+        // Locked all the while: several kubectl would race for the cache of discovery.
+        let mut known = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || match rights {
+            Rights::Ours => self.printed("-k", &manifests()),
+            Rights::OursWith(components) => self.printed("-k", &self.overlay(None, components)),
+            Rights::Upstream => self.printed("-f", &upstream_example()),
+        };
+        known.entry(rights).or_insert_with(read).clone()
+    }
+
+    /// The objects that `kubectl create` would make of a file or, with `-k`, of a folder for kustomize.
+    pub(crate) fn printed(&self, kind: &str, path: &Path) -> Vec<Value> {
+        let path = path.to_str().unwrap();
+        let list = self
+            .kubectl(&["create", "--dry-run=client", "-o", "json", kind, path])
+            .unwrap();
+        // A list, or with kustomize one document after the other.
+        let documents = serde_json::Deserializer::from_str(&list).into_iter::<Value>();
+        documents
+            .map(Result::unwrap)
+            .flat_map(|document| match document["items"].as_array() {
+                Some(items) => items.clone(),
+                None => vec![document],
+            })
+            .collect()
+    }
+
+    /// An overlay as a user writes it: `manifests/` with these of its components, in the namespace of the base or in
+    /// this one.
+    pub(crate) fn overlay(&self, namespace: Option<&str>, components: &[&str]) -> PathBuf {
+        let name = components.join("-").replace('/', "-");
+        let overlay = self
+            .supervisor
+            .dir
+            .join(format!("overlay-{}-{name}", namespace.unwrap_or_default()));
+        std::fs::create_dir_all(&overlay).unwrap();
+        // kustomize takes relative paths only.
+        let root = "../".repeat(overlay.canonicalize().unwrap().components().count() - 1);
+        let relative = |path: PathBuf| format!("{root}{}", path.strip_prefix("/").unwrap().display());
+        let components: Vec<_> = components
+            .iter()
+            .map(|component| relative(manifests().join("components").join(component)))
+            .collect();
+        let mut text = json!({"resources": [relative(manifests())], "components": components});
+        if let Some(namespace) = namespace {
+            text["namespace"] = json!(namespace);
+        }
+        std::fs::write(overlay.join("kustomization.yaml"), text.to_string()).unwrap();
+        overlay
     }
 
     /// A kubeconfig with a token as the kubelet would mount it into this Pod.
@@ -197,11 +218,6 @@ fn sources() -> PathBuf {
 
 pub(crate) fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
-}
-
-/// The kustomize component.
-pub(crate) fn secrets() -> PathBuf {
-    manifests().join("components/secrets")
 }
 
 fn upstream_example() -> PathBuf {

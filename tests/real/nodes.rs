@@ -5,6 +5,7 @@
 //! of one world, and a Pod can only come to a node of its own world.
 
 use k8s_openapi::{
+    api::apps::v1::ReplicaSet,
     api::core::v1::{Node, Pod},
     api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity},
 };
@@ -106,6 +107,45 @@ impl World {
         let list = objects.list(&ListParams::default().labels(label)).await?;
         let ours = |object: &CSIStorageCapacity| object.labels()[label].starts_with("external-provisioner");
         Ok(list.items.into_iter().filter(ours).collect())
+    }
+
+    /// Waits until the provisioner has taken away all of them.
+    pub(crate) async fn no_capacities(&self) {
+        eventually("no capacity is published", SOON, async || {
+            match self.capacities().await.map_err(text)?.len() {
+                0 => Ok(()),
+                left => Err(format!("{left} objects")),
+            }
+        })
+        .await;
+    }
+
+    /// What controls the Pod of a sidecar, and is itself controlled by a Deployment; gives its UID.
+    pub(crate) async fn replica_set(&self) -> String {
+        let labels = json!({"app": "sidecar"});
+        let set: ReplicaSet = serde_json::from_value(json!({
+            "metadata": {
+                "name": "owner",
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1",
+                    "kind": "Deployment",
+                    "name": "above",
+                    "uid": "0a4c8d0e-58c1-4b0a-9a51-6a1f6a0f3b77",
+                    "controller": true,
+                }],
+            },
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": "main", "image": "none"}]},
+                },
+            },
+        }))
+        .unwrap();
+        let sets = Api::namespaced(self.client.clone(), &self.namespace);
+        let set: ReplicaSet = sets.create(&PostParams::default(), &set).await.unwrap();
+        set.uid().unwrap()
     }
 
     /// The node goes, and what was registered on it; the name is that across the cluster.

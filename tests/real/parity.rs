@@ -56,7 +56,7 @@ type Start = fn(&'static Cluster) -> Scenario;
 /// Together they take their share of the time of `make test`: all of them wait most of the time.
 pub(crate) const LIVES: [(&str, Start); 15] = [
     ("parity: nine claims without topology", |c| {
-        let rights = Rights::OursWithSecrets;
+        let rights = Rights::OursWith(&["secrets"]);
         Box::pin(same(c, "parity", rights, &life::DIFFERENCES, life::nine_claims))
     }),
     ("parity: the scheduler chooses the nodes", |c| {

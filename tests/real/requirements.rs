@@ -1,5 +1,5 @@
 //! What upstream would send as accessibility requirements, by its own code (tests/cluster/requirements), for clusters
-//! that are generated: there the lists are a matter of fact.
+//! that are generated: ours are the same, term by term.
 //!
 //! One set of keys in a cluster, and a Node has the labels if and only if its CSINode registers the keys. With several
 //! sets upstream draws lots, and 6.3 counts Nodes that no driver is on.
@@ -21,6 +21,18 @@ use proptest::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use volwright::{
+    base::names::UidLength,
+    cluster::{
+        objects::{Claim, Class, PROVISIONER, SELECTED_NODE, TopologySelectorTerm},
+        topology::{ClusterTopology, NodeState, Registration, TopologyKeys},
+    },
+    csi::{DriverInfo, proto::Topology},
+    provision::{
+        decide::{Decision, Facts, decide},
+        policy::Policy,
+    },
+};
 
 use crate::{cluster, driver::Labels};
 
@@ -166,32 +178,128 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// What everything here is built on: the reference knows upstream's lists.
-pub(crate) fn upstream_is_as_the_reference_says() {
-    judge(|case, answer| {
-        let (Some(requisite), Some(preferred)) = (&answer.requisite, &answer.preferred) else {
-            return Ok(());
-        };
-        let turned = (0..requisite.len()).any(|by| {
-            let mut requisite = requisite.clone();
-            requisite.rotate_left(by);
-            requisite == *preferred
-        });
-        if !turned {
-            return Err("preferred is no rotation of requisite".into());
-        }
-        let Some(selected) = case.nodes.get(&case.selected_node) else {
-            return Ok(());
-        };
-        if case.strict && requisite.len() != 1 {
-            return Err("strict, and more than the node's own term".into());
-        }
-        match preferred[0]
-            .iter()
-            .all(|pair| selected.get(pair.0) == Some(pair.1))
-        {
+pub(crate) fn are_the_same() {
+    judge(|case, theirs| {
+        let ours = ours(case);
+        let refused = |answer: &Answer| answer.error.is_some();
+        let lists = |answer: &Answer| (answer.requisite.clone(), answer.preferred.clone());
+        match refused(&ours) == refused(theirs) && lists(&ours) == lists(theirs) {
             true => Ok(()),
-            false => Err("the selected node is not first".into()),
+            false => Err(format!("ours: {ours:?}")),
         }
     });
+}
+
+/// What our sidecar makes of the same, in its own words where it refuses.
+fn ours(case: &Case) -> Answer {
+    let topology = ClusterTopology::new(case.nodes.iter().map(|node| state(case, node)), false);
+    let policy = Policy {
+        name_prefix: "pvc".into(),
+        uid_length: UidLength::Whole,
+        default_fs_type: String::new(),
+        extra_metadata: false,
+        publish_read_only: false,
+        topology: true,
+        strict_topology: case.strict,
+        immediate_topology: case.immediate,
+        attributes_classes: true,
+        node: None,
+        identity: "ours".into(),
+    };
+    let driver = DriverInfo {
+        name: case.driver.into(),
+        controller_service: true,
+        topology: true,
+        create_delete_volume: true,
+        ..DriverInfo::default()
+    };
+    let class = Class {
+        name: "fast".into(),
+        uid: "class".into(),
+        provisioner: case.driver.into(),
+        allowed_topologies: allowed(&case.allowed_topologies),
+        ..Class::default()
+    };
+    let mut claim = Claim {
+        uid: "uid".into(),
+        namespace: "shop".into(),
+        name: case.claim.into(),
+        annotations: [(PROVISIONER.to_owned(), case.driver.to_owned())].into(),
+        class_name: Some(class.name.clone()),
+        access_modes: vec!["ReadWriteOnce".into()],
+        storage_request: Some("1Gi".into()),
+        ..Claim::default()
+    };
+    if !case.selected_node.is_empty() {
+        let node = (SELECTED_NODE.to_owned(), case.selected_node.clone());
+        claim.annotations.extend([node]);
+    }
+    let decision = decide(Facts {
+        claim: &claim,
+        class: Some(&class),
+        driver: &driver,
+        policy: &policy,
+        topology: Some(&topology),
+        in_progress: false,
+        infeasible: None,
+        name: Ok("pvc-uid"),
+        name_used_by: None,
+        saved: None,
+        rescheduled: None,
+    });
+    let plan = match decision {
+        Decision::Provision(plan) => plan,
+        other => {
+            return Answer {
+                requisite: None,
+                preferred: None,
+                error: Some(format!("{other:?}")),
+            };
+        }
+    };
+    let sent = plan.request_with(BTreeMap::new()).accessibility_requirements;
+    let lists = sent.map(|sent| [sent.requisite, sent.preferred].map(labels));
+    let (requisite, preferred) = lists.map(|[requisite, preferred]| (requisite, preferred)).unzip();
+    Answer {
+        requisite,
+        preferred,
+        error: None,
+    }
+}
+
+fn state(case: &Case, (name, labels): (&String, &Labels)) -> NodeState {
+    let registration = match case.csi_nodes.get(name).map(|drivers| drivers.get(case.driver)) {
+        None => Registration::NoCsiNode,
+        Some(None) => Registration::NoDriver,
+        Some(Some(keys)) => {
+            let keys: TopologyKeys = keys.iter().map(|key| (*key).to_owned()).collect();
+            Registration::Keys(keys.into())
+        }
+    };
+    NodeState {
+        name: name.clone(),
+        labels: Some(labels.clone().into()),
+        registration,
+        vanished: None,
+    }
+}
+
+/// From the terms of a StorageClass.
+fn allowed(terms: &Value) -> Vec<TopologySelectorTerm> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let expression = |it: &Value| {
+        let values = it["values"].as_array().unwrap();
+        (text(&it["key"]), values.iter().map(text).collect())
+    };
+    let terms = terms.as_array().unwrap().iter();
+    terms
+        .map(|term| {
+            let expressions = term["matchLabelExpressions"].as_array().unwrap();
+            expressions.iter().map(expression).collect()
+        })
+        .collect()
+}
+
+fn labels(terms: Vec<Topology>) -> Vec<Labels> {
+    terms.into_iter().map(|term| term.segments).collect()
 }

@@ -1,23 +1,24 @@
 //! Volumes that only some nodes can reach: the scheduler, the sidecar and the driver agree on where they are.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
+    audit,
     cluster::{Cluster, Rights},
-    driver::{Driver, Labels, NodeInfo, Options, Segment, Upset},
-    sidecar::{Sidecar, under_test},
-    world::{SOON, World, eventually, text},
+    driver::{Driver, Labels, Options, Segment, Upset},
+    sidecar::{Binary, Shape, Sidecar, under_test},
+    world::{SOON, World},
 };
 
 const GIB: i64 = 1 << 30;
+const TOPOLOGY: &[&str] = &["topology"];
+const CAPACITY: &[&str] = &["topology", "capacity"];
 const SELECTED: &str = "volume.kubernetes.io/selected-node";
 
 /// The only zone from which the volume is reached.
-fn zone(volume: &PersistentVolume) -> Labels {
+pub(crate) fn zone(volume: &PersistentVolume) -> Labels {
     let affinity = volume.spec.as_ref().unwrap().node_affinity.as_ref().unwrap();
     let [term] = affinity.required.as_ref().unwrap().node_selector_terms.as_slice() else {
         panic!("{affinity:?}");
@@ -34,7 +35,7 @@ fn zone(volume: &PersistentVolume) -> Labels {
         .collect()
 }
 
-fn segment(labels: &Labels, bytes: Option<i64>) -> Segment {
+pub(crate) fn segment(labels: &Labels, bytes: Option<i64>) -> Segment {
     Segment {
         labels: labels.clone(),
         bytes,
@@ -42,13 +43,29 @@ fn segment(labels: &Labels, bytes: Option<i64>) -> Segment {
     }
 }
 
-async fn late_class(world: &World, driver: &Driver) -> String {
+/// What the manifests grant in this shape; upstream needs its own.
+pub(crate) fn rights(components: &'static [&'static str]) -> Rights {
+    match under_test() {
+        Binary::Ours => Rights::OursWith(components),
+        Binary::Upstream => Rights::Upstream,
+    }
+}
+
+/// Nothing was denied, and no right of the last component is idle.
+pub(crate) async fn rights_fit(world: &World, components: &'static [&'static str]) {
+    audit::assert_nothing_denied(world);
+    if under_test() == Binary::Ours {
+        audit::component_is_used(world, components).await;
+    }
+}
+
+pub(crate) async fn late_class(world: &World, driver: &Driver) -> String {
     let waits = json!({"volumeBindingMode": "WaitForFirstConsumer"});
     world.class("late", &driver.name, waits).await
 }
 
 pub(crate) async fn follows_the_scheduler(cluster: &'static Cluster) {
-    let world = World::new(cluster, "topology", Rights::Upstream).await;
+    let world = World::new(cluster, "topology", rights(TOPOLOGY)).await;
     let zones = ["a", "b", "c"].map(|zone| world.labels([("zone", zone)]));
     let options = Options {
         segments: zones.iter().map(|zone| segment(zone, None)).collect(),
@@ -86,10 +103,11 @@ pub(crate) async fn follows_the_scheduler(cluster: &'static Cluster) {
     let early = world.class("early", &driver.name, allowed).await;
     world.claim("early", &early).await;
     assert_eq!(zone(&world.bound("early", SOON).await), zones[1]);
+    audit::assert_nothing_denied(&world);
 }
 
 pub(crate) async fn capacity_is_published(cluster: &'static Cluster) {
-    let world = World::new(cluster, "published", Rights::Upstream).await;
+    let world = World::new(cluster, "published", rights(CAPACITY)).await;
     let [near, far] = ["near", "far"].map(|zone| world.labels([("zone", zone)]));
     let mut options = Options {
         segments: vec![segment(&near, Some(GIB / 2)), segment(&far, Some(GIB + GIB / 2))],
@@ -102,12 +120,17 @@ pub(crate) async fn capacity_is_published(cluster: &'static Cluster) {
     let flags = [
         "--leader-election",
         "--enable-capacity",
-        "--capacity-ownerref-level=0",
+        "--capacity-ownerref-level=2",
         "--capacity-poll-interval=1s",
         "--kube-api-capacity-qps=100",
         "--kube-api-capacity-burst=200",
     ];
-    let _sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &flags).await;
+    let above = world.replica_set().await;
+    let shape = Shape {
+        owner: Some(&above),
+        ..Shape::default()
+    };
+    let _sidecar = Sidecar::start_in(&world, under_test(), &driver, "sidecar-0", &flags, shape).await;
     let class = late_class(&world, &driver).await;
     world.claim("first", &class).await;
     world.pod("first", &["first"], &Labels::new()).await;
@@ -127,11 +150,18 @@ pub(crate) async fn capacity_is_published(cluster: &'static Cluster) {
         2,
         "nothing was tried in vain"
     );
+    for object in world.capacities().await.unwrap() {
+        let owners = object.owner_references();
+        assert_eq!((owners.len(), owners[0].kind.as_str()), (1, "Deployment"));
+    }
+    world.delete_class(&class).await;
+    world.no_capacities().await;
+    rights_fit(&world, CAPACITY).await;
 }
 
 /// The only node there is is full, by what the driver says; then it is closed, and there is another one.
 pub(crate) async fn exhausted(cluster: &'static Cluster) {
-    let world = World::new(cluster, "exhausted", Rights::Upstream).await;
+    let world = World::new(cluster, "exhausted", rights(TOPOLOGY)).await;
     let [near, far] = ["near", "far"].map(|zone| world.labels([("zone", zone)]));
     let options = Options {
         segments: vec![segment(&near, Some(0)), segment(&far, None)],
@@ -151,10 +181,11 @@ pub(crate) async fn exhausted(cluster: &'static Cluster) {
     let roomy = world.node("far", &driver.name, &far).await;
     assert_eq!(zone(&world.bound("data", 2 * SOON).await), far);
     assert_eq!(world.placed("consumer").await, roomy);
+    rights_fit(&world, TOPOLOGY).await;
 }
 
 pub(crate) async fn node_deleted(cluster: &'static Cluster) {
-    let world = World::new(cluster, "deleted", Rights::Upstream).await;
+    let world = World::new(cluster, "deleted", rights(TOPOLOGY)).await;
     let [near, far] = ["near", "far"].map(|zone| world.labels([("zone", zone)]));
     let options = Options {
         segments: vec![segment(&near, None), segment(&far, None)],
@@ -183,76 +214,5 @@ pub(crate) async fn node_deleted(cluster: &'static Cluster) {
     let other = world.node("far", &driver.name, &far).await;
     assert_eq!(zone(&world.bound("data", 2 * SOON).await), far);
     assert_eq!(world.placed("consumer").await, other);
-}
-
-/// A sidecar and a driver on each of two nodes, each with volumes of its own.
-pub(crate) async fn node_deployment(cluster: &'static Cluster) {
-    let world = World::new(cluster, "two-nodes", Rights::Upstream).await;
-    let (mut drivers, mut sidecars) = (Vec::new(), Vec::new());
-    for name in ["a", "b"] {
-        let labels = world.labels([("host", name)]);
-        let options = Options {
-            segments: vec![segment(&labels, None)],
-            node: Some(NodeInfo {
-                id: world.node_name(name),
-                labels: labels.clone(),
-            }),
-            ..Options::default()
-        };
-        let driver = Driver::with(&world, options).await;
-        world.node(name, &driver.name, &labels).await;
-        let flags = ["--node-deployment", "--node-deployment-base-delay=200ms"];
-        let pod = format!("sidecar-{name}");
-        sidecars.push(Sidecar::start(&world, under_test(), &driver, &pod, &flags).await);
-        drivers.push((labels, driver));
-    }
-    let class = late_class(&world, &drivers[0].1).await;
-    for (name, (labels, _)) in ["a", "b"].iter().zip(&drivers) {
-        world.claim(name, &class).await;
-        world.pod(name, &[name], labels).await;
-    }
-    let mut all = BTreeSet::new();
-    for (name, (labels, driver)) in ["a", "b"].iter().zip(&drivers) {
-        let volume = world.bound(name, SOON).await;
-        assert_eq!(zone(&volume), *labels);
-        let handle = volume.spec.unwrap().csi.unwrap().volume_handle;
-        assert_eq!(driver.volumes(), BTreeSet::from([handle.clone()]));
-        all.insert(handle);
-    }
-    assert_eq!(all.len(), 2);
-
-    // What no scheduler decides, the sidecars settle among themselves.
-    let early = world
-        .class(
-            "early",
-            &drivers[0].1.name,
-            json!({"volumeBindingMode": "Immediate"}),
-        )
-        .await;
-    world.many_claims("early", &early, 6).await;
-    world.all_bound(8, SOON).await;
-    let made = || drivers.iter().map(|(_, driver)| driver.volumes().len());
-    assert_eq!(made().sum::<usize>(), 8, "one owner each");
-
-    for index in 0..6 {
-        world.delete_claim(&format!("early-{index}")).await;
-    }
-    eventually("the volumes are gone", SOON, async || {
-        let left = world.volumes_of(&drivers[0].1.name).await.map_err(text)?.len();
-        let made: Vec<_> = made().collect();
-        match (left, made.as_slice()) {
-            (2, [1, 1]) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    for (_, driver) in &drivers {
-        // Each deletion went to the node that has the volume.
-        let own = driver.node.as_deref().unwrap();
-        let deletions = driver.calls_of("DeleteVolume");
-        assert!(
-            deletions.iter().all(|call| call.volume_id.starts_with(own)),
-            "{deletions:?}"
-        );
-    }
+    rights_fit(&world, TOPOLOGY).await;
 }

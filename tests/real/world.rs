@@ -57,7 +57,7 @@ impl World {
             namespace,
         };
         for object in cluster.rights(rights) {
-            world.grant(object.clone()).await;
+            world.grant(object).await;
         }
         world
     }
@@ -119,6 +119,12 @@ impl World {
             .await
             .unwrap();
         name
+    }
+
+    /// The name is that across the cluster.
+    pub(crate) async fn delete_class(&self, name: &str) {
+        let classes: Api<StorageClass> = Api::all(self.client.clone());
+        classes.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     pub(crate) async fn secret(&self, name: &str, data: Value) {
