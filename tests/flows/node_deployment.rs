@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, Sidecar, USER, VOLUMES, empty_world, secs, text};
 
-const RIGHTS: &str = include_str!("../../manifests/components/node-deployment/rbac.yaml");
+pub(crate) const RIGHTS: &str = include_str!("../../manifests/components/node-deployment/rbac.yaml");
 const FLAGS: &[&str] = &[
     "--leader-election=false",
     "--node-deployment",
@@ -29,7 +29,7 @@ pub(crate) const FIRST: &str = "pod-a";
 pub(crate) struct Nodes {
     pub(crate) world: World,
     drivers: BTreeMap<String, Driver>,
-    sidecars: BTreeMap<String, Sidecar>,
+    pub(crate) sidecars: BTreeMap<String, Sidecar>,
 }
 
 pub(crate) fn world(mode: &str) -> World {

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    node_deployment::{FIRST, Nodes, SELECTED, world},
+    node_deployment::{FIRST, Nodes, RIGHTS, SELECTED, world},
     sidecar::{CLAIMS, HOME, Look, SECRETS, USER, secs},
 };
 
@@ -109,5 +109,30 @@ async fn delays_of_zero_or_above_the_maximum_are_a_pace_too() {
             "a claim that is gone is forgotten"
         );
         nodes.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_missing_right_of_a_node_is_named_or_done_without_and_heals() {
+    let nodes = Nodes::start(world("Immediate"), &[(FIRST, 100)], &[]);
+    let world = &nodes.world;
+    world.api.withdraw("update", "", CLAIMS);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .is_told(
+            "data",
+            &["ProvisioningFailed", "persistentvolumeclaims", "update"],
+        )
+        .await;
+    world.api.load_rbac(RIGHTS, HOME).expect("rights");
+    world.becomes_bound("data").await;
+    // Whether another node has told cannot be seen: then this one does.
+    world.api.withdraw("list", "", "events");
+    world.add_claim("default", "large", "500Gi", |_| {});
+    world
+        .is_told("large", &["no other node has taken the claim"])
+        .await;
+    for sidecar in nodes.sidecars.into_values() {
+        sidecar.end_without_rights(&nodes.world).await;
     }
 }
