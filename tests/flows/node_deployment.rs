@@ -28,7 +28,7 @@ pub(crate) const FIRST: &str = "pod-a";
 /// So many nodes with room for so many GiB each; the first one's driver is the world's.
 pub(crate) struct Nodes {
     pub(crate) world: World,
-    drivers: BTreeMap<String, Driver>,
+    pub(crate) drivers: BTreeMap<String, Driver>,
     pub(crate) sidecars: BTreeMap<String, Sidecar>,
 }
 

@@ -1,9 +1,13 @@
 //! How the nodes race for a claim, where one sidecar runs on each: conflicts, nothing done before it is won, claims
 //! that nobody can win.
 
-use sandbox::{Fault, Harm};
+use sandbox::{
+    Fault, Harm,
+    driver::{Capability, Trouble},
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use tonic::Code;
 
 use crate::{
     node_deployment::{FIRST, Nodes, RIGHTS, SELECTED, world},
@@ -135,4 +139,38 @@ async fn each_missing_right_of_a_node_is_named_or_done_without_and_heals() {
     for sidecar in nodes.sidecars.into_values() {
         sidecar.end_without_rights(&nodes.world).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_full_and_does_not_say_so_leaves_the_claim_to_another_one() {
+    let nodes = Nodes::start(
+        world("Immediate"),
+        &[(FIRST, 100), ("node-b", 100), ("node-c", 100)],
+        &[],
+    );
+    let world = &nodes.world;
+    for driver in nodes.drivers.values() {
+        driver.configure(|identity| {
+            identity.capabilities.retain(|it| *it != Capability::GetCapacity);
+        });
+    }
+    for full in [FIRST, "node-c"] {
+        nodes.drivers[full].upset(
+            "CreateVolume",
+            1000,
+            Trouble::Refuse(Code::ResourceExhausted, "full"),
+        );
+    }
+    let claims: Vec<_> = (0..8)
+        .map(|n| world.add_claim("default", &format!("data-{n}"), "1Gi", |_| {}))
+        .collect();
+    let asked = Instant::now();
+    for n in 0..8 {
+        world.becomes_bound(&format!("data-{n}")).await;
+    }
+    assert!(claims.iter().all(|uid| nodes.home(uid) == Some("node-b")));
+    assert!(asked.elapsed() < secs(300), "{:?}", asked.elapsed());
+    let tries = nodes.count("CreateVolume");
+    assert!(tries < 8 * 8, "{tries}: the full nodes try less and less often");
+    nodes.end().await;
 }

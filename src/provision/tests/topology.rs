@@ -104,8 +104,8 @@ fn claims_wait_for_nodes_where_nodes_can_help() {
     assert!(World::on(&[]).decide().waits_for_nodes());
     assert!(!World::on(ZONES).decide().waits_for_nodes());
     assert!(
-        !World::on(ZONES).selecting("gone").decide().waits_for_nodes(),
-        "the scheduler can"
+        World::on(ZONES).selecting("gone").decide().waits_for_nodes(),
+        "until the node is off"
     );
     assert!(!World::on(ZONES).allowing(&["zone in"]).decide().waits_for_nodes());
     assert!(!World::but(|w| w.class = None).decide().waits_for_nodes());

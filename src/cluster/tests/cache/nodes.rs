@@ -307,3 +307,28 @@ async fn nodes_are_not_synced_before_they_are_watched() {
     assert!(synced.await.is_ok(), "{id}: all lists are complete");
     reflectors.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_csi_node_comes_without_the_driver_waits_for_it() {
+    let api = Api::new();
+    csi_node(&api, "a", "drv", json!(["zone"]));
+    node(&api, "a", json!({"zone": "1"}));
+    let nodes = Nodes::watch(&api, Need::Volumes);
+    nodes.synced().await;
+    node(&api, "b", json!({"zone": "2"}));
+    until("the node is seen", || !nodes.cache.labels_of("b").is_empty()).await;
+    let absent = NodeProblem::NoCsiNode { node: "b".into() };
+    assert_eq!(nodes.segment_of("b"), Err(absent));
+    csi_node(&api, "b", "other", json!([]));
+    let waits = NodeProblem::NoDriver { node: "b".into() };
+    until("its CSINode is seen", || {
+        nodes.segment_of("b") == Err(waits.clone())
+    })
+    .await;
+    let drivers = json!([{"name": "drv", "nodeID": "b", "topologyKeys": ["zone"]}]);
+    register(&api, "b", drivers);
+    until("the driver is seen", || {
+        nodes.segment_of("b") == Ok("zone=2".into())
+    })
+    .await;
+}
