@@ -140,8 +140,14 @@ pub(crate) async fn capacity_is_published(cluster: &'static Cluster) {
     world
         .unschedulable("more", "did not have enough free storage")
         .await;
-    let objects = world.capacities().await.unwrap();
-    assert_eq!(objects.len(), 2, "one for each node: {objects:?}");
+    let objects = eventually("each node publishes its own capacity", SOON, async || {
+        let objects = world.capacities().await.map_err(text)?;
+        match objects.len() {
+            2 => Ok(objects),
+            _ => Err(format!("{objects:?}")),
+        }
+    })
+    .await;
     for object in &objects {
         let owners = object.owner_references();
         // As the Pod says it, one level above.

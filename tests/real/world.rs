@@ -66,7 +66,8 @@ impl World {
     async fn grant(&mut self, mut object: Value) {
         let kind = object["kind"].as_str().unwrap().to_owned();
         let namespace = self.namespace.clone();
-        let ours = |name: &Value| json!(format!("{}-{namespace}", name.as_str().unwrap()));
+        // With a dash it could be the name of a role in manifests/.
+        let ours = |name: &Value| json!(format!("{}:{namespace}", name.as_str().unwrap()));
         match kind.as_str() {
             "ServiceAccount" => self.account = object["metadata"]["name"].as_str().unwrap().to_owned(),
             "ClusterRole" | "ClusterRoleBinding" => {
@@ -294,7 +295,7 @@ impl Drop for World {
         if !cluster::is_given() {
             return;
         }
-        let suffix = format!("-{}", self.namespace);
+        let suffix = format!(":{}", self.namespace);
         let names = |kind: &str| {
             let list = self
                 .cluster
