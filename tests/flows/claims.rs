@@ -187,7 +187,11 @@ async fn a_failed_attempt_is_counted_and_leaves_no_object() {
         ),
         (
             // Upstream's answer to whether the driver has block volumes is always yes: the driver itself says no.
-            &["lib.Controller.03", "lib.CanProvision.03", "lib.CanProvision.06"],
+            &[
+                "lib.Controller.03",
+                "lib.CanProvision.03: a volume mode that the driver does not serve",
+                "lib.CanProvision.06: a volume mode that the driver does not serve",
+            ],
             &|world| {
                 let no_block = refused(Code::InvalidArgument, "no block volumes");
                 world.driver.upset("CreateVolume", 1, no_block);
