@@ -22,6 +22,8 @@ mod bad_driver;
 mod bad_input;
 #[path = "flows/capacity.rs"]
 mod capacity;
+#[path = "flows/capacity_cost.rs"]
+mod capacity_cost;
 #[path = "flows/capacity_trouble.rs"]
 mod capacity_trouble;
 #[path = "flows/claims.rs"]
@@ -38,6 +40,8 @@ mod events;
 mod life;
 #[path = "flows/node_deployment.rs"]
 mod node_deployment;
+#[path = "flows/node_race.rs"]
+mod node_race;
 #[path = "flows/one_node.rs"]
 mod one_node;
 #[path = "flows/reclaim.rs"]

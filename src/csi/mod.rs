@@ -7,6 +7,7 @@ pub mod connect;
 pub mod driver;
 pub mod driver_info;
 pub mod driver_state;
+mod encoded_codec;
 mod grpc_status;
 pub mod proto;
 pub mod rpc;

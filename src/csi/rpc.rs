@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use tower::ServiceExt as _;
 
 use super::{
     connect::ConnectError,
+    encoded_codec::EncodedCodec,
     grpc_status::{self, GrpcStatus},
     rpc_error::{Code, RpcError},
 };
@@ -75,8 +77,10 @@ impl RpcClient {
         A: prost::Message + Default + fmt::Debug + 'static,
     {
         tracing::trace!(method, ?request, "calling the driver");
+        let encoded = Bytes::from(request.encode_to_vec());
+        drop(request);
         let started = Instant::now();
-        let answer = match tokio::time::timeout(self.timeout, self.send(method, request)).await {
+        let answer = match tokio::time::timeout(self.timeout, self.send(method, encoded)).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.recheck.notify_one();
@@ -111,9 +115,8 @@ impl RpcClient {
         answer
     }
 
-    async fn send<Q, A>(&self, method: &'static str, request: Q) -> Result<A, RpcError>
+    async fn send<A>(&self, method: &'static str, request: Bytes) -> Result<A, RpcError>
     where
-        Q: prost::Message + fmt::Debug + 'static,
         A: prost::Message + Default + fmt::Debug + 'static,
     {
         // What the driver itself has sent as the end of the call.
@@ -140,9 +143,8 @@ impl RpcClient {
         let mut grpc = tonic::client::Grpc::new(channel);
         let answer = match grpc.ready().await {
             Ok(()) => {
-                let codec = tonic_prost::ProstCodec::default();
-                grpc.unary(request, PathAndQuery::from_static(method), codec)
-                    .await
+                let path = PathAndQuery::from_static(method);
+                grpc.unary(request, path, EncodedCodec::new()).await
             }
             Err(error) => Err(tonic::Status::from_error(error.into())),
         };

@@ -99,7 +99,10 @@ impl Provision {
                     Ok(true) => {}
                     // Its object was seen while the call ran: another replica has finished this creation, and may have
                     // deleted the volume since.
-                    Ok(false) => return Requeue::AwaitChange,
+                    Ok(false) => {
+                        self.look_for_orphan(&record, &volume).await;
+                        return Requeue::AwaitChange;
+                    }
                     // The record before is as good: asking again gives the same volume.
                     Err(error) => {
                         tracing::debug!(claim = record.key, %error, "the created volume is not recorded");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     ownership::{Ownership, ownership},
     plan::{Plan, plan},
-    policy::{NodePolicy, Policy},
+    policy::Policy,
     refusal::Refusal,
 };
 use crate::{
@@ -90,7 +90,8 @@ pub enum Leave {
     ForeignClass,
     /// The scheduler has not chosen a node yet.
     WaitsForConsumer,
-    /// It is another node's, or can only become one's, and this sidecar serves one node.
+    /// It is not this node's, nor to become so, and this sidecar serves one node: another one is selected, the class
+    /// allows only others, or a populator is asked.
     OtherNode,
     /// Its volume has its object already; the binder has yet to bind them.
     Provisioned,
@@ -130,39 +131,28 @@ pub fn can_reschedule(claim: &Claim) -> bool {
 
 /// Decides about one claim.
 pub fn decide(facts: Facts<'_>) -> Decision {
+    let selected = facts.claim.selected_node();
     let Some(node) = &facts.policy.node else {
-        return check(facts);
+        return check(facts, selected);
     };
     match ownership(facts.claim, facts.class, node) {
         _ if facts.in_progress => Decision::Resume,
-        Ownership::Ours => check(facts),
+        Ownership::Ours => check(facts, selected),
         Ownership::OtherNodes => Leave::OtherNode.into(),
-        // Without its class nobody knows whose it is to be.
-        Ownership::NotOpen if facts.class.is_some() => Leave::WaitsForConsumer.into(),
-        Ownership::NotOpen | Ownership::Open => check_open(facts, node),
+        Ownership::NotOpen => Leave::WaitsForConsumer.into(),
+        Ownership::Open => match check(facts, Some(&node.name)) {
+            Decision::Provision(plan) => Decision::Race(plan),
+            // The class wants other nodes; or a populator is asked, whatever node it is on.
+            Decision::Tell(Refusal::NotAllowed { .. } | Refusal::Populator) => Leave::OtherNode.into(),
+            Decision::Tell(refusal) => Decision::TellOnce(refusal),
+            other => other,
+        },
     }
 }
 
-/// A claim that is nobody's: what this node could do if it were its own.
-fn check_open(facts: Facts<'_>, node: &NodePolicy) -> Decision {
-    let mut claim = facts.claim.clone();
-    claim
-        .annotations
-        .insert(SELECTED_NODE.to_owned(), node.name.clone());
-    match check(Facts {
-        claim: &claim,
-        ..facts
-    }) {
-        Decision::Provision(plan) => Decision::Race(plan),
-        // The class wants another node; or a populator is asked, whatever node it is on.
-        Decision::Tell(Refusal::NotAllowed { .. } | Refusal::Populator) => Leave::OtherNode.into(),
-        Decision::Tell(refusal) => Decision::TellOnce(refusal),
-        other => other,
-    }
-}
-
-fn check(facts: Facts<'_>) -> Decision {
-    match plan_for(facts) {
+/// `node` is the one that the volume is for, if there is one.
+fn check(facts: Facts<'_>, node: Option<&str>) -> Decision {
+    match plan_for(facts, node) {
         Ok(plan) => Decision::Provision(Box::new(plan)),
         Err(no) => no,
     }
@@ -174,6 +164,8 @@ impl Decision {
         match self {
             Self::Wait(wait, _) => matches!(wait, Wait::Nodes),
             Self::Tell(refusal) => refusal.is_about_nodes(),
+            // Until the selected node has been taken off.
+            Self::Reschedule(..) => true,
             _ => false,
         }
     }
@@ -191,7 +183,7 @@ impl From<Refusal> for Decision {
     }
 }
 
-fn plan_for(facts: Facts<'_>) -> Result<Plan, Decision> {
+fn plan_for(facts: Facts<'_>, node: Option<&str>) -> Result<Plan, Decision> {
     let Facts {
         claim,
         class,
@@ -247,7 +239,7 @@ fn plan_for(facts: Facts<'_>) -> Result<Plan, Decision> {
     if class.provisioner != driver.name {
         return Err(Leave::ForeignClass.into());
     }
-    if class.waits_for_consumer() && claim.selected_node().is_none() {
+    if class.waits_for_consumer() && node.is_none() {
         return Err(Leave::WaitsForConsumer.into());
     }
     let name = name.map_err(Refusal::Name)?;
@@ -256,7 +248,7 @@ fn plan_for(facts: Facts<'_>) -> Result<Plan, Decision> {
         Some(_) => return Err(Refusal::NameTaken(name.to_owned()).into()),
         None => {}
     }
-    plan(claim, class, driver, policy, topology, name)
+    plan(claim, class, driver, policy, topology, node, name)
 }
 
 /// In-tree plugins share this prefix, and no CSI driver's name can have a slash.

@@ -13,7 +13,7 @@ pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
 const WATCH_LAG: Duration = Duration::from_secs(60);
 
 /// What the API server keeps an event for after its last change, unless told otherwise.
-const EVENT_TTL: Duration = Duration::from_secs(3600);
+pub(super) const EVENT_TTL: Duration = Duration::from_secs(3600);
 
 /// Claims whose request the driver called infeasible, with the UID of the class it was made for.
 #[derive(Default)]
@@ -116,61 +116,6 @@ impl AnnouncedClaims {
     /// Its volume is saved, or it is gone.
     pub(super) fn remove(&self, claim: &str) {
         self.0.remove(claim);
-    }
-}
-
-/// Open claims that this node tries to take.
-#[derive(Default)]
-pub(super) struct Races(Mutex<HashMap<String, Race>>);
-
-/// The tries for one claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Race {
-    /// When it was first seen to be open.
-    pub(super) since: Instant,
-    /// How many tries have failed.
-    pub(super) failures: u32,
-    /// When the next one is due.
-    pub(super) due: Instant,
-    /// The claim's owner was told why it was not taken.
-    pub(super) told: bool,
-}
-
-impl Races {
-    /// The race for a claim; at first sight it begins, with a try after this delay.
-    pub(super) fn enter(&self, claim: &str, delay: impl FnOnce() -> Duration) -> Race {
-        let now = Instant::now();
-        let begin = || Race {
-            since: now,
-            failures: 0,
-            due: now + delay(),
-            told: false,
-        };
-        *self.0.lock().entry(claim.to_owned()).or_insert_with(begin)
-    }
-
-    /// A try has failed: `delay` gives the pause after so many failures. Returns it.
-    pub(super) fn fail(&self, claim: &str, delay: impl FnOnce(u32) -> Duration) -> Duration {
-        let mut races = self.0.lock();
-        let Some(race) = races.get_mut(claim) else {
-            return Duration::ZERO;
-        };
-        race.failures = race.failures.saturating_add(1);
-        let delay = delay(race.failures);
-        race.due = Instant::now() + delay;
-        delay
-    }
-
-    /// The owner of the claim was told.
-    pub(super) fn told(&self, claim: &str) {
-        if let Some(race) = self.0.lock().get_mut(claim) {
-            race.told = true;
-        }
-    }
-
-    /// The claim is taken, or gone.
-    pub(super) fn leave(&self, claim: &str) {
-        self.0.lock().remove(claim);
     }
 }
 

@@ -13,6 +13,7 @@ pub mod ownership;
 pub mod plan;
 pub mod policy;
 mod race;
+mod races;
 pub mod reconcile;
 pub mod record;
 pub mod refusal;

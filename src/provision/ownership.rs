@@ -5,7 +5,7 @@
 //! upstream sidecar.)
 
 use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{DefaultHasher, Hash, Hasher as _},
     time::Duration,
 };
 
@@ -26,12 +26,13 @@ pub enum Ownership {
 }
 
 /// The node of the claim; without one, whether its class leaves it to the nodes. Only a class that says Immediate does.
+/// A claim whose class is missing is left to them, too: each finds that out.
 pub fn ownership(claim: &Claim, class: Option<&Class>, node: &NodePolicy) -> Ownership {
     match claim.selected_node() {
         Some(selected) if selected == node.name => Ownership::Ours,
         Some(_) => Ownership::OtherNodes,
         None => {
-            let binds_at_once = class.is_some_and(|class| class.binding_mode == Some(BindingMode::Immediate));
+            let binds_at_once = class.is_none_or(|class| class.binding_mode == Some(BindingMode::Immediate));
             match node.immediate_binding && binds_at_once {
                 true => Ownership::Open,
                 false => Ownership::NotOpen,
@@ -48,24 +49,31 @@ pub fn delay(node: &NodePolicy, failures: u32, jitter: f64) -> Duration {
     full.saturating_sub(node.base_delay.mul_f64(jitter.clamp(0.0, 1.0)))
 }
 
-/// A number in 0..1 that differs from node to node and from try to try.
-pub fn jitter(claim_uid: &str, node: &str, failures: u32) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    (claim_uid, node, failures).hash(&mut hasher);
-    // 32 bits fit a float exactly.
-    let bits = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
-    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+/// The part of a base delay by which a try comes early, in 0..1. It differs from node to node and from try to try, and
+/// when the claim has been written meanwhile: a claim that came back is not won by the same node again.
+pub fn jitter(claim: &Claim, node: &str, failures: u32) -> f64 {
+    fraction(&(&claim.uid, &claim.resource_version, node, failures))
 }
 
 /// How many nodes in one speak first of a claim that no node has taken: with thousands of nodes a few of them.
 const FIRST_SHARE: f64 = 1.0 / 256.0;
+/// The time in which twice as many may speak.
+const DOUBLING: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// Whether this node is among those that tell why it cannot take a claim which has been open for `elapsed`. It is a
-/// share of the nodes that the claim's UID draws, and doubles with each `base_delay`: the claim's owner is told soon
+/// share of the nodes that the claim's UID draws, and doubles with each base delay: the claim's owner is told soon
 /// where nodes are many, and at last where there is one.
 pub fn tells(claim_uid: &str, node: &NodePolicy, elapsed: Duration) -> bool {
-    let step = node.base_delay.max(Duration::from_secs(1));
-    let doublings = elapsed.as_secs_f64() / step.as_secs_f64();
-    // Another draw than any delay's.
-    jitter(claim_uid, &node.name, u32::MAX) < FIRST_SHARE * doublings.exp2()
+    let [least, most] = DOUBLING;
+    let doublings = elapsed.as_secs_f64() / node.base_delay.clamp(least, most).as_secs_f64();
+    fraction(&(claim_uid, &node.name)) < FIRST_SHARE * doublings.exp2()
+}
+
+/// A number in 0..1 that is the same for the same facts.
+fn fraction(facts: &impl Hash) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    facts.hash(&mut hasher);
+    // 32 bits fit a float exactly.
+    let bits = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
 }

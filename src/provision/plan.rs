@@ -95,6 +95,7 @@ pub(super) fn plan(
     driver: &DriverInfo,
     policy: &Policy,
     topology: Option<&ClusterTopology>,
+    node: Option<&str>,
     name: &str,
 ) -> Result<Plan, Decision> {
     source(claim)?;
@@ -114,7 +115,7 @@ pub(super) fn plan(
     let fs_type = request::fs_type(&class.parameters, &policy.default_fs_type).map_err(wrong)?;
     let capabilities = request::capabilities(claim, class, driver, &fs_type).map_err(Refusal::AccessMode)?;
     let placement = topology
-        .map(|topology| placement(claim, class, policy, topology))
+        .map(|topology| placement(claim, class, policy, topology, node))
         .transpose()?;
     let odd = |error| Refusal::Secret(class.name.clone(), Box::new(error));
     let scope = Scope {

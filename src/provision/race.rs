@@ -5,21 +5,25 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    memory::Race,
+    memory::EVENT_TTL,
     ownership::{delay, jitter, tells},
     plan::Plan,
     policy::NodePolicy,
+    races::Race,
     reconcile::{FAILED, Provision},
 };
 use crate::{
-    base::{api_error::Reason, duration::GoDuration},
+    base::{api_error::Reason, backoff::Backoff, duration::GoDuration},
     cluster::{api::SelectOutcome, events::Event, objects::Claim, queue::Requeue},
     csi::proto,
 };
 
-/// A node that could not take a claim tries again after this long at least, whatever the operator says of delays.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// What no other event about a claim says.
+/// A node that could not take a claim tries again after this long at least, twice as long each time up to the longest
+/// delay: jitter may leave nothing of that, and the operator may have said zero.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// Where the longest delay is no delay.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The nodes know each other's events by this text; no other event about a claim has it.
 const NOT_TAKEN: &str = "no other node has taken the claim";
 
 impl Provision {
@@ -46,7 +50,7 @@ impl Provision {
         match selected.await {
             Ok(SelectOutcome::Done | SelectOutcome::Overtaken) => Requeue::AwaitChange,
             // Somebody else has written the claim, most likely another node.
-            Err(error) if error.reason == Reason::Conflict => Requeue::After(self.lose_race(claim, node)),
+            Err(error) if error.reason == Reason::Conflict => Requeue::After(self.lose_race(claim)),
             Err(error) => self.cannot_take(claim, &error.to_string()).await,
         }
     }
@@ -65,11 +69,13 @@ impl Provision {
             why,
             "this node does not take the claim"
         );
-        if !race.told && tells(&claim.uid, node, open_for) {
+        // When the API server has forgotten the event, it is told again.
+        let is_told = race.told.is_some_and(|told| told.elapsed() < EVENT_TTL);
+        if !is_told && tells(&claim.uid, node, open_for) {
             let told = self
-                .api
+                .events_api
                 .has_event(&claim.namespace, &claim.uid, FAILED, NOT_TAKEN);
-            // Where events may not be listed, some nodes say the same.
+            // Where events may not be listed, each node tells once.
             if !told.await.unwrap_or(false) {
                 let text = format!(
                     "node {} does not take the claim: {why}; and {NOT_TAKEN} for {}",
@@ -80,17 +86,30 @@ impl Provision {
             }
             self.races.told(&claim.uid);
         }
-        Requeue::After(self.lose_race(claim, node))
+        Requeue::After(self.lose_race(claim))
     }
 
     fn enter_race(&self, claim: &Claim, node: &NodePolicy) -> Race {
         self.races
-            .enter(&claim.uid, || delay(node, 0, jitter(&claim.uid, &node.name, 0)))
+            .enter(&claim.uid, || delay(node, 0, jitter(claim, &node.name, 0)))
     }
 
-    fn lose_race(&self, claim: &Claim, node: &NodePolicy) -> Duration {
+    /// A try has failed. Returns the pause before the next one; none where a sidecar serves all nodes.
+    pub(super) fn lose_race(&self, claim: &Claim) -> Duration {
+        let Some(node) = &self.policy.node else {
+            return Duration::ZERO;
+        };
         self.races.fail(&claim.uid, |failures| {
-            delay(node, failures, jitter(&claim.uid, &node.name, failures)).max(SHORTEST_PAUSE)
+            let pause = delay(node, failures, jitter(claim, &node.name, failures));
+            let max = match node.max_delay {
+                max if max < LEAST_PAUSE => LONGEST_PAUSE,
+                max => max,
+            };
+            let least = Backoff {
+                start: LEAST_PAUSE,
+                max,
+            };
+            pause.max(least.delay(failures))
         })
     }
 
@@ -111,17 +130,30 @@ impl Provision {
                 parameters: plan.request.parameters.clone(),
                 accessible_topology: topology,
             };
-            match self.driver.get_capacity(request).await {
+            let room = match self.driver.get_capacity(request).await {
                 Ok(answer) => {
-                    let largest = answer.maximum_volume_size.unwrap_or(i64::MAX);
-                    most = most.max(answer.available_capacity.min(largest));
+                    let largest = answer.maximum_volume_size.filter(|largest| *largest > 0);
+                    answer.available_capacity.min(largest.unwrap_or(i64::MAX))
                 }
                 Err(error) => {
                     tracing::warn!(volume = plan.request.name, %error, "the driver does not say how much room it has");
                     return None;
                 }
+            };
+            if room >= wanted {
+                return None;
             }
+            if room < 0 {
+                tracing::warn!(
+                    volume = plan.request.name,
+                    room,
+                    "the driver says that it has less than no room"
+                );
+            }
+            most = most.max(room);
         }
-        (most < wanted).then(|| format!("the driver has room for {most} bytes there, {wanted} are asked for"))
+        Some(format!(
+            "the driver has room for {most} bytes there, {wanted} are asked for"
+        ))
     }
 }

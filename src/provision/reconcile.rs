@@ -7,12 +7,11 @@ use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
-    memory::{
-        AnnouncedClaims, ClaimsWaitingForNodes, InfeasibleClaims, Races, RecentlyRescheduled, RecentlySaved,
-    },
+    memory::{AnnouncedClaims, ClaimsWaitingForNodes, InfeasibleClaims, RecentlyRescheduled, RecentlySaved},
     metrics::ProvisionMetrics,
     plan::Plan,
     policy::Policy,
+    races::Races,
     record::{Record, RecordFacts, Step, next_step},
     refusal::Refusal,
 };
@@ -42,6 +41,8 @@ pub struct Provision {
     /// `--timeout`: the budget of one clean-up.
     pub(super) timeout: Duration,
     pub(super) api: ApiClient,
+    /// For looks at events: volumes do not wait for them.
+    pub(super) events_api: ApiClient,
     pub(super) cache: Arc<Cache>,
     pub(super) ledger: Arc<Ledger<Record>>,
     pub(super) events: EventRecorder,
@@ -82,6 +83,7 @@ impl Provision {
             driver,
             driver_info,
             timeout,
+            events_api: api.with_rate_limit(None),
             api,
             cache,
             ledger,
@@ -105,8 +107,10 @@ impl Provision {
         self.cache.clone()
     }
 
-    /// UIDs of all claims to be reconciled: those that need a volume, and those with a creation under way.
+    /// UIDs of all claims to be reconciled: those that need a volume, and those with a creation under way. What is
+    /// remembered of races for others is forgotten: they went away while nobody reconciled them.
     pub fn claim_uids(&self) -> Vec<String> {
+        self.races.retain(|uid| self.cache.claim(uid).is_some());
         let mut uids = self.cache.claim_uids();
         uids.extend(self.ledger.claim_uids());
         uids
@@ -130,7 +134,8 @@ impl Provision {
     async fn reconcile_claim(&self, claim: &Claim, entry: Option<Entry<Record>>) -> Requeue {
         let decision = self.decide(claim, entry.is_some());
         self.waiting.update(&claim.uid, &decision);
-        if !matches!(decision, Decision::Race(_) | Decision::TellOnce(_)) {
+        // One that this node has won stays: if there is no room for it after all, the next try is a later one.
+        if matches!(decision, Decision::Leave(_)) {
             self.races.leave(&claim.uid);
         }
         match (decision, entry) {

@@ -19,6 +19,7 @@ impl Provision {
         if !self.active.is_set() {
             return Requeue::AwaitChange;
         }
+        self.lose_race(claim);
         let mut tries = 1;
         let selected = loop {
             let Claim {

@@ -25,7 +25,11 @@ impl Provision {
         let plan = &record.plan;
         let name = &plan.request.name;
         match self.api.create_volume(volume).await {
-            Ok(SaveOutcome::Created | SaveOutcome::AlreadySaved) => self.close(record, claim),
+            Ok(SaveOutcome::Created) => self.close(record, claim),
+            Ok(SaveOutcome::AlreadySaved) => {
+                self.look_for_orphan(record, volume).await;
+                self.close(record, claim)
+            }
             Ok(SaveOutcome::NameTaken { by }) => {
                 tracing::error!(
                     claim = record.key,
@@ -53,6 +57,24 @@ impl Provision {
                     _ => Requeue::Backoff,
                 }
             }
+        }
+    }
+
+    /// The object of a volume stands already. CSI: CreateVolume of one name gives one volume; but where each node has a
+    /// driver of its own, another node may have made one, too. Then nobody knows of this one but the log.
+    pub(super) async fn look_for_orphan(&self, record: &Record, created: &PersistentVolume) {
+        let name = &record.plan.request.name;
+        if let Ok(Some(standing)) = self.api.volume(name).await
+            && !is_object_of(&standing, created)
+        {
+            let csi = created.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+            tracing::error!(
+                claim = record.key,
+                volume = name,
+                handle = csi.map(|csi| csi.volume_handle.as_str()),
+                "the driver has made this volume, but the PersistentVolume of its name is for another one: delete it at \
+                 the driver"
+            );
         }
     }
 

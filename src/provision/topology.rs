@@ -115,8 +115,8 @@ pub(super) fn placement(
     class: &Class,
     policy: &Policy,
     topology: &ClusterTopology,
+    node: Option<&str>,
 ) -> Result<Placement, Decision> {
-    let node = claim.selected_node();
     let asks_the_cluster =
         node.is_some() || (class.allowed_topologies.is_empty() && policy.immediate_topology);
     if asks_the_cluster && topology.is_incomplete() {

@@ -108,11 +108,7 @@ async fn a_claim_that_needs_nothing_of_us_makes_no_call_and_only_a_missing_class
     let asked = "volume.kubernetes.io/storage-provisioner";
     type Row<'a> = (&'a str, &'a dyn Fn(&World), bool);
     let rows: [Row<'_>; 4] = [
-        (
-            "lib.Controller.02: outcomes that are no failure",
-            &taken,
-            false,
-        ),
+        ("lib.Controller.02: outcomes that are no failure", &taken, false),
         (
             "lib.Controller.06",
             &|world| {
@@ -191,7 +187,11 @@ async fn a_failed_attempt_is_counted_and_leaves_no_object() {
         ),
         (
             // Upstream's answer to whether the driver has block volumes is always yes: the driver itself says no.
-            &["lib.Controller.03", "lib.CanProvision.03", "lib.CanProvision.06"],
+            &[
+                "lib.Controller.03",
+                "lib.CanProvision.03: a volume mode that the driver does not serve",
+                "lib.CanProvision.06: a volume mode that the driver does not serve",
+            ],
             &|world| {
                 let no_block = refused(Code::InvalidArgument, "no block volumes");
                 world.driver.upset("CreateVolume", 1, no_block);

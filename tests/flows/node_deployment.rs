@@ -12,27 +12,27 @@ use tonic::Code;
 
 use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, Sidecar, USER, VOLUMES, empty_world, secs, text};
 
-const RIGHTS: &str = include_str!("../../manifests/components/node-deployment/rbac.yaml");
+pub(crate) const RIGHTS: &str = include_str!("../../manifests/components/node-deployment/rbac.yaml");
 const FLAGS: &[&str] = &[
     "--leader-election=false",
     "--node-deployment",
     "--node-deployment-base-delay=2s",
     "--node-deployment-max-delay=8s",
 ];
-const SELECTED: &str = "volume.kubernetes.io/selected-node";
+pub(crate) const SELECTED: &str = "volume.kubernetes.io/selected-node";
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 const GIB: i64 = 1 << 30;
 /// The harness calls its first pod so; here each pod is named after its node.
-const FIRST: &str = "pod-a";
+pub(crate) const FIRST: &str = "pod-a";
 
 /// So many nodes with room for so many GiB each; the first one's driver is the world's.
-struct Nodes {
-    world: World,
-    drivers: BTreeMap<String, Driver>,
-    sidecars: BTreeMap<String, Sidecar>,
+pub(crate) struct Nodes {
+    pub(crate) world: World,
+    pub(crate) drivers: BTreeMap<String, Driver>,
+    pub(crate) sidecars: BTreeMap<String, Sidecar>,
 }
 
-fn world(mode: &str) -> World {
+pub(crate) fn world(mode: &str) -> World {
     let mode = mode.to_owned();
     empty_world()
         .rbac(RIGHTS, HOME)
@@ -40,7 +40,7 @@ fn world(mode: &str) -> World {
 }
 
 impl Nodes {
-    fn start(world: World, rooms: &[(&str, i64)], flags: &[&str]) -> Self {
+    pub(crate) fn start(world: World, rooms: &[(&str, i64)], flags: &[&str]) -> Self {
         let flags = [FLAGS, flags].concat();
         let mut nodes = Self {
             world,
@@ -75,7 +75,7 @@ impl Nodes {
     }
 
     /// The node whose driver has the volume of this claim, if one has.
-    fn home(&self, uid: &str) -> Option<&str> {
+    pub(crate) fn home(&self, uid: &str) -> Option<&str> {
         let has = |driver: &Driver| driver.volumes().iter().any(|volume| volume.name.ends_with(uid));
         let mut homes = self.drivers.iter().filter(|(_, driver)| has(driver));
         let home = homes.next();
@@ -83,12 +83,12 @@ impl Nodes {
         home.map(|(node, _)| node.as_str())
     }
 
-    fn count(&self, method: &str) -> usize {
+    pub(crate) fn count(&self, method: &str) -> usize {
         self.drivers.values().map(|driver| driver.count(method)).sum()
     }
 
     /// No volume is lost, no rule of CSI broken, no right missing; then the processes end well.
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         let known: BTreeSet<_> = self
             .world
             .api

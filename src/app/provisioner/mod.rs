@@ -204,7 +204,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         });
     }
 
-    let unsynced = ready.until("lists of claims, volumes and classes");
+    let unsynced = ready.until("first lists of claims, volumes, classes and, with topology, nodes");
     let found = startup::find_driver(&config, &dialer, &metrics, &ready);
     let Some(found) = stop.run_until_cancelled(found).await else {
         return Ok(());

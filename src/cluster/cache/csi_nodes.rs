@@ -24,6 +24,7 @@ impl Cached for CsiNode {
         let registered = self.drivers.remove(&cache.driver);
         let registered = registered.map(|keys| stores.topology.shared(keys));
         let before = stores.csi_nodes.insert(&self.name, registered.clone());
+        // That a CSINode exists tells something, too, if only that the driver is not registered there.
         if before.as_ref() == Some(&registered) {
             return;
         }
@@ -33,8 +34,7 @@ impl Cached for CsiNode {
                 stores.topology.vanished(&self.name, keys);
                 false
             }
-            // Another driver's matter.
-            (None, None) => return,
+            (None, None) => false,
         };
         drop(stores);
         if has_new_keys {

@@ -70,8 +70,10 @@ impl Topology {
 
     /// The driver is not registered on a node any more, where it had these keys.
     pub(super) fn vanished(&mut self, node: &str, keys: Arc<TopologyKeys>) {
-        let end = Instant::now() + ROLL_OUT;
-        self.vanished.insert(node.to_owned(), (keys, end));
+        let now = Instant::now();
+        // Replicas that wait for the lease never ask for the topology.
+        self.vanished.retain(|_, (_, end)| now < *end);
+        self.vanished.insert(node.to_owned(), (keys, now + ROLL_OUT));
     }
 }
 

@@ -99,7 +99,8 @@ fn a_claim_is_its_selected_nodes_and_open_only_where_its_class_says_immediate() 
     }
     assert_eq!(
         ownership(&Claim::default(), None, &node(20, 60)),
-        Ownership::NotOpen
+        Ownership::Open,
+        "that its class is missing each node finds"
     );
 }
 
@@ -129,7 +130,7 @@ fn delays_double_up_to_the_maximum_less_up_to_one_base() {
 fn no_delay_leaves_its_bounds_however_often_a_node_fails() {
     let node = node(1, 10);
     for failures in 0..100 {
-        for draw in [0.0, jitter("uid", "node", failures), 1.0] {
+        for draw in [0.0, jitter(&claim("1"), "node", failures), 1.0] {
             let delay = delay(&node, failures, draw);
             let bounds = Duration::ZERO..=Duration::from_secs(10);
             let id = "rate.RateLimiter.01";
@@ -138,17 +139,31 @@ fn no_delay_leaves_its_bounds_however_often_a_node_fails() {
     }
 }
 
+/// At this resourceVersion.
+fn claim(version: &str) -> Claim {
+    Claim {
+        uid: "uid".into(),
+        resource_version: version.into(),
+        ..Claim::default()
+    }
+}
+
 #[test]
 fn nodes_draw_different_delays_for_one_claim_and_one_node_for_different_tries() {
     let draws: Vec<_> = (0..1000)
-        .map(|node| jitter("uid", &format!("node-{node}"), 0))
+        .map(|node| jitter(&claim("1"), &format!("node-{node}"), 0))
         .collect();
     assert!(draws.iter().all(|draw| (0.0..1.0).contains(draw)));
     let in_first_tenth = draws.iter().filter(|draw| **draw < 0.1).count();
     assert!((50..200).contains(&in_first_tenth), "{in_first_tenth} of 1000");
     assert_ne!(
-        jitter("uid", "node", 0).to_bits(),
-        jitter("uid", "node", 1).to_bits()
+        jitter(&claim("1"), "node", 0).to_bits(),
+        jitter(&claim("1"), "node", 1).to_bits()
+    );
+    assert_ne!(
+        jitter(&claim("1"), "node", 0).to_bits(),
+        jitter(&claim("2"), "node", 0).to_bits(),
+        "a claim that came back is drawn anew"
     );
 }
 

@@ -104,8 +104,8 @@ fn claims_wait_for_nodes_where_nodes_can_help() {
     assert!(World::on(&[]).decide().waits_for_nodes());
     assert!(!World::on(ZONES).decide().waits_for_nodes());
     assert!(
-        !World::on(ZONES).selecting("gone").decide().waits_for_nodes(),
-        "the scheduler can"
+        World::on(ZONES).selecting("gone").decide().waits_for_nodes(),
+        "until the node is off"
     );
     assert!(!World::on(ZONES).allowing(&["zone in"]).decide().waits_for_nodes());
     assert!(!World::but(|w| w.class = None).decide().waits_for_nodes());
@@ -252,6 +252,14 @@ fn d6_a_request_that_was_sent_is_repeated_whatever_becomes_of_the_nodes() {
             .collect();
         let numbers: Vec<_> = numbers.iter().map(|term| &term.segments["zone"][4..]).collect();
         assert_eq!(numbers.join(" "), expected, "{id}");
+        let requisite = sent
+            .accessibility_requirements
+            .iter()
+            .flat_map(|sent| &sent.requisite);
+        let requisite: Vec<_> = requisite.map(|term| &term.segments["zone"][4..]).collect();
+        let mut sorted: Vec<_> = expected.split(' ').collect();
+        sorted.sort_unstable();
+        assert_eq!(requisite, sorted, "{id}");
         world.nodes = Some(ClusterTopology::default());
         world.in_progress = true;
         assert_eq!(world.decide(), Decision::Resume, "{id}");

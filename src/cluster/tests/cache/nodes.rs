@@ -206,10 +206,10 @@ async fn d74_a_registration_that_vanishes_counts_for_two_minutes_while_its_node_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_concerns_no_topology_key_of_the_driver_is_no_change() {
+async fn d20_another_order_of_keys_and_what_is_no_key_of_the_driver_is_no_change() {
     let api = Api::new();
-    node(&api, "a", json!({"zone": "1"}));
-    csi_node(&api, "a", "drv", json!(["zone"]));
+    node(&api, "a", json!({"zone": "1", "host": "a"}));
+    csi_node(&api, "a", "drv", json!(["host", "zone"]));
     let nodes = Nodes::watch(&api, Need::Volumes);
     nodes.synced().await;
     let (before, built) = (*nodes.changes.lock(), nodes.cache.topology());
@@ -217,7 +217,7 @@ async fn what_concerns_no_topology_key_of_the_driver_is_no_change() {
         node["metadata"]["labels"]["colour"] = "red".into()
     });
     let drivers = json!([
-        {"name": "drv", "nodeID": "a", "topologyKeys": ["zone"]},
+        {"name": "drv", "nodeID": "a", "topologyKeys": ["zone", "host"]},
         {"name": "other", "nodeID": "a", "topologyKeys": ["rack"]},
     ]);
     register(&api, "a", drivers);
@@ -227,7 +227,7 @@ async fn what_concerns_no_topology_key_of_the_driver_is_no_change() {
     api.edit(NODES, "", "a", |node| {
         node["metadata"]["labels"]["zone"] = "2".into()
     });
-    until("the label is seen", || nodes.terms() == ["zone=2"]).await;
+    until("the label is seen", || nodes.terms() == ["host=a,zone=2"]).await;
     assert_eq!(*nodes.changes.lock(), before + 1);
 }
 
@@ -251,7 +251,7 @@ async fn lists_that_only_capacity_needs_hold_up_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beside_a_driver_on_one_node_only_the_volumes_that_it_reaches_need_work() {
+async fn d68_beside_a_driver_on_one_node_only_the_volumes_that_it_reaches_need_work() {
     let api = Api::new();
     for (name, zone) in [("here", "1"), ("there", "2")] {
         volume(&api, name, "drv", "c", "Released");
@@ -306,4 +306,29 @@ async fn nodes_are_not_synced_before_they_are_watched() {
     );
     assert!(synced.await.is_ok(), "{id}: all lists are complete");
     reflectors.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_csi_node_comes_without_the_driver_waits_for_it() {
+    let api = Api::new();
+    csi_node(&api, "a", "drv", json!(["zone"]));
+    node(&api, "a", json!({"zone": "1"}));
+    let nodes = Nodes::watch(&api, Need::Volumes);
+    nodes.synced().await;
+    node(&api, "b", json!({"zone": "2"}));
+    until("the node is seen", || !nodes.cache.labels_of("b").is_empty()).await;
+    let absent = NodeProblem::NoCsiNode { node: "b".into() };
+    assert_eq!(nodes.segment_of("b"), Err(absent));
+    csi_node(&api, "b", "other", json!([]));
+    let waits = NodeProblem::NoDriver { node: "b".into() };
+    until("its CSINode is seen", || {
+        nodes.segment_of("b") == Err(waits.clone())
+    })
+    .await;
+    let drivers = json!([{"name": "drv", "nodeID": "b", "topologyKeys": ["zone"]}]);
+    register(&api, "b", drivers);
+    until("the driver is seen", || {
+        nodes.segment_of("b") == Ok("zone=2".into())
+    })
+    .await;
 }
