@@ -297,7 +297,7 @@ async fn a_grpc_server_that_is_no_csi_driver_ends_the_process_with_1() {
 #[tokio::test]
 async fn c6_a_driver_that_no_provisioner_can_serve_ends_the_process() {
     type Change = fn(&mut Identity);
-    let rows: [(&str, Change, i32, &str); 4] = [
+    let rows: [(&str, Change, i32, &str); 3] = [
         ("no name", |driver| driver.name.clear(), 255, "has no name"),
         (
             "no controller",
@@ -310,12 +310,6 @@ async fn c6_a_driver_that_no_provisioner_can_serve_ends_the_process() {
             |driver| driver.capabilities.clear(),
             255,
             "CREATE_DELETE_VOLUME",
-        ),
-        (
-            "topology",
-            |driver| driver.topology = true,
-            1,
-            "VOLUME_ACCESSIBILITY_CONSTRAINTS",
         ),
     ];
     for (name, change, code, words) in rows {

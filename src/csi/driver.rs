@@ -155,7 +155,11 @@ impl Driver {
         };
         let mut driver_info = DriverInfo::read(info, &plugin, &controller);
         if self.serves_one_node {
-            let answer: NodeGetInfoResponse = self.rpc.call(NODE_GET_INFO, NodeGetInfoRequest {}).await?;
+            let answer = self.rpc.call(NODE_GET_INFO, NodeGetInfoRequest {}).await;
+            let answer: NodeGetInfoResponse = answer.map_err(|error| match error.code {
+                Code::Unimplemented => UnsupportedDriver::NoNodeService.into(),
+                _ => IdentifyError::from(error),
+            })?;
             let topology = answer.accessible_topology.unwrap_or_default();
             driver_info.node = Some(NodeInfo {
                 segment: topology.segments.into_iter().collect(),

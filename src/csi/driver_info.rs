@@ -53,6 +53,12 @@ pub enum UnsupportedDriver {
     /// GetPluginInfo answered without a name.
     #[error("the CSI driver has no name: its GetPluginInfo must answer with one")]
     NoName,
+    /// The sidecar serves one node, and the driver does not know where that is.
+    #[error(
+        "the CSI driver does not implement NodeGetInfo, which --node-deployment needs: check that the socket is the one \
+         of its node plugin"
+    )]
+    NoNodeService,
     /// No PersistentVolume could carry this name, so every volume would be lost.
     #[error(
         "the CSI driver's name {name:?} cannot be used: Kubernetes wants at most {NAME_LIMIT} characters, \

@@ -367,3 +367,26 @@ async fn a_driver_that_does_not_say_where_its_node_is_is_told_of() {
     assert_eq!(nodes.count("CreateVolume"), 0);
     nodes.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn node_get_info_that_fails_is_waited_out_and_without_it_the_process_ends() {
+    let mut nodes = Nodes::start(world("Immediate"), &[(FIRST, 100)], &[]);
+    let world = &nodes.world;
+    world
+        .driver
+        .upset("NodeGetInfo", 5, Trouble::Refuse(Code::Unavailable, "not yet"));
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world.becomes_bound("data").await;
+    assert!(world.driver.count("NodeGetInfo") > 5);
+    nodes.end().await;
+
+    nodes = Nodes::start(crate::node_deployment::world("Immediate"), &[(FIRST, 100)], &[]);
+    let driver = &nodes.world.driver;
+    driver.upset("NodeGetInfo", 1, Trouble::Refuse(Code::Unimplemented, "no node"));
+    let ended = nodes.sidecars.remove(FIRST).expect("a sidecar").ended().await;
+    let text = ended.expect_err("nothing to wait for").to_string();
+    assert!(
+        text.contains("NodeGetInfo") && text.contains("node plugin"),
+        "{text}"
+    );
+}
