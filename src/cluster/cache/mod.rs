@@ -112,7 +112,7 @@ pub enum CacheEvent<'a> {
     Class(&'a str),
     /// [`Cache::topology`] may have changed.
     Topology,
-    /// This capacity object changed or is gone.
+    /// This capacity object has come or gone; that it was updated is no event.
     Capacity(&'a StorageCapacity),
 }
 
