@@ -72,6 +72,8 @@ pub struct Capacity {
 pub(super) struct CapacityState {
     /// `None`: it does not run.
     pub(super) desired: Option<Desired>,
+    /// What could not be watched any more at the last poll.
+    pub(super) refused: Vec<String>,
     /// Once it has been found.
     pub(super) owner: Option<OwnerReference>,
     /// The resourceVersion that the server showed last, of items that were written.

@@ -117,7 +117,7 @@ impl Capacity {
             current,
             obsolete,
             failing: state.failing.len(),
-            ready: true,
+            ready: state.refused.is_empty(),
         }
     }
 
@@ -212,6 +212,7 @@ impl Capacity {
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             polls.tick().await;
+            self.check_watches();
             let lost = std::mem::take(&mut self.state.lock().lost);
             // Objects whose owner has gone are deleted by the garbage collector, each time anew.
             if !lost.is_empty()
@@ -220,6 +221,15 @@ impl Capacity {
                 tracing::warn!("capacity objects were deleted by somebody else, and {error}");
             }
             self.refresh(Refresh::All);
+        }
+    }
+
+    /// A right may be taken away at any time.
+    fn check_watches(&self) {
+        let refused = self.cache.refused(Need::Capacity);
+        let before = std::mem::replace(&mut self.state.lock().refused, refused.clone());
+        for failure in refused.iter().filter(|failure| !before.contains(failure)) {
+            tracing::warn!("published storage capacity grows old: {failure}");
         }
     }
 
