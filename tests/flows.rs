@@ -24,8 +24,12 @@ mod bad_input;
 mod capacity;
 #[path = "flows/capacity_cost.rs"]
 mod capacity_cost;
+#[path = "flows/capacity_refresh.rs"]
+mod capacity_refresh;
 #[path = "flows/capacity_trouble.rs"]
 mod capacity_trouble;
+#[path = "flows/capacity_writes.rs"]
+mod capacity_writes;
 #[path = "flows/claims.rs"]
 mod claims;
 #[path = "flows/codes.rs"]

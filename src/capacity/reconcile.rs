@@ -1,51 +1,39 @@
-//! From a change in the cluster to the items that are to be looked at.
+//! One item: the driver is asked, and the object says what it answers.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
 
-use k8s_openapi::{api::core::v1::PersistentVolume, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    diff::{Change, Room, change},
-    metrics::CapacityCounts,
-    segments::{Desired, WorkItem, term_to_segment, terms_of},
+    diff::{self, Change, Goal},
+    segments::{Desired, WorkItem},
 };
 use crate::{
-    base::{backoff::Backoff, reminder::Reminder},
+    base::{
+        api_error::{ApiError, Reason},
+        backoff::Backoff,
+        parameters,
+        reminder::Reminder,
+        segment::Segment,
+    },
     cluster::{
-        api::ApiClient,
-        cache::{Cache, CacheEvent, Need},
-        node_selector::NodeSelectorTerm,
-        objects::StorageCapacity,
+        api::{ApiClient, CapacityObject},
+        cache::Cache,
+        objects::{CapacityValues, Class},
+        queue::Requeue,
         workers::{Active, WorkerPool},
     },
-    csi::Driver,
+    csi::{
+        Driver,
+        proto::{GetCapacityRequest, Topology},
+    },
 };
-
-/// Changes of nodes and classes come in bursts: so long after the first one it is looked what they came to.
-const BURST: Duration = Duration::from_secs(1);
-
-/// What may have become of the room that the driver has.
-#[derive(Clone, Copy, Debug)]
-pub enum Refresh<'a> {
-    /// It is unknown what changed.
-    All,
-    /// A volume of this class could not be made.
-    Class(&'a str),
-    /// This volume was made.
-    Created(&'a PersistentVolume),
-    /// A volume has gone that was reachable from where any of these terms says.
-    Terms(&'a [NodeSelectorTerm]),
-}
 
 /// What is published, and how.
 #[derive(Clone, Debug)]
@@ -71,30 +59,70 @@ pub struct Capacity {
     pub(super) cache: Arc<Cache>,
     pub(super) active: Active,
     pub(super) publication: Publication,
-    pool: Arc<WorkerPool>,
+    pub(super) pool: Arc<WorkerPool>,
     /// Nodes or classes have changed.
-    changed: Notify,
+    pub(super) changed: Notify,
     pub(super) state: Mutex<CapacityState>,
     /// The moments in `state` count from here.
-    pub(super) origin: Instant,
+    origin: Instant,
 }
 
-/// What the controller remembers.
+/// What the controller remembers while it runs.
 #[derive(Default)]
 pub(super) struct CapacityState {
-    pub(super) desired: Desired,
-    /// Lists and owner are there.
-    ready: bool,
+    /// `None`: it does not run.
+    pub(super) desired: Option<Desired>,
+    /// What could not be watched any more at the last poll.
+    pub(super) refused: Vec<String>,
     /// Once it has been found.
     pub(super) owner: Option<OwnerReference>,
-    /// What the driver said last, of items that are wanted.
-    pub(super) rooms: HashMap<WorkItem, Room>,
-    /// Objects that were created and not seen yet, by their item: their UIDs and when.
-    pub(super) unseen: HashMap<WorkItem, (String, Instant)>,
-    /// Keys of items whose last attempt failed.
-    pub(super) failing: HashSet<String>,
-    /// What went wrong last, by who said so: one line in the log for all items together.
-    pub(super) complaints: HashMap<&'static str, Reminder<String>>,
+    /// The resourceVersion that the server showed last, of items that were written.
+    versions: HashMap<WorkItem, String>,
+    /// Names of the classes that have changed since it was looked what is wanted.
+    pub(super) changed_classes: HashSet<String>,
+    /// Items whose object somebody else has deleted since the last poll.
+    pub(super) lost: HashSet<WorkItem>,
+    /// Items whose last attempt failed.
+    pub(super) failing: HashSet<WorkItem>,
+    /// What went wrong lately: one line in the log for all items together.
+    failures: HashMap<(&'static str, String), Reminder<()>>,
+}
+
+impl CapacityState {
+    pub(super) fn wants(&self, item: &WorkItem) -> bool {
+        self.desired
+            .as_ref()
+            .is_some_and(|desired| desired.contains(item))
+    }
+}
+
+/// Why an item has not got the object that it should have.
+#[derive(Debug)]
+struct Failure {
+    /// The request that failed.
+    request: &'static str,
+    /// How; the text may differ each time.
+    kind: String,
+    text: String,
+}
+
+impl Failure {
+    fn api(request: &'static str, error: &ApiError) -> Self {
+        let kind = match error.reason {
+            Reason::TooManyRequests(_) => "TooManyRequests".to_owned(),
+            reason => format!("{reason:?}"),
+        };
+        let text = error.to_string();
+        Self { request, kind, text }
+    }
+
+    fn answer(kind: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        Self {
+            request: "GetCapacity",
+            kind: kind.into(),
+            text: error.to_string(),
+        }
+    }
 }
 
 impl Capacity {
@@ -120,228 +148,150 @@ impl Capacity {
         }
     }
 
-    /// Something in the cache changed. No effect unless the controller runs.
-    pub fn on_event(&self, event: CacheEvent<'_>) {
-        match event {
-            CacheEvent::Class(_) | CacheEvent::Topology => self.changed.notify_one(),
-            CacheEvent::Capacity(object) => {
-                let item = WorkItem::of(object);
-                if !self.is_echo(&item, object) {
-                    self.pool.add(&item.key());
-                }
-            }
-            CacheEvent::Claim(_) | CacheEvent::Volume(_) | CacheEvent::VolumeOfClaim { .. } => {}
-        }
-    }
-
-    /// Whether this is what we wrote, or would write: no reason to ask the driver.
-    fn is_echo(&self, item: &WorkItem, object: &StorageCapacity) -> bool {
-        let alone = match &*self.cache.capacities_like(&item.class, item.segment.as_ref()) {
-            [only] => only.uid == object.uid,
-            _ => false,
+    /// Reconciles the objects of the item of this key.
+    pub(super) async fn reconcile(&self, key: &str) -> Requeue {
+        let Some(item) = WorkItem::from_key(key) else {
+            return Requeue::AwaitChange;
         };
+        let failures = self.publish(&item).await;
+        let failed = !failures.is_empty();
+        for failure in failures {
+            self.report(&item, &failure);
+        }
         let mut state = self.state.lock();
-        if state.unseen.get(item).is_some_and(|(uid, _)| *uid == object.uid) {
-            state.unseen.remove(item);
-        }
-        let owner = state.owner.as_ref().map(|owner| owner.uid.as_str());
-        let written = state.rooms.get(item);
-        alone && written.is_some_and(|room| change(Some(object), *room, owner) == Change::Nothing)
-    }
-
-    /// The driver's room may have changed: what this concerns is asked for again.
-    pub fn refresh(&self, what: Refresh<'_>) {
-        let items = self.concerned(what);
-        items.iter().for_each(|item| self.pool.add(&item.key()));
-    }
-
-    fn concerned(&self, what: Refresh<'_>) -> Vec<WorkItem> {
-        let state = self.state.lock();
-        let desired = &state.desired;
-        let in_terms = |terms: &[NodeSelectorTerm]| {
-            let segment = |term| {
-                let segment = term_to_segment(term);
-                segment
-                    .inspect_err(|error| tracing::debug!(%error, "this node affinity is no segment"))
-                    .ok()
-            };
-            let segments = terms.iter().filter_map(segment);
-            segments
-                .flat_map(|segment| desired.in_segment(&segment).collect::<Vec<_>>())
-                .collect()
+        match failed && state.wants(&item) {
+            true => state.failing.insert(item),
+            false => state.failing.remove(&item),
         };
-        match what {
-            Refresh::All => desired.items().collect(),
-            Refresh::Class(class) => desired.of_class(class).collect(),
-            Refresh::Terms(terms) => in_terms(terms),
-            Refresh::Created(volume) => match terms_of(volume) {
-                Some(terms) => in_terms(&terms),
-                None => {
-                    let class = volume
-                        .spec
-                        .as_ref()
-                        .and_then(|spec| spec.storage_class_name.as_deref());
-                    desired.of_class(class.unwrap_or_default()).collect()
+        match failed {
+            true => Requeue::Backoff,
+            false => Requeue::AwaitChange,
+        }
+    }
+
+    async fn publish(&self, item: &WorkItem) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        let wanted = self.state.lock().wants(item);
+        let values = match (&item.segment, self.cache.class(&item.class)) {
+            (Some(segment), Some(class)) if wanted => match self.ask(&class, segment).await {
+                Ok(values) => values,
+                Err(failure) => {
+                    failures.push(failure);
+                    None
                 }
             },
-        }
-    }
-
-    /// How things are.
-    pub fn counts(&self) -> CapacityCounts {
-        let objects = self.cache.capacities();
-        let state = self.state.lock();
-        let (wanted, obsolete): (Vec<_>, Vec<_>) = objects
-            .iter()
-            .partition(|object| state.desired.contains(&object.class, object.segment.as_ref()));
-        let current: HashSet<_> = wanted
-            .iter()
-            .map(|object| (&object.class, &object.segment))
-            .collect();
-        CapacityCounts {
-            desired: state.desired.len(),
-            current: current.len(),
-            obsolete: obsolete.len(),
-            failing: state.failing.len(),
-            ready: state.ready,
-        }
-    }
-
-    /// Publishes until dropped. Begins when the lists are complete, and when the owner is known: until then it says
-    /// what is missing.
-    pub async fn run(self: &Arc<Self>) -> Infallible {
-        let _end = NotReadyOnDrop(self);
-        self.wait_for_lists().await;
-        self.find_owner().await;
-        let desired = loop {
-            match self.look() {
-                Some(desired) => break desired,
-                None => self.changed.notified().await,
-            }
+            _ => None,
         };
-        {
+        // The driver may have taken its time.
+        let objects = self.cache.capacities_like(&item.class, item.segment.as_ref());
+        let (owner, version) = {
             let mut state = self.state.lock();
-            (state.desired, state.ready) = (desired, true);
-        }
-        let this = self.clone();
-        let keys = || self.keys();
-        let reconciled = self.pool.clone().run(keys, move |key| {
-            let this = this.clone();
-            async move { this.reconcile(&key).await }
-        });
-        let (never, ..) = tokio::join!(reconciled, self.poll(), self.follow());
-        never
-    }
-
-    /// Of all that is wanted, and of all that is there.
-    fn keys(&self) -> Vec<String> {
-        let mut keys: HashSet<_> = self
-            .cache
-            .capacities()
-            .iter()
-            .map(|object| WorkItem::of(object).key())
-            .collect();
-        keys.extend(self.state.lock().desired.items().map(|item| item.key()));
-        keys.into_iter().collect()
-    }
-
-    async fn wait_for_lists(&self) {
-        let mut status = self.cache.sync_status();
-        let mut said = HashSet::new();
-        loop {
-            let failures = {
-                let status = status.borrow_and_update();
-                if status.has_synced(Need::Capacity) {
-                    return;
-                }
-                status.failures(Need::Capacity)
+            let version = match wanted {
+                true => state.versions.get(item).cloned(),
+                false => state.versions.remove(item),
             };
-            for failure in failures {
-                if said.insert(failure.clone()) {
-                    tracing::warn!("no storage capacity is published, volumes are: {failure}");
-                }
-            }
-            if status.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-    }
-
-    async fn find_owner(&self) {
-        let Some((pod, level)) = &self.publication.owner else {
-            return;
+            (state.owner.clone(), version)
         };
-        let mut failures = 0;
-        while self.state.lock().owner.is_none() {
-            match self.api.owner(&self.publication.namespace, pod, *level).await {
-                Ok(owner) => {
-                    tracing::info!(
-                        kind = owner.kind,
-                        name = owner.name,
-                        "owner of the capacity objects"
-                    );
-                    self.state.lock().owner = Some(owner);
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        "no storage capacity is published, volumes are: the owner of the objects is not known \
-                         (--capacity-ownerref-level={level}): {error}"
-                    );
-                    sleep(self.publication.backoff.delay(failures)).await;
-                    failures = failures.saturating_add(1);
-                }
+        let goal = wanted.then(|| Goal {
+            values,
+            owner: owner.as_ref().map(|owner| owner.uid.as_str()),
+            version: version.as_deref(),
+        });
+        let writes = diff::writes(&objects, goal);
+        if let Err(failure) = self.write(item, writes.change, owner.as_ref()).await {
+            failures.push(failure);
+        }
+        for object in writes.obsolete {
+            let namespace = &self.publication.namespace;
+            let deleted = self
+                .api
+                .delete_capacity(namespace, &object.name, &object.uid, &self.active)
+                .await;
+            failures.extend(deleted.err().map(|error| Failure::api("delete", &error)));
+        }
+        failures
+    }
+
+    /// Asks the driver, unless we are not active. It gets the parameters that CreateVolume gets.
+    async fn ask(&self, class: &Class, segment: &Segment) -> Result<Option<CapacityValues>, Failure> {
+        let parameters = parameters::parameters(&class.parameters)
+            .map_err(|error| Failure::answer("parameters", &error))?;
+        let request = GetCapacityRequest {
+            parameters: parameters.into_iter().collect(),
+            accessible_topology: Some(Topology {
+                segments: segment.clone().into(),
+            }),
+            ..GetCapacityRequest::default()
+        };
+        if !self.active.is_set() {
+            return Ok(None);
+        }
+        let answer = self.driver.get_capacity(request).await;
+        let answer = answer.map_err(|error| Failure::answer(error.code.to_string(), &error))?;
+        let values = diff::values(&answer).map_err(|error| Failure::answer("negative", &error))?;
+        Ok(Some(values))
+    }
+
+    async fn write(
+        &self,
+        item: &WorkItem,
+        change: Change<'_>,
+        owner: Option<&OwnerReference>,
+    ) -> Result<(), Failure> {
+        let Some(segment) = &item.segment else {
+            return Ok(());
+        };
+        let object = |values| CapacityObject {
+            namespace: &self.publication.namespace,
+            labels: &self.publication.labels,
+            owner,
+            class: &item.class,
+            segment,
+            values,
+        };
+        let (api, active) = (&self.api, &self.active);
+        let written = match change {
+            Change::Nothing => return Ok(()),
+            Change::Create(values) => {
+                let created = api.create_capacity(&object(values), active).await;
+                created.map_err(|error| Failure::api("create", &error))?
             }
-        }
-    }
-
-    async fn poll(&self) -> Infallible {
-        let interval = self.publication.poll_interval;
-        let mut polls = interval_at(Instant::now() + interval, interval);
-        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            polls.tick().await;
-            self.refresh(Refresh::All);
-        }
-    }
-
-    /// Keeps up with nodes and classes.
-    async fn follow(&self) -> Infallible {
-        loop {
-            let expires = self.cache.topology_expires();
-            tokio::select! {
-                () = self.changed.notified() => sleep(BURST).await,
-                () = sleep(expires.unwrap_or_default()), if expires.is_some() => {}
+            Change::Update(there, values) => {
+                let new = object(values);
+                let updated = api.update_capacity(&new, &there.name, &there.uid, active).await;
+                updated.map_err(|error| Failure::api("update", &error))?
             }
-            let Some(desired) = self.look() else { continue };
-            let before = std::mem::replace(&mut self.state.lock().desired, desired.clone());
-            let items = desired.difference(&before);
-            if !items.is_empty() {
-                tracing::debug!(items = items.len(), "other capacities are wanted");
-            }
-            items.iter().for_each(|item| self.pool.add(&item.key()));
-        }
+        };
+        let mut state = self.state.lock();
+        match written {
+            Some(version) if state.wants(item) => state.versions.insert(item.clone(), version),
+            // The watch will say how it is now.
+            _ => state.versions.remove(item),
+        };
+        Ok(())
     }
 
-    /// What is wanted now. `None` while labels of nodes are being read: what seems to have gone may be there.
-    fn look(&self) -> Option<Desired> {
-        let topology = self.cache.topology();
-        if topology.is_incomplete() {
-            return None;
+    /// Thousands of items fail for one reason: it is said once, and again while it lasts.
+    fn report(&self, item: &WorkItem, failure: &Failure) {
+        let segment = item.segment.as_ref().map(ToString::to_string).unwrap_or_default();
+        let Failure { request, kind, text } = failure;
+        let is_due = {
+            let mut state = self.state.lock();
+            let reminder = state.failures.entry((request, kind.clone())).or_default();
+            reminder.is_due(&(), self.origin.elapsed())
+        };
+        if is_due {
+            tracing::warn!(
+                class = item.class,
+                segment,
+                "storage capacity cannot be published, and perhaps others not either: {text}"
+            );
+        } else {
+            tracing::debug!(
+                class = item.class,
+                segment,
+                "storage capacity cannot be published: {text}"
+            );
         }
-        let classes = self.cache.classes();
-        let classes = classes.iter().map(|class| &**class);
-        Some(Desired::new(
-            classes,
-            topology.segments().clone(),
-            self.publication.immediate,
-        ))
-    }
-}
-
-struct NotReadyOnDrop<'a>(&'a Capacity);
-
-impl Drop for NotReadyOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().ready = false;
     }
 }

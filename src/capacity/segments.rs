@@ -32,6 +32,7 @@ impl WorkItem {
 
     /// Its key in the work queue: equal for equal items, other for others.
     pub fn key(&self) -> String {
+        let labels = |segment: &'_ Segment| -> BTreeMap<String, String> { segment.clone().into() };
         let segment = self.segment.as_ref().map(labels);
         serde_json::json!([self.class, segment]).to_string()
     }
@@ -43,11 +44,6 @@ impl WorkItem {
         let segment = segment.map(Segment::from);
         Some(Self { class, segment })
     }
-}
-
-/// The labels that the nodes of a segment have.
-pub fn labels(segment: &Segment) -> BTreeMap<&str, &str> {
-    segment.iter().collect()
 }
 
 /// All items that are wanted: each class in each segment.
@@ -74,8 +70,9 @@ impl Desired {
     }
 
     /// Whether this is wanted.
-    pub fn contains(&self, class: &str, segment: Option<&Segment>) -> bool {
-        self.classes.contains(class) && segment.is_some_and(|segment| self.segments.contains(segment))
+    pub fn contains(&self, item: &WorkItem) -> bool {
+        let segment = item.segment.as_ref();
+        self.classes.contains(&item.class) && segment.is_some_and(|segment| self.segments.contains(segment))
     }
 
     /// How many items there are.
@@ -120,9 +117,7 @@ impl Desired {
         let only = |one: &Self, other: &Self| {
             let same = one.classes.is_subset(&other.classes) && one.segments.is_subset(&other.segments);
             let items = (!same).then(|| one.items()).into_iter().flatten();
-            items
-                .filter(|item| !other.contains(&item.class, item.segment.as_ref()))
-                .collect::<Vec<_>>()
+            items.filter(|item| !other.contains(item)).collect::<Vec<_>>()
         };
         let mut items = only(self, other);
         items.extend(only(other, self));

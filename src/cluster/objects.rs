@@ -267,6 +267,15 @@ pub struct CsiNode {
     pub drivers: BTreeMap<String, TopologyKeys>,
 }
 
+/// What a capacity object says, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapacityValues {
+    /// `capacity`, for all volumes together. Zero is worth publishing: there is no room.
+    pub capacity: i64,
+    /// `maximumVolumeSize`, if the driver knows.
+    pub maximum_volume_size: Option<i64>,
+}
+
 /// A CSIStorageCapacity: how much room there is for volumes of one class in one segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StorageCapacity {
@@ -274,6 +283,8 @@ pub struct StorageCapacity {
     pub name: String,
     /// `metadata.uid`
     pub uid: String,
+    /// `metadata.resourceVersion`
+    pub resource_version: String,
     /// `storageClassName`
     pub class: String,
     /// `nodeTopology`: empty means everywhere. `None` if it is absent, which means nowhere, or more than labels.

@@ -291,7 +291,7 @@ async fn objects_that_are_edited_doubled_or_deleted_by_hand_are_repaired() {
 
 /// Ids of upstream's cases that the labels decide, not a table.
 #[tokio::test(start_paused = true)]
-async fn objects_of_other_managers_or_of_none_are_not_ours() {
+async fn d28_objects_of_other_managers_or_of_none_are_left_alone() {
     for (id, manager) in [
         ("cap.CapacityController.15", Some("somebody")),
         ("cap.CapacityController.16", None),
@@ -372,6 +372,14 @@ async fn only_the_leader_publishes_and_the_next_one_takes_its_objects_over() {
     becomes(&world, USUAL).await;
     tokio::time::sleep(secs(120)).await;
     assert_eq!(writes(&world), 2);
+    for metric in [
+        "csistoragecapacities_desired_goal",
+        "csistoragecapacities_desired_current",
+        "csistoragecapacities_obsolete",
+        "volwright_capacity_ready",
+    ] {
+        assert_eq!(other.metric(metric, &[]).await, 0.0, "{metric} of a standby");
+    }
     sidecar.end(&world).await;
     let asked = world.driver.count("GetCapacity");
     world

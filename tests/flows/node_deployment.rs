@@ -13,7 +13,7 @@ use tonic::Code;
 use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, Sidecar, USER, VOLUMES, empty_world, secs, text};
 
 pub(crate) const RIGHTS: &str = include_str!("../../manifests/components/node-deployment/rbac.yaml");
-const FLAGS: &[&str] = &[
+pub(crate) const FLAGS: &[&str] = &[
     "--leader-election=false",
     "--node-deployment",
     "--node-deployment-base-delay=2s",

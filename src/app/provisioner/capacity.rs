@@ -19,7 +19,8 @@ use crate::{
     base::{backoff::Backoff, duration::GoDuration, names},
     capacity::{
         metrics::{self as families, CapacityCounts},
-        reconcile::{Capacity, Publication, Refresh},
+        reconcile::{Capacity, Publication},
+        run::Refresh,
     },
     cluster::{
         api::ApiClient,
@@ -43,6 +44,9 @@ const MANAGED_BY: &str = "csi.storage.k8s.io/managed-by";
 const MANAGER: &str = "external-provisioner";
 /// Characters that the value of a label may have.
 const LABEL_LIMIT: usize = 63;
+
+/// The shortest delay after a failure: volumes may be tried again at once, capacity is not worth it.
+const LEAST_DELAY: Duration = Duration::from_secs(1);
 
 /// How storage capacity is published.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,13 +115,21 @@ impl CapacitySettings {
     }
 }
 
-/// The settings, if there is something to publish.
+/// The settings, if there is something to publish. What is missing is said.
 pub(super) fn publishes<'a>(config: &'a Config, driver: &DriverInfo) -> Option<&'a CapacitySettings> {
     let settings = config.capacity.as_ref()?;
     if !driver.get_capacity {
         tracing::warn!(
             "--enable-capacity has no effect: the CSI driver {} does not offer GetCapacity (GET_CAPACITY is missing from \
              its controller's capabilities)",
+            driver.name
+        );
+        return None;
+    }
+    if config.node.is_some() && driver.node.clone().unwrap_or_default().segment.is_empty() {
+        tracing::warn!(
+            "--enable-capacity has no effect: the CSI driver {} does not say where its node is (NodeGetInfo without \
+             accessible_topology), so each node's capacity would count for the whole cluster",
             driver.name
         );
         return None;
@@ -159,6 +171,10 @@ pub(super) fn publication(
     node: Option<&str>,
     backoff: Backoff,
 ) -> Publication {
+    let backoff = Backoff {
+        start: backoff.start.max(LEAST_DELAY),
+        max: backoff.max.max(LEAST_DELAY),
+    };
     Publication {
         namespace: settings.namespace.clone(),
         labels: labels(driver, node),
@@ -170,7 +186,7 @@ pub(super) fn publication(
 }
 
 /// The controller, with workers and a rate limiter of its own: it slows nothing else down. Nobody waits for its calls
-/// at the end of a term either; none of them writes any more then.
+/// at the end of a term either: none is sent any more then, and one that is under way says what the driver said.
 ///
 /// # Errors
 /// Two families of metrics have the same name.

@@ -20,7 +20,7 @@ use super::{
     metrics::Metrics,
 };
 use crate::{
-    capacity::reconcile::{Capacity, Refresh},
+    capacity::{reconcile::Capacity, run::Refresh},
     cluster::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Need, NodeSource, Predicates, Watched},

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{GI, World, segment};
 use crate::{
-    capacity::diff::{Change, Room, change, keep},
-    cluster::objects::StorageCapacity,
+    capacity::diff::{Change, Goal, values, writes},
+    cluster::objects::{CapacityValues, StorageCapacity},
     csi::proto::GetCapacityResponse,
 };
 
@@ -20,8 +20,11 @@ fn answer(capacity: i64, maximum: Option<i64>) -> GetCapacityResponse {
 #[test]
 fn an_answer_is_published_unless_it_is_below_zero() {
     for (capacity, maximum) in [(0, None), (0, Some(0)), (GI, Some(1)), (i64::MAX, Some(i64::MAX))] {
-        let room = Room { capacity, maximum };
-        assert_eq!(Room::try_from(answer(capacity, maximum)), Ok(room));
+        let expected = CapacityValues {
+            capacity,
+            maximum_volume_size: maximum,
+        };
+        assert_eq!(values(&answer(capacity, maximum)), Ok(expected));
     }
     for (bad, words) in [
         (answer(-1, None), "available_capacity -1"),
@@ -31,7 +34,7 @@ fn an_answer_is_published_unless_it_is_below_zero() {
         ),
         (answer(GI, Some(-5)), "maximum_volume_size -5"),
     ] {
-        let text = Room::try_from(bad).unwrap_err().to_string();
+        let text = values(&bad).unwrap_err().to_string();
         assert!(text.contains(words), "{text}");
     }
 }
@@ -43,41 +46,82 @@ fn quantities_are_compared_by_what_they_mean() {
         maximum_volume_size: maximum.map(str::to_owned),
         ..StorageCapacity::default()
     };
-    let room = |capacity, maximum| Room { capacity, maximum };
-    for (object, room, expected) in [
-        (object("1Gi", None), room(GI, None), Change::Nothing),
-        (object("1024Mi", None), room(GI, None), Change::Nothing),
-        (object("1k", Some("0")), room(1000, Some(0)), Change::Nothing),
-        (object("1Gi", None), room(GI, Some(GI)), Change::Update),
-        (object("1Gi", Some("1Gi")), room(GI, None), Change::Update),
-        (object("0", None), room(1, None), Change::Update),
-        (object("odd", None), room(0, None), Change::Update),
-        (StorageCapacity::default(), room(0, None), Change::Update),
-        (
-            object("9223372036854775807", None),
-            room(i64::MAX, None),
-            Change::Nothing,
-        ),
+    for (object, capacity, maximum_volume_size, right) in [
+        (object("1Gi", None), GI, None, true),
+        (object("1024Mi", None), GI, None, true),
+        (object("1k", Some("0")), 1000, Some(0), true),
+        (object("1Gi", None), GI, Some(GI), false),
+        (object("1Gi", Some("1Gi")), GI, None, false),
+        (object("0", None), 1, None, false),
+        (object("odd", None), 0, None, false),
+        (StorageCapacity::default(), 0, None, false),
+        (object("9223372036854775807", None), i64::MAX, None, true),
     ] {
-        assert_eq!(change(Some(&object), room, None), expected, "{object:?}");
+        let values = CapacityValues {
+            capacity,
+            maximum_volume_size,
+        };
+        let object = [Arc::new(object)];
+        let expected = match right {
+            true => Change::Nothing,
+            false => Change::Update(&object[0], values),
+        };
+        let goal = Goal {
+            values: Some(values),
+            owner: None,
+            version: None,
+        };
+        assert_eq!(writes(&object, Some(goal)).change, expected, "{object:?}");
+    }
+}
+
+fn number(uid: &str, capacity: &str, version: &str) -> Arc<StorageCapacity> {
+    Arc::new(StorageCapacity {
+        uid: uid.to_owned(),
+        capacity: Some(capacity.to_owned()),
+        resource_version: version.to_owned(),
+        ..StorageCapacity::default()
+    })
+}
+
+const ONE_BYTE: CapacityValues = CapacityValues {
+    capacity: 1,
+    maximum_volume_size: None,
+};
+
+#[test]
+fn one_of_several_objects_stays_whoever_looks_and_is_written_although_the_others_are_there() {
+    let (a, b, c) = (number("a", "5", ""), number("b", "1", ""), number("c", "1", ""));
+    for objects in [[&a, &b, &c], [&c, &a, &b], [&b, &c, &a]] {
+        let objects = objects.map(Arc::clone);
+        let mut goal = Goal {
+            values: Some(ONE_BYTE),
+            owner: None,
+            version: None,
+        };
+        let both = writes(&objects, Some(goal));
+        assert_eq!(both.change, Change::Update(&a, ONE_BYTE));
+        assert_eq!(both.obsolete, [&*c, &*b]);
+        // A driver that does not answer keeps no duplicate.
+        goal.values = None;
+        let deleted = writes(&objects, Some(goal));
+        assert_eq!((deleted.change, deleted.obsolete.len()), (Change::Nothing, 2));
+        let none = writes(&objects, None);
+        assert_eq!((none.change, none.obsolete.len()), (Change::Nothing, 3));
     }
 }
 
 #[test]
-fn one_of_several_objects_stays_whoever_looks() {
-    let object = |uid: &str| {
-        Arc::new(StorageCapacity {
-            uid: uid.to_owned(),
-            ..StorageCapacity::default()
-        })
-    };
-    let (a, b, c) = (object("a"), object("b"), object("c"));
-    for objects in [[&a, &b, &c], [&c, &a, &b], [&b, &c, &a]] {
-        let objects = objects.map(Arc::clone);
-        let (kept, surplus) = keep(&objects, true);
-        assert_eq!((kept, surplus), (Some(&a), vec![&c, &b]));
-        let (kept, surplus) = keep(&objects, false);
-        assert_eq!((kept, surplus.len()), (None, 3));
+fn a_cache_that_does_not_show_what_was_written_last_does_not_decide() {
+    let objects = [number("a", "1", "7")];
+    for (version, right) in [(None, true), (Some("7"), true), (Some("8"), false)] {
+        let goal = Goal {
+            values: Some(ONE_BYTE),
+            owner: None,
+            version,
+        };
+        let change = writes(&objects, Some(goal)).change;
+        assert_eq!(change == Change::Nothing, right, "{version:?}");
     }
 }
 

@@ -4,12 +4,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    diff::{Change, Room, change, keep},
+    diff::{self, Change, Goal},
     segments::{Desired, WorkItem},
 };
 use crate::{
     base::{quantity::from_bytes, segment::Segment},
-    cluster::objects::{BindingMode, Class, StorageCapacity},
+    cluster::objects::{BindingMode, CapacityValues, Class, StorageCapacity},
 };
 
 mod answers;
@@ -42,8 +42,10 @@ struct World {
     classes: Vec<Class>,
     segments: BTreeSet<Segment>,
     immediate: bool,
-    /// Objects with the labels of this sidecar: the others are not even listed.
+    /// Objects with the labels of this sidecar.
     objects: Vec<Arc<StorageCapacity>>,
+    /// Those without: the sidecar does not list them.
+    unlabelled: Vec<Arc<StorageCapacity>>,
     /// Whether objects are to have one.
     owner: bool,
     /// Bytes, and the largest volume, by segment; a class whose name begins with `triple` has three times as much.
@@ -75,8 +77,8 @@ impl World {
             class: class.to_owned(),
             segment: Some(segment(text)),
             capacity: Some(from_bytes(bytes)),
-            maximum_volume_size: None,
             owners: owner.then(|| OWNER.to_owned()).into_iter().collect(),
+            ..StorageCapacity::default()
         }));
         self
     }
@@ -85,27 +87,21 @@ impl World {
         Desired::new(&self.classes, self.segments.clone(), self.immediate)
     }
 
-    fn room(&self, item: &WorkItem) -> Room {
+    /// What the driver says.
+    fn values(&self, item: &WorkItem) -> CapacityValues {
         let segment = item.segment.as_ref().unwrap();
         let found = self.room.iter().find(|(other, ..)| other == segment);
         let (_, bytes, maximum) = found.cloned().unwrap_or_default();
         let times = if item.class.starts_with("triple") { 3 } else { 1 };
-        Room {
+        CapacityValues {
             capacity: bytes.saturating_mul(times),
-            maximum,
+            maximum_volume_size: maximum,
         }
     }
 
     /// Upstream's three gauges.
     fn gauges(&self) -> [usize; 3] {
-        let desired = self.desired();
-        let (wanted, obsolete): (Vec<_>, Vec<_>) = self
-            .objects
-            .iter()
-            .partition(|object| desired.contains(&object.class, object.segment.as_ref()));
-        let current: std::collections::HashSet<_> =
-            wanted.iter().map(|object| WorkItem::of(object)).collect();
-        [desired.len(), current.len(), obsolete.len()]
+        diff::counts(&self.desired(), &self.objects)
     }
 
     fn items(&self) -> Vec<WorkItem> {
@@ -131,19 +127,19 @@ impl World {
     fn reconcile(&mut self, item: &WorkItem) {
         let of_item = |object: &&Arc<StorageCapacity>| WorkItem::of(object) == *item;
         let objects: Vec<_> = self.objects.iter().filter(of_item).cloned().collect();
-        let wanted = self.desired().contains(&item.class, item.segment.as_ref());
-        let (kept, surplus) = keep(&objects, wanted);
-        self.deleted += surplus.len();
-        self.objects
-            .retain(|object| surplus.iter().all(|gone| gone.uid != object.uid));
-        if !wanted {
-            return;
-        }
-        let room = self.room(item);
         let owner = self.owner.then_some(OWNER);
-        match change(kept.map(|object| &**object), room, owner) {
+        let goal = self.desired().contains(item).then(|| Goal {
+            values: Some(self.values(item)),
+            owner,
+            version: None,
+        });
+        let writes = diff::writes(&objects, goal);
+        self.deleted += writes.obsolete.len();
+        self.objects
+            .retain(|object| writes.obsolete.iter().all(|gone| gone.uid != object.uid));
+        match writes.change {
             Change::Nothing => {}
-            Change::Create => {
+            Change::Create(values) => {
                 self.created += 1;
                 let uid = format!("new-{}", self.created);
                 self.objects.push(Arc::new(StorageCapacity {
@@ -151,18 +147,19 @@ impl World {
                     uid,
                     class: item.class.clone(),
                     segment: item.segment.clone(),
-                    capacity: Some(from_bytes(room.capacity)),
-                    maximum_volume_size: room.maximum.map(from_bytes),
+                    capacity: Some(from_bytes(values.capacity)),
+                    maximum_volume_size: values.maximum_volume_size.map(from_bytes),
                     owners: owner.map(str::to_owned).into_iter().collect(),
+                    ..StorageCapacity::default()
                 }));
             }
-            Change::Update => {
+            Change::Update(there, values) => {
                 self.updated += 1;
-                let uid = kept.unwrap().uid.clone();
-                let object = self.objects.iter_mut().find(|object| object.uid == uid).unwrap();
+                let mut objects = self.objects.iter_mut();
+                let object = objects.find(|object| object.uid == there.uid).unwrap();
                 let object = Arc::make_mut(object);
-                object.capacity = Some(from_bytes(room.capacity));
-                object.maximum_volume_size = room.maximum.map(from_bytes);
+                object.capacity = Some(from_bytes(values.capacity));
+                object.maximum_volume_size = values.maximum_volume_size.map(from_bytes);
                 if let Some(owner) = owner.filter(|owner| !object.owners.iter().any(|it| it == owner)) {
                     object.owners.push(owner.to_owned());
                 }
@@ -170,11 +167,12 @@ impl World {
         }
     }
 
-    /// `uid class segment capacity [max] [owner]`, sorted without the UIDs of those that we made.
+    /// `uid class segment capacity [max] [owner]` of all that is there, sorted without the UIDs of those that we made.
     fn print(&self) -> Vec<String> {
         let mut lines: Vec<_> = self
             .objects
             .iter()
+            .chain(&self.unlabelled)
             .map(|object| {
                 let uid = if object.uid.starts_with("new-") {
                     "new"

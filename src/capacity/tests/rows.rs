@@ -165,10 +165,14 @@ fn rows() -> Vec<Row> {
             writes: [1, 0, 1],
             ..row("cap.CapacityController.21", one())
         },
-        // The labels are gone, so the object is not listed any more.
+        // The labels are taken off: the object is left as it is, although it has other values.
         Row {
-            then: |world| world.objects.clear(),
-            objects: ONE,
+            then: |world| {
+                world.unlabelled = std::mem::take(&mut world.objects);
+                let object = std::sync::Arc::make_mut(&mut world.unlabelled[0]);
+                (object.capacity, object.owners) = (Some("9".into()), Vec::new());
+            },
+            objects: &["new direct layer0=foo 1Gi owner", "new direct layer0=foo 9"],
             gauges: created,
             writes: [2, 0, 0],
             ..row("cap.CapacityController.22", one())

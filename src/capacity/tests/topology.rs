@@ -8,20 +8,27 @@ use crate::{
     cluster::topology::{ClusterTopology, NodeState, Registration},
 };
 
-/// A node: labels, `None` if there is no Node; the driver's keys, `None` if there is no CSINode or not the driver.
-type Fact = (
-    &'static str,
-    Option<&'static str>,
-    Option<&'static [&'static str]>,
-);
+/// What the CSINode object of a node says.
+#[derive(Clone, Copy)]
+enum CsiNodeFact {
+    Absent,
+    OtherDriver,
+    Keys(&'static [&'static str]),
+}
+use CsiNodeFact::{Absent, Keys, OtherDriver};
 
-fn state((name, labels, keys): &Fact) -> NodeState {
+/// A node: its name, its labels, `None` if there is no Node, and its CSINode.
+type Fact = (&'static str, Option<&'static str>, CsiNodeFact);
+
+fn state((name, labels, csi_node): &Fact) -> NodeState {
     NodeState {
         name: (*name).to_owned(),
         labels: labels.map(segment),
-        registration: keys.map_or(Registration::NoDriver, |keys| {
-            Registration::Keys(Arc::new(keys.iter().map(|key| (*key).to_owned()).collect()))
-        }),
+        registration: match csi_node {
+            Absent => Registration::NoCsiNode,
+            OtherDriver => Registration::NoDriver,
+            Keys(keys) => Registration::Keys(Arc::new(keys.iter().map(|key| (*key).to_owned()).collect())),
+        },
         vanished: None,
     }
 }
@@ -31,9 +38,9 @@ fn desired(nodes: impl IntoIterator<Item = NodeState>) -> Desired {
     Desired::new(&[class("direct")], topology.segments().clone(), false)
 }
 
-const HOST: &[&str] = &["host"];
-const DEEP: &[&str] = &["zone", "rack", "host"];
-const NODE1: Fact = ("node1", Some("host=1"), Some(HOST));
+const HOST: CsiNodeFact = Keys(&["host"]);
+const DEEP: CsiNodeFact = Keys(&["zone", "rack", "host"]);
+const NODE1: Fact = ("node1", Some("host=1"), HOST);
 const GONE: &[Fact] = &[];
 
 #[test]
@@ -49,38 +56,38 @@ fn segments_follow_the_nodes_and_only_the_difference_is_looked_at() {
     let rows: &[Row] = &[
         ("seg.NodeTopology.01", GONE, GONE, &[]),
         ("seg.NodeTopology.02", GONE, &[NODE1], &["host=1"]),
-        ("seg.NodeTopology.03", GONE, &[("node1", Some("host=1"), None)], &[]),
-        ("seg.NodeTopology.04", GONE, &[("node1", None, Some(HOST))], &[]),
-        ("seg.NodeTopology.05", GONE, &[("node1", Some(""), Some(HOST))], &[]),
-        ("seg.NodeTopology.06", GONE, &[NODE1, ("node2", Some("host=2"), Some(HOST))], &["host=1", "host=2"]),
-        ("seg.NodeTopology.07", GONE, &[NODE1, ("node2", Some("host=1"), Some(HOST))], &["host=1"]),
+        ("seg.NodeTopology.03", GONE, &[("node1", Some("host=1"), Absent)], &[]),
+        ("seg.NodeTopology.04", GONE, &[("node1", None, HOST)], &[]),
+        ("seg.NodeTopology.05", GONE, &[("node1", Some(""), HOST)], &[]),
+        ("seg.NodeTopology.06", GONE, &[NODE1, ("node2", Some("host=2"), HOST)], &["host=1", "host=2"]),
+        ("seg.NodeTopology.07", GONE, &[NODE1, ("node2", Some("host=1"), HOST)], &["host=1"]),
         (
             "seg.NodeTopology.08",
             GONE,
-            &[("node1", Some("host=other"), Some(HOST)), ("node2", Some("host=other"), Some(HOST))],
+            &[("node1", Some("host=other"), HOST), ("node2", Some("host=other"), HOST)],
             &["host=other"],
         ),
         (
             "seg.NodeTopology.09",
             GONE,
             &[
-                ("node1", Some("zone=a,rack=1,host=x"), Some(DEEP)),
-                ("node2", Some("zone=a,rack=1,host=x"), Some(DEEP)),
+                ("node1", Some("zone=a,rack=1,host=x"), DEEP),
+                ("node2", Some("zone=a,rack=1,host=x"), DEEP),
             ],
             &["zone=a,rack=1,host=x"],
         ),
         (
             "seg.NodeTopology.10",
             GONE,
-            &[NODE1, ("node2", Some("zone=a,rack=1,host=x"), Some(DEEP))],
+            &[NODE1, ("node2", Some("zone=a,rack=1,host=x"), DEEP)],
             &["host=1", "zone=a,rack=1,host=x"],
         ),
         (
             "seg.NodeTopology.11",
             GONE,
             &[
-                ("node1", Some("zone=a,rack=1,host=x"), Some(DEEP)),
-                ("node2", Some("zone=a,rack=1,host=y"), Some(DEEP)),
+                ("node1", Some("zone=a,rack=1,host=x"), DEEP),
+                ("node2", Some("zone=a,rack=1,host=y"), DEEP),
             ],
             &["zone=a,rack=1,host=x", "zone=a,rack=1,host=y"],
         ),
@@ -88,22 +95,22 @@ fn segments_follow_the_nodes_and_only_the_difference_is_looked_at() {
             "seg.NodeTopology.12",
             GONE,
             &[
-                ("node1", Some("zone=a,host=x"), Some(&["zone", "host"])),
-                ("node2", Some("host=x,zone=a"), Some(&["host", "zone"])),
+                ("node1", Some("zone=a,host=x"), Keys(&["zone", "host"])),
+                ("node2", Some("host=x,zone=a"), Keys(&["host", "zone"])),
             ],
             &["zone=a,host=x"],
         ),
-        ("seg.NodeTopology.13", GONE, &[("node1", Some("host=1"), None)], &[]),
-        ("seg.NodeTopology.15", &[NODE1], &[("node1", None, Some(HOST))], &[]),
-        ("seg.NodeTopology.17", &[("node1", Some(""), None)], &[NODE1], &["host=1"]),
-        ("seg.NodeTopology.18", &[("node1", Some(""), None)], &[("node1", Some("host=1"), None)], &[]),
-        ("seg.NodeTopology.19", &[("node1", Some(""), None)], &[("node1", Some(""), Some(HOST))], &[]),
-        ("seg.NodeTopology.20", &[("node1", None, Some(HOST))], &[NODE1], &["host=1"]),
-        ("seg.NodeTopology.21", &[("node1", Some("host=1"), None)], &[NODE1], &["host=1"]),
+        ("seg.NodeTopology.13", GONE, &[("node1", Some("host=1"), OtherDriver)], &[]),
+        ("seg.NodeTopology.15", &[NODE1], &[("node1", None, HOST)], &[]),
+        ("seg.NodeTopology.17", &[("node1", Some(""), OtherDriver)], &[NODE1], &["host=1"]),
+        ("seg.NodeTopology.18", &[("node1", Some(""), OtherDriver)], &[("node1", Some("host=1"), OtherDriver)], &[]),
+        ("seg.NodeTopology.19", &[("node1", Some(""), OtherDriver)], &[("node1", Some(""), HOST)], &[]),
+        ("seg.NodeTopology.20", &[("node1", None, HOST)], &[NODE1], &["host=1"]),
+        ("seg.NodeTopology.21", &[("node1", Some("host=1"), Absent)], &[NODE1], &["host=1"]),
         (
             "seg.NodeTopology.22",
             &[NODE1],
-            &[("node1", Some("host=2"), Some(HOST))],
+            &[("node1", Some("host=2"), HOST)],
             &["host=2"],
         ),
     ];
@@ -157,7 +164,7 @@ fn a_node_plugin_that_is_replaced_takes_no_segment_away() {
 #[test]
 fn d25_many_nodes_of_a_zone_are_one_segment() {
     let nodes = (0..5000).map(|number| {
-        let mut node = state(&("n", Some("zone=a"), Some(&["zone"])));
+        let mut node = state(&("n", Some("zone=a"), Keys(&["zone"])));
         node.name = format!("node-{number}");
         node
     });

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Preconditions},
     core::Request,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::{ApiClient, raw::Collection};
-use crate::base::{
-    api_error::{ApiError, Reason},
-    quantity,
+use crate::{
+    base::{
+        api_error::{ApiError, Reason},
+        fnv, quantity,
+        segment::Segment,
+    },
+    cluster::{objects::CapacityValues, workers::Active},
 };
 
 const CAPACITIES: Collection = Collection {
@@ -21,108 +25,167 @@ const CAPACITIES: Collection = Collection {
     kind: "CSIStorageCapacity",
     plural: "csistoragecapacities",
 };
-/// What the API server makes names of.
-const GENERATE_NAME: &str = "csisc-";
+/// Names that are tried when somebody else's objects have the first ones.
+const NAMES: usize = 8;
 
-/// What a capacity object says, in bytes, and whom it goes with.
+/// What a capacity object should be.
 #[derive(Clone, Copy, Debug)]
-pub struct CapacityValues<'a> {
-    /// `capacity`
-    pub capacity: i64,
-    /// `maximumVolumeSize`
-    pub maximum_volume_size: Option<i64>,
+pub struct CapacityObject<'a> {
+    /// `metadata.namespace`
+    pub namespace: &'a str,
+    /// By which the sidecar knows its objects.
+    pub labels: &'a BTreeMap<String, String>,
     /// Has to be among the owners.
     pub owner: Option<&'a OwnerReference>,
+    /// `storageClassName`
+    pub class: &'a str,
+    /// `nodeTopology`
+    pub segment: &'a Segment,
+    /// What it says.
+    pub values: CapacityValues,
 }
 
-/// How an update ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpdateOutcome {
-    /// The object says it now.
-    Done,
-    /// The object is gone, or is another one by now, or belongs to somebody else.
-    Overtaken,
-}
+impl CapacityObject<'_> {
+    /// Its name follows from what it is for: a second attempt, or a second sidecar, finds the first one's object
+    /// instead of making another one.
+    fn name(&self, attempt: usize) -> String {
+        let identity = json!([self.labels, self.class, self.match_labels(), attempt]).to_string();
+        let (one, other) = (fnv::fnv1(identity.as_bytes()), fnv::fnv1a(identity.as_bytes()));
+        format!("csisc-{one:08x}{other:08x}")
+    }
 
-#[derive(Deserialize)]
-struct Created {
-    metadata: CreatedMeta,
-}
+    fn match_labels(&self) -> BTreeMap<&str, &str> {
+        self.segment.iter().collect()
+    }
 
-#[derive(Deserialize)]
-struct CreatedMeta {
-    uid: String,
+    fn has_labels(&self, object: &Value) -> bool {
+        let labels = &object["metadata"]["labels"];
+        self.labels
+            .iter()
+            .all(|(key, value)| labels[key].as_str() == Some(value))
+    }
+
+    /// Whether an object is ours and for this class and segment.
+    fn is(&self, object: &Value) -> bool {
+        let topology = object["nodeTopology"].as_object();
+        let is_segment = |fields: &serde_json::Map<String, Value>| {
+            let labels = fields.get("matchLabels").cloned().unwrap_or_else(|| json!({}));
+            labels == json!(self.match_labels()) && !fields.contains_key("matchExpressions")
+        };
+        self.has_labels(object)
+            && object["storageClassName"] == self.class
+            && topology.is_some_and(is_segment)
+    }
+
+    fn write(&self, object: &mut Value) {
+        object["capacity"] = quantity::from_bytes(self.values.capacity).into();
+        match (self.values.maximum_volume_size, object.as_object_mut()) {
+            (Some(bytes), _) => object["maximumVolumeSize"] = quantity::from_bytes(bytes).into(),
+            (None, Some(fields)) => _ = fields.remove("maximumVolumeSize"),
+            (None, None) => {}
+        }
+        if let Some(owner) = self.owner {
+            add_owner(&mut object["metadata"]["ownerReferences"], owner);
+        }
+    }
 }
 
 impl ApiClient {
-    /// Creates the object for a class in a segment, and returns its UID.
+    /// Creates an object, or adopts the one that a lost request has created. Returns its resourceVersion; `None` if
+    /// somebody deletes it at this moment, or `active` is not set any more.
     ///
     /// # Errors
     /// [`ApiError`]; the object may stand all the same if that says unreachable.
     pub async fn create_capacity(
         &self,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-        class: &str,
-        segment: &BTreeMap<&str, &str>,
-        values: CapacityValues<'_>,
-    ) -> Result<String, ApiError> {
-        let place = format!("{namespace}/{GENERATE_NAME}*");
-        let odd = |error: &dyn std::fmt::Display| {
-            ApiError::odd("create", CAPACITIES.plural, &place, &error.to_string())
-        };
-        let mut object = json!({
-            "apiVersion": CAPACITIES.api_version(),
-            "kind": CAPACITIES.kind,
-            "metadata": {"generateName": GENERATE_NAME, "namespace": namespace, "labels": labels},
-            "storageClassName": class,
-            "nodeTopology": {"matchLabels": segment},
-        });
-        write(&mut object, values);
-        let body = serde_json::to_vec(&object).map_err(|error| odd(&error))?;
-        let request = Request::new(CAPACITIES.path(namespace))
-            .create(&PostParams::default(), body)
-            .map_err(|error| odd(&error))?;
-        let post = self.client.request::<Created>(request);
-        let created = self
-            .ask("create", CAPACITIES.group, CAPACITIES.plural, &place, post)
-            .await?;
-        Ok(created.metadata.uid)
+        object: &CapacityObject<'_>,
+        active: &Active,
+    ) -> Result<Option<String>, ApiError> {
+        let mut attempt = 0;
+        loop {
+            let name = object.name(attempt);
+            let mut new = json!({
+                "apiVersion": CAPACITIES.api_version(),
+                "kind": CAPACITIES.kind,
+                "metadata": {"name": name, "namespace": object.namespace, "labels": object.labels},
+                "storageClassName": object.class,
+                "nodeTopology": {"matchLabels": object.match_labels()},
+            });
+            object.write(&mut new);
+            let created = self
+                .post_raw(&CAPACITIES, object.namespace, &name, &new, Some(active))
+                .await;
+            match created {
+                Err(error) if error.reason == Reason::AlreadyExists => {
+                    match self.read_raw(&CAPACITIES, object.namespace, &name).await? {
+                        Some(there) if object.is(&there) => {
+                            return self.write_over(object, &name, there, active).await;
+                        }
+                        // Its labels were taken off: it is left alone.
+                        Some(_) if attempt < NAMES => attempt += 1,
+                        Some(_) => return Err(error),
+                        None => return Ok(None),
+                    }
+                }
+                created => return created,
+            }
+        }
     }
 
-    /// Makes the object of this UID say something else. It must still carry these labels.
+    /// Makes the object of this name and UID say something else, unless it does. It must still carry the labels.
+    /// Returns its resourceVersion; `None` if the object is gone, is another one by now, or belongs to somebody else,
+    /// or `active` is not set any more.
     ///
     /// # Errors
     /// [`ApiError`]; [`Reason::Conflict`] when somebody else has written it meanwhile.
     pub async fn update_capacity(
         &self,
-        namespace: &str,
+        object: &CapacityObject<'_>,
         name: &str,
         uid: &str,
-        labels: &BTreeMap<String, String>,
-        values: CapacityValues<'_>,
-    ) -> Result<UpdateOutcome, ApiError> {
-        let Some(mut object) = self.read_raw(&CAPACITIES, namespace, name).await? else {
-            return Ok(UpdateOutcome::Overtaken);
-        };
-        let metadata = &object["metadata"];
-        let ours = |(key, value): (&String, &String)| metadata["labels"][key].as_str() == Some(value);
-        if metadata["uid"].as_str() != Some(uid) || !labels.iter().all(ours) {
-            return Ok(UpdateOutcome::Overtaken);
-        }
-        write(&mut object, values);
-        match self.put_raw(&CAPACITIES, namespace, name, &object).await {
-            Ok(()) => Ok(UpdateOutcome::Done),
-            Err(error) if error.reason == Reason::NotFound => Ok(UpdateOutcome::Overtaken),
-            Err(error) => Err(error),
+        active: &Active,
+    ) -> Result<Option<String>, ApiError> {
+        match self.read_raw(&CAPACITIES, object.namespace, name).await? {
+            Some(there) if there["metadata"]["uid"] == uid && object.has_labels(&there) => {
+                self.write_over(object, name, there, active).await
+            }
+            _ => Ok(None),
         }
     }
 
-    /// Deletes the object of this UID and no other. That it is gone already is fine.
+    async fn write_over(
+        &self,
+        object: &CapacityObject<'_>,
+        name: &str,
+        there: Value,
+        active: &Active,
+    ) -> Result<Option<String>, ApiError> {
+        let mut new = there.clone();
+        object.write(&mut new);
+        if new == there {
+            return Ok(there["metadata"]["resourceVersion"].as_str().map(str::to_owned));
+        }
+        match self
+            .put_raw(&CAPACITIES, object.namespace, name, &new, Some(active))
+            .await
+        {
+            Err(error) if error.reason == Reason::NotFound => Ok(None),
+            written => written,
+        }
+    }
+
+    /// Deletes the object of this UID and no other. That it is gone already is fine, and nothing is done when `active`
+    /// is not set.
     ///
     /// # Errors
     /// [`ApiError`]
-    pub async fn delete_capacity(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError> {
+    pub async fn delete_capacity(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        active: &Active,
+    ) -> Result<(), ApiError> {
         let place = format!("{namespace}/{name}");
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -134,28 +197,18 @@ impl ApiClient {
         let request = Request::new(CAPACITIES.path(namespace))
             .delete(name, &params)
             .map_err(|error| ApiError::odd("delete", CAPACITIES.plural, &place, &error.to_string()))?;
-        let delete = self.client.request::<IgnoredAny>(request);
-        match self
-            .ask("delete", CAPACITIES.group, CAPACITIES.plural, &place, delete)
-            .await
-        {
-            Ok(_) => Ok(()),
+        let delete = async {
+            match active.is_set() {
+                true => self.client.request::<IgnoredAny>(request).await.map(drop),
+                false => Ok(()),
+            }
+        };
+        let (group, plural) = (CAPACITIES.group, CAPACITIES.plural);
+        match self.ask("delete", group, plural, &place, delete).await {
             // The name is another object's by now.
             Err(error) if matches!(error.reason, Reason::NotFound | Reason::Conflict) => Ok(()),
-            Err(error) => Err(error),
+            deleted => deleted,
         }
-    }
-}
-
-fn write(object: &mut Value, values: CapacityValues<'_>) {
-    object["capacity"] = quantity::from_bytes(values.capacity).into();
-    match (values.maximum_volume_size, object.as_object_mut()) {
-        (Some(bytes), _) => object["maximumVolumeSize"] = quantity::from_bytes(bytes).into(),
-        (None, Some(fields)) => _ = fields.remove("maximumVolumeSize"),
-        (None, None) => {}
-    }
-    if let Some(owner) = values.owner {
-        add_owner(&mut object["metadata"]["ownerReferences"], owner);
     }
 }
 
@@ -190,6 +243,67 @@ mod tests {
         }
     }
 
+    fn capacity<'a>(
+        labels: &'a BTreeMap<String, String>,
+        segment: &'a Segment,
+        values: (i64, Option<i64>),
+        owner: &'a OwnerReference,
+    ) -> CapacityObject<'a> {
+        CapacityObject {
+            namespace: "csi",
+            labels,
+            owner: Some(owner),
+            class: "fast",
+            segment,
+            values: CapacityValues {
+                capacity: values.0,
+                maximum_volume_size: values.1,
+            },
+        }
+    }
+
+    #[test]
+    fn the_name_follows_from_what_the_object_is_for_and_from_nothing_else() {
+        let (labels, owner) = (BTreeMap::from([("managed-by".into(), "us".into())]), owner("o"));
+        let (a, b): (Segment, Segment) = ([("zone", "a")].into_iter().collect(), Segment::default());
+        let first = capacity(&labels, &a, (1, None), &owner);
+        assert_eq!(first.name(0), capacity(&labels, &a, (2, Some(3)), &owner).name(0));
+        let others = [
+            capacity(&labels, &b, (1, None), &owner).name(0),
+            capacity(&BTreeMap::new(), &a, (1, None), &owner).name(0),
+            CapacityObject {
+                class: "slow",
+                ..first
+            }
+            .name(0),
+            first.name(1),
+        ];
+        assert!(others.iter().all(|name| *name != first.name(0)), "{others:?}");
+    }
+
+    #[test]
+    fn an_object_is_adopted_for_its_labels_class_and_segment() {
+        let (labels, owner) = (BTreeMap::from([("managed-by".into(), "us".into())]), owner("o"));
+        let everywhere = Segment::default();
+        let ours = capacity(&labels, &everywhere, (1, None), &owner);
+        let meta = json!({"labels": {"managed-by": "us", "more": "x"}});
+        let object = |meta: &Value, class: &str, topology: Value| json!({"metadata": meta, "storageClassName": class, "nodeTopology": topology});
+        assert!(ours.is(&object(&meta, "fast", json!({}))));
+        for other in [
+            object(&json!({}), "fast", json!({})),
+            object(&meta, "slow", json!({})),
+            object(&meta, "fast", Value::Null),
+            object(&meta, "fast", json!({"matchLabels": {"zone": "a"}})),
+            object(
+                &meta,
+                "fast",
+                json!({"matchExpressions": [{"key": "zone", "operator": "Exists"}]}),
+            ),
+        ] {
+            assert!(!ours.is(&other), "{other}");
+        }
+    }
+
     #[test]
     fn an_update_keeps_what_it_does_not_know() {
         let mut object = json!({
@@ -199,13 +313,9 @@ mod tests {
             "future": 7,
         });
         let new = owner("new");
-        let values = CapacityValues {
-            capacity: 2 << 30,
-            maximum_volume_size: None,
-            owner: Some(&new),
-        };
+        let (labels, segment) = (BTreeMap::new(), Segment::default());
         for _ in 0..2 {
-            write(&mut object, values);
+            capacity(&labels, &segment, (2 << 30, None), &new).write(&mut object);
         }
         assert_eq!(object["capacity"], "2Gi");
         assert_eq!(object["maximumVolumeSize"], Value::Null);
@@ -229,12 +339,8 @@ mod tests {
     fn the_first_owner_is_the_controller() {
         let mut object = json!({"metadata": {}});
         let owner = owner("new");
-        let values = CapacityValues {
-            capacity: i64::MAX,
-            maximum_volume_size: Some(0),
-            owner: Some(&owner),
-        };
-        write(&mut object, values);
+        let (labels, segment) = (BTreeMap::new(), Segment::default());
+        capacity(&labels, &segment, (i64::MAX, Some(0)), &owner).write(&mut object);
         assert_eq!(object["metadata"]["ownerReferences"][0]["controller"], true);
         assert_eq!(object["capacity"], "9223372036854775807");
         assert_eq!(object["maximumVolumeSize"], "0");

@@ -56,8 +56,8 @@ impl ApiClient {
             return Ok(SelectOutcome::Overtaken);
         }
         select(&mut claim, node);
-        match self.put_raw(&CLAIMS, namespace, name, &claim).await {
-            Ok(()) => Ok(SelectOutcome::Done),
+        match self.put_raw(&CLAIMS, namespace, name, &claim, None).await {
+            Ok(_) => Ok(SelectOutcome::Done),
             Err(error) if error.reason == Reason::NotFound => Ok(SelectOutcome::Overtaken),
             Err(error) => Err(error),
         }

@@ -18,12 +18,7 @@ use kube::{Client, core::Request};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-pub use self::{
-    capacities::{CapacityValues, UpdateOutcome},
-    claims::SelectOutcome,
-    owners::OwnerError,
-    volumes::SaveOutcome,
-};
+pub use self::{capacities::CapacityObject, claims::SelectOutcome, owners::OwnerError, volumes::SaveOutcome};
 use super::{rate_limiter::RateLimit, throttle::Throttle};
 use crate::base::api_error::{ApiError, Reason};
 

@@ -8,11 +8,11 @@ use kube::{
     api::{ListParams, PostParams},
     core::Request,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::ApiClient;
-use crate::base::api_error::ApiError;
+use crate::{base::api_error::ApiError, cluster::workers::Active};
 
 /// A kind of object that has a namespace.
 pub(super) struct Collection {
@@ -45,6 +45,18 @@ struct RawList {
     items: Vec<Value>,
 }
 
+/// An object as the server has written it.
+#[derive(Deserialize)]
+struct WrittenObject {
+    metadata: WrittenMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMeta {
+    resource_version: String,
+}
+
 impl ApiClient {
     /// The object of this name, `None` if there is none.
     pub(super) async fn read_raw(
@@ -68,24 +80,57 @@ impl ApiClient {
         }))
     }
 
-    /// Writes an object that was read.
+    /// Writes an object that was read, and returns its new resourceVersion. `None`: we are not active any more, and
+    /// nothing was sent.
     pub(super) async fn put_raw(
         &self,
         of: &Collection,
         namespace: &str,
         name: &str,
         object: &Value,
-    ) -> Result<(), ApiError> {
+        active: Option<&Active>,
+    ) -> Result<Option<String>, ApiError> {
         let place = format!("{namespace}/{name}");
         let odd =
             |error: &dyn std::fmt::Display| ApiError::odd("update", of.plural, &place, &error.to_string());
         let body = serde_json::to_vec(object).map_err(|error| odd(&error))?;
-        let request = Request::new(of.path(namespace))
+        let put = Request::new(of.path(namespace))
             .replace(name, &PostParams::default(), body)
             .map_err(|error| odd(&error))?;
-        let put = self.client.request::<IgnoredAny>(request);
-        self.ask("update", of.group, of.plural, &place, put)
-            .await
-            .map(drop)
+        let put = self.write(put, active);
+        self.ask("update", of.group, of.plural, &place, put).await
+    }
+
+    /// Creates an object, and returns its resourceVersion, as [`ApiClient::put_raw`] does.
+    pub(super) async fn post_raw(
+        &self,
+        of: &Collection,
+        namespace: &str,
+        name: &str,
+        object: &Value,
+        active: Option<&Active>,
+    ) -> Result<Option<String>, ApiError> {
+        let place = format!("{namespace}/{name}");
+        let odd =
+            |error: &dyn std::fmt::Display| ApiError::odd("create", of.plural, &place, &error.to_string());
+        let body = serde_json::to_vec(object).map_err(|error| odd(&error))?;
+        let post = Request::new(of.path(namespace))
+            .create(&PostParams::default(), body)
+            .map_err(|error| odd(&error))?;
+        let post = self.write(post, active);
+        self.ask("create", of.group, of.plural, &place, post).await
+    }
+
+    /// The rate limiter may have held the request back for long, so this is where it is looked whether we are active.
+    async fn write(
+        &self,
+        request: http::Request<Vec<u8>>,
+        active: Option<&Active>,
+    ) -> kube::Result<Option<String>> {
+        if active.is_some_and(|active| !active.is_set()) {
+            return Ok(None);
+        }
+        let written = self.client.request::<WrittenObject>(request).await?;
+        Ok(Some(written.metadata.resource_version))
     }
 }

@@ -26,9 +26,6 @@ impl Cached for StorageCapacity {
         let capacity = Arc::new(self);
         let mut stores = cache.stores.lock();
         let before = stores.capacities.insert(&capacity.uid, capacity.clone());
-        if before.as_ref() == Some(&capacity) {
-            return;
-        }
         if let Some(before) = &before {
             unindex(&mut stores.capacities_like, before);
         }
@@ -36,8 +33,11 @@ impl Cached for StorageCapacity {
         let like = stores.capacities_like.entry(index).or_default();
         like.push(capacity.clone());
         drop(stores);
-        // Neither class nor segment of an object ever changes, so who hears of the one hears of the other.
-        cache.emit(CacheEvent::Capacity(&capacity));
+        // Class and segment of an object never change. What else it says is compared when the driver is asked: if each
+        // update were a reason to ask, our own would be.
+        if before.is_none() {
+            cache.emit(CacheEvent::Capacity(&capacity));
+        }
     }
 
     fn removed(cache: &Cache, _: &str, capacity: Arc<Self>) {
@@ -67,10 +67,5 @@ impl Cache {
         let key = (class.to_owned(), segment.cloned());
         let stores = self.stores.lock();
         stores.capacities_like.get(&key).cloned().unwrap_or_default()
-    }
-
-    /// The capacity object of this UID.
-    pub fn capacity(&self, uid: &str) -> Option<Arc<StorageCapacity>> {
-        self.stores.lock().capacities.get(uid).cloned()
     }
 }

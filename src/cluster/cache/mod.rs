@@ -13,12 +13,12 @@ mod csi_nodes;
 mod nodes;
 mod volumes;
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use futures::future::OptionFuture;
 use kube::Client;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use self::{capacities::CapacityIndex, nodes::Topology, volumes::VolumeUids};
 use super::{
@@ -27,7 +27,13 @@ use super::{
     reflector::{self, ListScope, Update},
     store::Store,
 };
-use crate::base::{api_error::ApiError, segment::Segment};
+use crate::base::{
+    api_error::{ApiError, Reason},
+    segment::Segment,
+};
+
+/// A watch that is refused is tried again twice in this time at least.
+const REFUSED: Duration = Duration::from_secs(60);
 
 /// Which objects need work: the cheap part of a controller's decision, applied to everything that arrives.
 #[derive(Clone, Copy)]
@@ -112,7 +118,7 @@ pub enum CacheEvent<'a> {
     Class(&'a str),
     /// [`Cache::topology`] may have changed.
     Topology,
-    /// This capacity object changed or is gone.
+    /// This capacity object has come or gone; that it was updated is no event.
     Capacity(&'a StorageCapacity),
 }
 
@@ -126,6 +132,8 @@ pub struct Cache {
     watched: Watched,
     stores: Mutex<Stores>,
     sync: watch::Sender<SyncStatus>,
+    /// When a list or watch was refused last, and why.
+    refusals: Mutex<HashMap<&'static str, (Instant, ApiError)>>,
     /// Counts the times when topology keys appeared that no Node was kept with.
     new_keys: watch::Sender<u64>,
     on_event: OnCacheEvent,
@@ -259,6 +267,7 @@ impl Cache {
             watched,
             stores: Mutex::default(),
             sync: watch::Sender::new(SyncStatus(pending.collect())),
+            refusals: Mutex::default(),
             new_keys: watch::Sender::new(0),
             on_event,
         }
@@ -314,6 +323,10 @@ impl Cache {
                 K::listed(self);
             }
             Update::Error(error) => {
+                if let Reason::Forbidden | Reason::Unauthorized | Reason::NotFound = error.reason {
+                    let refusal = (Instant::now(), error.clone());
+                    self.refusals.lock().insert(K::PLURAL, refusal);
+                }
                 let failing = ListStatus::Failing(error.clone());
                 // What was never there is missed again and again for the same reason: once is enough.
                 if self.set_status(K::PLURAL, failing) || self.has_listed::<K>() {
@@ -356,6 +369,19 @@ impl Cache {
     /// How far the first lists are.
     pub fn sync_status(&self) -> watch::Receiver<SyncStatus> {
         self.sync.subscribe()
+    }
+
+    /// What this needs and the API server refuses at present: what is known of it grows old.
+    pub fn refused(&self, need: Need) -> Vec<String> {
+        let refusals = self.refusals.lock();
+        let sync = self.sync.borrow();
+        let refused = sync
+            .needed(need)
+            .filter_map(|(resource, _)| refusals.get(resource));
+        refused
+            .filter(|(at, _)| at.elapsed() < REFUSED)
+            .map(|(_, error)| error.to_string())
+            .collect()
     }
 
     /// How many claims, classes, volumes, attachments and attached volumes are remembered.

@@ -35,6 +35,7 @@ impl RawStorageCapacity {
         Some(StorageCapacity {
             name: self.metadata.name.clone(),
             uid: std::mem::take(&mut self.metadata.uid),
+            resource_version: self.metadata.resource_version.clone(),
             class: self.storage_class_name.take()?,
             segment: self.node_topology.take()?.and_then(segment),
             capacity: self.capacity.take()?,
