@@ -171,7 +171,10 @@ impl Capacity {
 
     async fn publish(&self, item: &WorkItem) -> Vec<Failure> {
         let mut failures = Vec::new();
-        let wanted = self.state.lock().wants(item);
+        // Without it the term has ended, and what the next one wants is not known yet.
+        let Some(wanted) = self.state.lock().desired.as_ref().map(|all| all.contains(item)) else {
+            return failures;
+        };
         let values = match (&item.segment, self.cache.class(&item.class)) {
             (Some(segment), Some(class)) if wanted => match self.ask(&class, segment).await {
                 Ok(values) => values,

@@ -116,7 +116,8 @@ async fn each_class_and_segment_has_an_object_and_an_idle_poll_writes_nothing() 
     ];
     becomes(&world, &all).await;
     for object in world.api.list(CAPACITIES) {
-        assert!(text(&object, "/metadata/name").starts_with("csisc-"), "{object}");
+        let name = text(&object, "/metadata/name");
+        assert!(name.starts_with("csisc-") && name.len() == 11, "{object}");
         assert_eq!(text(&object, "/metadata/namespace"), HOME);
         let labels = json!({"csi.storage.k8s.io/drivername": DRIVER, "csi.storage.k8s.io/managed-by": "external-provisioner"});
         assert_eq!(object["metadata"]["labels"], labels);

@@ -25,7 +25,10 @@ const CAPACITIES: Collection = Collection {
     kind: "CSIStorageCapacity",
     plural: "csistoragecapacities",
 };
-/// Names that are tried when somebody else's objects have the first ones.
+/// What names begin with, and what their last letters are taken from: as if the API server had made them.
+const PREFIX: &str = "csisc-";
+const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+/// Names that are tried when other objects have the first ones.
 const NAMES: usize = 8;
 
 /// What a capacity object should be.
@@ -50,8 +53,15 @@ impl CapacityObject<'_> {
     /// instead of making another one.
     fn name(&self, attempt: usize) -> String {
         let identity = json!([self.labels, self.class, self.match_labels(), attempt]).to_string();
-        let (one, other) = (fnv::fnv1(identity.as_bytes()), fnv::fnv1a(identity.as_bytes()));
-        format!("csisc-{one:08x}{other:08x}")
+        let mut hash =
+            u64::from(fnv::fnv1(identity.as_bytes())) << 32 | u64::from(fnv::fnv1a(identity.as_bytes()));
+        let mut name = PREFIX.to_owned();
+        for _ in 0..5 {
+            let letter = usize::try_from(hash % 27).unwrap_or_default();
+            name.push(char::from(LETTERS[letter]));
+            hash /= 27;
+        }
+        name
     }
 
     fn match_labels(&self) -> BTreeMap<&str, &str> {
@@ -107,7 +117,7 @@ impl ApiClient {
             let mut new = json!({
                 "apiVersion": CAPACITIES.api_version(),
                 "kind": CAPACITIES.kind,
-                "metadata": {"name": name, "namespace": object.namespace, "labels": object.labels},
+                "metadata": {"name": name, "generateName": PREFIX, "namespace": object.namespace, "labels": object.labels},
                 "storageClassName": object.class,
                 "nodeTopology": {"matchLabels": object.match_labels()},
             });
@@ -121,7 +131,7 @@ impl ApiClient {
                         Some(there) if object.is(&there) => {
                             return self.write_over(object, &name, there, active).await;
                         }
-                        // Its labels were taken off: it is left alone.
+                        // Another item's, or its labels were taken off: it is left alone.
                         Some(_) if attempt < NAMES => attempt += 1,
                         Some(_) => return Err(error),
                         None => return Ok(None),
@@ -268,6 +278,7 @@ mod tests {
         let (a, b): (Segment, Segment) = ([("zone", "a")].into_iter().collect(), Segment::default());
         let first = capacity(&labels, &a, (1, None), &owner);
         assert_eq!(first.name(0), capacity(&labels, &a, (2, Some(3)), &owner).name(0));
+        assert!(first.name(0).starts_with("csisc-") && first.name(0).len() == 11);
         let others = [
             capacity(&labels, &b, (1, None), &owner).name(0),
             capacity(&BTreeMap::new(), &a, (1, None), &owner).name(0),
