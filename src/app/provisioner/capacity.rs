@@ -1,8 +1,7 @@
-//! Storage capacity: its settings, and the controller that publishes it.
+//! Storage capacity: the controller that publishes it, and what connects that to the others.
 
 use std::{
     collections::BTreeMap,
-    num::NonZeroUsize,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -10,13 +9,12 @@ use std::{
 use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio_util::task::TaskTracker;
 
-use super::{config::Config, controllers::on_queue_event, metrics::Metrics};
+use super::{
+    config::{CapacitySettings, Config},
+    metrics::Metrics,
+};
 use crate::{
-    app::sidecar::{
-        flags::{Exit, ParsedFlags},
-        kubernetes,
-    },
-    base::{backoff::Backoff, duration::GoDuration, names},
+    base::{backoff::Backoff, names},
     capacity::{
         metrics::{self as families, CapacityCounts},
         reconcile::{Capacity, Publication},
@@ -26,7 +24,6 @@ use crate::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Need, NodeSource, Watched},
         objects::Volume,
-        rate_limiter::RateLimit,
         workers::{Active, WorkerPool},
     },
     csi::{Driver, DriverInfo},
@@ -47,73 +44,6 @@ const LABEL_LIMIT: usize = 63;
 
 /// The shortest delay after a failure: volumes may be tried again at once, capacity is not worth it.
 const LEAST_DELAY: Duration = Duration::from_secs(1);
-
-/// How storage capacity is published.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CapacitySettings {
-    /// Where the objects are.
-    pub namespace: String,
-    /// Our pod, and how many levels above it the owner of the objects is. None: they have no owner.
-    pub owner: Option<(String, u32)>,
-    /// Also for classes that bind at once.
-    pub immediate: bool,
-    /// How often the driver is asked for everything; above zero.
-    pub poll_interval: Duration,
-    /// Objects worked on at once.
-    pub at_once: NonZeroUsize,
-    /// None: adapt to the server's answers.
-    pub rate_limit: Option<RateLimit>,
-}
-
-impl CapacitySettings {
-    /// Takes the settings from the command line and `env`, the environment without its empty variables; `None` without
-    /// `--enable-capacity`.
-    ///
-    /// # Errors
-    /// The process ends here.
-    pub(crate) fn read(
-        flags: &ParsedFlags,
-        env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Option<Self>, Exit> {
-        if !flags.get::<bool>("enable-capacity") {
-            return Ok(None);
-        }
-        let needs = |name: &str, what: &str| {
-            let lacks = || {
-                Exit::error(
-                    255,
-                    format!("--enable-capacity needs {what} in the variable {name}"),
-                )
-            };
-            env(name).ok_or_else(lacks)
-        };
-        let namespace = needs(
-            "NAMESPACE",
-            "the namespace for the capacity objects, the pod's own,",
-        )?;
-        let owner = match u32::try_from(flags.get::<i64>("capacity-ownerref-level").clamp(-1, 99)) {
-            Ok(level) => {
-                let what = "the pod's name, to find the owner of the objects (--capacity-ownerref-level),";
-                Some((needs("POD_NAME", what)?, level))
-            }
-            Err(_) => None,
-        };
-        let poll_interval = flags.get::<GoDuration>("capacity-poll-interval").or_zero();
-        if poll_interval.is_zero() {
-            return Err(Exit::error(2, "--capacity-poll-interval must be above zero"));
-        }
-        let at_once = usize::try_from(flags.get::<u64>("capacity-threads")).unwrap_or(usize::MAX);
-        let none = || Exit::error(1, "--capacity-threads=0: no capacity would ever be published");
-        Ok(Some(Self {
-            namespace,
-            owner,
-            immediate: flags.get("capacity-for-immediate-binding"),
-            poll_interval,
-            at_once: NonZeroUsize::new(at_once).ok_or_else(none)?,
-            rate_limit: kubernetes::rate_limit(flags, "kube-api-capacity")?,
-        }))
-    }
-}
 
 /// The settings, if there is something to publish. What is missing is said.
 pub(super) fn publishes<'a>(config: &'a Config, driver: &DriverInfo) -> Option<&'a CapacitySettings> {
@@ -204,7 +134,7 @@ pub(super) fn build(
         settings.at_once,
         publication.backoff,
         TaskTracker::new(),
-        on_queue_event(metrics, QUEUE),
+        metrics.on_queue_event(QUEUE),
         move || panics.panicked(),
     );
     let source = Arc::downgrade(&pool);

@@ -5,15 +5,14 @@ use std::num::NonZeroUsize;
 use crate::{
     app::{
         provisioner::{
-            capacity::CapacitySettings,
-            config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
+            config::{CapacitySettings, Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
             gates,
         },
         sidecar::{
             election::ElectionSettings,
             flags::{Exit, ParsedFlags},
             http::HttpSettings,
-            kubernetes::KubeSettings,
+            kubernetes::{self, KubeSettings},
             log,
         },
     },
@@ -48,7 +47,7 @@ pub(super) fn config(
     Ok(Config {
         driver: driver(flags)?,
         kube: KubeSettings::read(flags, env)?,
-        capacity: CapacitySettings::read(flags, env)?,
+        capacity: capacity(flags, env)?,
         election: ElectionSettings::read(flags, env("POD_NAMESPACE"), gates.release_lease)?,
         naming: Naming {
             prefix: flags.get("volume-name-prefix"),
@@ -109,6 +108,51 @@ fn node(
         immediate_binding: flags.get("node-deployment-immediate-binding"),
         base_delay,
         max_delay,
+    }))
+}
+
+/// How storage capacity is published, `None` without `--enable-capacity`. `env` is the environment without its empty
+/// variables.
+fn capacity(
+    flags: &ParsedFlags,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Option<CapacitySettings>, Exit> {
+    if !flags.get::<bool>("enable-capacity") {
+        return Ok(None);
+    }
+    let needs = |name: &str, what: &str| {
+        let lacks = || {
+            Exit::error(
+                255,
+                format!("--enable-capacity needs {what} in the variable {name}"),
+            )
+        };
+        env(name).ok_or_else(lacks)
+    };
+    let namespace = needs(
+        "NAMESPACE",
+        "the namespace for the capacity objects, the pod's own,",
+    )?;
+    let owner = match u32::try_from(flags.get::<i64>("capacity-ownerref-level").clamp(-1, 99)) {
+        Ok(level) => {
+            let what = "the pod's name, to find the owner of the objects (--capacity-ownerref-level),";
+            Some((needs("POD_NAME", what)?, level))
+        }
+        Err(_) => None,
+    };
+    let poll_interval = flags.get::<GoDuration>("capacity-poll-interval").or_zero();
+    if poll_interval.is_zero() {
+        return Err(Exit::error(2, "--capacity-poll-interval must be above zero"));
+    }
+    let at_once = usize::try_from(flags.get::<u64>("capacity-threads")).unwrap_or(usize::MAX);
+    let none = || Exit::error(1, "--capacity-threads=0: no capacity would ever be published");
+    Ok(Some(CapacitySettings {
+        namespace,
+        owner,
+        immediate: flags.get("capacity-for-immediate-binding"),
+        poll_interval,
+        at_once: NonZeroUsize::new(at_once).ok_or_else(none)?,
+        rate_limit: kubernetes::rate_limit(flags, "kube-api-capacity")?,
     }))
 }
 

@@ -5,10 +5,11 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
     app::{
-        provisioner::{capacity::CapacitySettings, gates::Gates},
+        provisioner::gates::Gates,
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
     },
     base::{backoff::Backoff, names::UidLength},
+    cluster::rate_limiter::RateLimit,
     provision::policy::NodePolicy,
     telemetry::log::LogSettings,
 };
@@ -82,4 +83,21 @@ pub struct WorkSettings {
     pub at_once: NonZeroUsize,
     /// Delays after failures.
     pub backoff: Backoff,
+}
+
+/// How storage capacity is published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CapacitySettings {
+    /// Where the objects are.
+    pub namespace: String,
+    /// Our pod, and how many levels above it the owner of the objects is. None: they have no owner.
+    pub owner: Option<(String, u32)>,
+    /// Also for classes that bind at once.
+    pub immediate: bool,
+    /// How often the driver is asked for everything; above zero.
+    pub poll_interval: Duration,
+    /// Objects worked on at once.
+    pub at_once: NonZeroUsize,
+    /// None: adapt to the server's answers.
+    pub rate_limit: Option<RateLimit>,
 }

@@ -25,7 +25,6 @@ use crate::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Need, NodeSource, Predicates, Watched},
         events::{Event, EventRecorder, ObjectReference},
-        queue::{OnQueueEvent, QueueEvent},
         workers::{Active, WorkerPool},
     },
     csi::{Driver, DriverInfo},
@@ -107,7 +106,7 @@ impl Controllers {
                 config.work.at_once,
                 config.work.backoff,
                 tasks.clone(),
-                on_queue_event(&metrics, name),
+                metrics.on_queue_event(name),
                 move || panics.panicked(),
             );
             let source = Arc::downgrade(&pool);
@@ -320,16 +319,4 @@ async fn serves_attributes_classes(api: &ApiClient) -> bool {
             true
         }
     }
-}
-
-/// The metrics of a queue, under the name of upstream's.
-pub(super) fn on_queue_event(metrics: &Metrics, name: &str) -> OnQueueEvent {
-    let queue = metrics.registry.queue(name);
-    Box::new(move |event| match event {
-        QueueEvent::Add => queue.add(),
-        QueueEvent::Get(waited) => queue.get(waited),
-        QueueEvent::Done(worked) => queue.done(worked),
-        QueueEvent::Forget => queue.forget(),
-        QueueEvent::Retry => queue.retry(),
-    })
 }

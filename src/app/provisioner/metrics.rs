@@ -2,6 +2,7 @@
 
 use crate::{
     app::sidecar::metrics::SidecarMetrics,
+    cluster::queue::{OnQueueEvent, QueueEvent},
     provision::metrics::ProvisionMetrics,
     reclaim::metrics::ReclaimMetrics,
     telemetry::metrics::{MetricsError, Registry},
@@ -21,6 +22,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Counts what a queue of this name does.
+    pub(super) fn on_queue_event(&self, name: &str) -> OnQueueEvent {
+        let queue = self.registry.queue(name);
+        Box::new(move |event| match event {
+            QueueEvent::Add => queue.add(),
+            QueueEvent::Get(waited) => queue.get(waited),
+            QueueEvent::Done(worked) => queue.done(worked),
+            QueueEvent::Forget => queue.forget(),
+            QueueEvent::Retry => queue.retry(),
+        })
+    }
+
     /// All families, in a registry of their own.
     ///
     /// # Errors

@@ -4,8 +4,7 @@ use super::{run, with};
 use crate::{
     app::{
         provisioner::{
-            capacity::CapacitySettings,
-            config::{Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
+            config::{CapacitySettings, Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
             gates::Gates,
         },
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
