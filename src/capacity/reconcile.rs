@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     diff::{self, Change, Goal},
@@ -59,9 +59,10 @@ pub struct Capacity {
     pub(super) cache: Arc<Cache>,
     pub(super) active: Active,
     pub(super) publication: Publication,
+    /// By the key of an item.
     pub(super) pool: Arc<WorkerPool>,
-    /// Nodes or classes have changed.
-    pub(super) changed: Notify,
+    /// With one key: what is wanted is to be looked at anew.
+    pub(super) topology_pool: Arc<WorkerPool>,
     pub(super) state: Mutex<CapacityState>,
     /// The moments in `state` count from here.
     origin: Instant,
@@ -126,7 +127,8 @@ impl Failure {
 }
 
 impl Capacity {
-    /// `pool` works on the keys of items; `active` says whether driver and API server may be called.
+    /// `pool` works on the keys of items, `topology_pool` on changes of nodes and classes; `active` says whether driver and
+    /// API server may be called.
     pub fn new(
         driver: Driver,
         api: ApiClient,
@@ -134,6 +136,7 @@ impl Capacity {
         active: Active,
         publication: Publication,
         pool: Arc<WorkerPool>,
+        topology_pool: Arc<WorkerPool>,
     ) -> Self {
         Self {
             driver,
@@ -142,7 +145,7 @@ impl Capacity {
             active,
             publication,
             pool,
-            changed: Notify::new(),
+            topology_pool,
             state: Mutex::default(),
             origin: Instant::now(),
         }

@@ -15,10 +15,13 @@ use crate::cluster::{
     cache::{CacheEvent, Need},
     node_selector::NodeSelectorTerm,
     objects::StorageCapacity,
+    queue::Requeue,
 };
 
 /// Changes of nodes and classes come in bursts: so long after the first one it is looked what they came to.
 const BURST: Duration = Duration::from_secs(1);
+/// The only key of the queue for them (upstream's queue has one, too).
+const TOPOLOGY: &str = "topology";
 
 /// What may have become of the capacity that the driver has.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +42,9 @@ impl Capacity {
         match event {
             CacheEvent::Class(class) => {
                 self.state.lock().changed_classes.insert(class.to_owned());
-                self.changed.notify_one();
+                self.topology_pool.add(TOPOLOGY);
             }
-            CacheEvent::Topology => self.changed.notify_one(),
+            CacheEvent::Topology => self.topology_pool.add(TOPOLOGY),
             CacheEvent::Capacity(object) => self.count_objects(object),
             CacheEvent::Claim(_) | CacheEvent::Volume(_) | CacheEvent::VolumeOfClaim { .. } => {}
         }
@@ -130,7 +133,7 @@ impl Capacity {
         let desired = loop {
             match self.desired() {
                 Some(desired) => break desired,
-                None => self.changed.notified().await,
+                None => sleep(BURST).await,
             }
         };
         {
@@ -139,13 +142,22 @@ impl Capacity {
             // All items are looked at now.
             state.changed_classes.clear();
         }
-        let this = self.clone();
-        let keys = || self.keys();
-        let reconciled = self.pool.clone().run(keys, move |key| {
-            let this = this.clone();
-            async move { this.reconcile(&key).await }
-        });
-        let (never, ..) = tokio::join!(reconciled, self.poll(), self.update_desired());
+        let (this, that) = (self.clone(), self.clone());
+        let items = self.pool.clone().run(
+            || self.keys(),
+            move |key| {
+                let this = this.clone();
+                async move { this.reconcile(&key).await }
+            },
+        );
+        let topology = self.topology_pool.clone().run(
+            || vec![TOPOLOGY.to_owned()],
+            move |_| {
+                let that = that.clone();
+                async move { that.update_desired().await }
+            },
+        );
+        let (never, ..) = tokio::join!(items, topology, self.poll());
         never
     }
 
@@ -234,30 +246,35 @@ impl Capacity {
     }
 
     /// Keeps up with nodes and classes.
-    async fn update_desired(&self) -> Infallible {
-        loop {
-            let expires = self.cache.topology_expires();
-            tokio::select! {
-                () = self.changed.notified() => sleep(BURST).await,
-                () = sleep(expires.unwrap_or_default()), if expires.is_some() => {}
+    async fn update_desired(&self) -> Requeue {
+        sleep(BURST).await;
+        if let Some(desired) = self.desired() {
+            for item in self.replace_desired(&desired) {
+                self.pool.add(&item.key());
             }
-            let Some(desired) = self.desired() else { continue };
-            let (before, classes) = {
-                let mut state = self.state.lock();
-                let before = state.desired.replace(desired.clone());
-                (
-                    before.unwrap_or_default(),
-                    std::mem::take(&mut state.changed_classes),
-                )
-            };
-            let mut items = desired.difference(&before);
-            // A class that was made anew at once may have other parameters.
-            items.extend(classes.iter().flat_map(|class| desired.of_class(class)));
-            if !items.is_empty() {
-                tracing::debug!(items = items.len(), "capacities to look at");
-            }
-            items.iter().for_each(|item| self.pool.add(&item.key()));
         }
+        match self.cache.topology_expires() {
+            Some(left) => Requeue::After(left),
+            None => Requeue::AwaitChange,
+        }
+    }
+
+    /// Returns the items that have to be looked at. None at the end of a term: this may run a little longer.
+    fn replace_desired(&self, desired: &Desired) -> Vec<WorkItem> {
+        let mut state = self.state.lock();
+        let Some(before) = &mut state.desired else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(before, desired.clone());
+        let classes = std::mem::take(&mut state.changed_classes);
+        drop(state);
+        let mut items = desired.difference(&before);
+        // A class that was made anew at once may have other parameters.
+        items.extend(classes.iter().flat_map(|class| desired.of_class(class)));
+        if !items.is_empty() {
+            tracing::debug!(items = items.len(), "capacities to look at");
+        }
+        items
     }
 
     /// What is wanted now. `None` while labels of nodes are being read: what seems to have gone may be there.

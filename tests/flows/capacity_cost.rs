@@ -56,5 +56,10 @@ async fn ten_thousand_idle_items_write_nothing() {
         sidecar.metric("csistoragecapacities_desired_current", &[]).await,
         10_000.0
     );
+    let page = sidecar.page("/metrics").await;
+    for queue in ["csistoragecapacity", "csitopology"] {
+        let line = format!("workqueue_adds_total{{name=\"{queue}\"}}");
+        assert!(page.contains(&line), "{queue}");
+    }
     sidecar.end(&world).await;
 }

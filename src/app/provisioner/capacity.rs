@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -31,8 +32,10 @@ use crate::{
     telemetry::metrics::MetricsError,
 };
 
-/// The queue's name in the metrics, upstream's.
+/// The queue of items, by upstream's name in the metrics.
 const QUEUE: &str = "csistoragecapacity";
+/// The queue of changes of nodes and classes, by upstream's name.
+const TOPOLOGY_QUEUE: &str = "csitopology";
 /// The label of capacity objects that names the driver.
 const DRIVER_NAME: &str = "csi.storage.k8s.io/drivername";
 /// The label of capacity objects that names who publishes them.
@@ -129,19 +132,34 @@ pub(super) fn build(
     active: Active,
     metrics: &Metrics,
 ) -> Result<Arc<Capacity>, MetricsError> {
-    let panics = metrics.sidecar.clone();
-    let pool = WorkerPool::new(
-        settings.at_once,
-        publication.backoff,
-        TaskTracker::new(),
-        metrics.on_queue_event(QUEUE),
-        move || panics.panicked(),
+    let pool = |name, workers| {
+        let panics = metrics.sidecar.clone();
+        let pool = WorkerPool::new(
+            workers,
+            publication.backoff,
+            TaskTracker::new(),
+            metrics.on_queue_event(name),
+            move || panics.panicked(),
+        );
+        let source = Arc::downgrade(&pool);
+        let queue = metrics.registry.queue(name);
+        queue.unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
+        pool
+    };
+    let (items, topology) = (
+        pool(QUEUE, settings.at_once),
+        pool(TOPOLOGY_QUEUE, NonZeroUsize::MIN),
     );
-    let source = Arc::downgrade(&pool);
-    let queue = metrics.registry.queue(QUEUE);
-    queue.unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
     let api = api.with_rate_limit(settings.rate_limit);
-    let capacity = Arc::new(Capacity::new(driver, api, cache, active, publication, pool));
+    let capacity = Arc::new(Capacity::new(
+        driver,
+        api,
+        cache,
+        active,
+        publication,
+        items,
+        topology,
+    ));
     let source = Arc::downgrade(&capacity);
     families::register(&metrics.registry, move || {
         source
