@@ -208,11 +208,10 @@ impl Volume {
         }
     }
 
-    /// Whether the node of this name can reach the volume, as far as the labels in `segment` tell. A driver that says
-    /// nothing of where its node is can reach all. (Behaviour of the upstream sidecar in node deployment.)
+    /// Whether the node of this name, which has these labels, can reach the volume.
     pub fn is_reachable_from(&self, node: &str, segment: &Segment) -> bool {
         let selects = |terms: &Vec<NodeSelectorTerm>| terms.iter().any(|term| term.selects(node, segment));
-        segment.is_empty() || self.node_affinity.as_ref().is_none_or(selects)
+        self.node_affinity.as_ref().is_none_or(selects)
     }
 }
 

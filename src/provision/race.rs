@@ -44,9 +44,7 @@ impl Provision {
         if !self.active.is_set() {
             return Requeue::AwaitChange;
         }
-        let selected =
-            self.api
-                .select_node(&claim.namespace, &claim.name, &claim.uid, None, Some(&node.name));
+        let selected = self.api.select_node(claim, None, Some(&node.name), &self.active);
         match selected.await {
             Ok(SelectOutcome::Done | SelectOutcome::Overtaken) => Requeue::AwaitChange,
             // Somebody else has written the claim, most likely another node.
@@ -75,8 +73,14 @@ impl Provision {
             let told = self
                 .events_api
                 .has_event(&claim.namespace, &claim.uid, FAILED, NOT_TAKEN);
-            // Where events may not be listed, each node tells once.
-            if !told.await.unwrap_or(false) {
+            let told = match told.await {
+                // Where events may not be listed, each node tells once.
+                Err(error) if error.reason == Reason::Forbidden => false,
+                // A server that is too busy to be asked gets no event from each node.
+                Err(_) => return Requeue::After(self.lose_race(claim)),
+                Ok(told) => told,
+            };
+            if !told {
                 let text = format!(
                     "node {} does not take the claim: {why}; and {NOT_TAKEN} for {}",
                     node.name,

@@ -22,10 +22,7 @@ impl Provision {
         self.lose_race(claim);
         let mut tries = 1;
         let selected = loop {
-            let Claim {
-                namespace, name, uid, ..
-            } = claim;
-            let selected = self.api.select_node(namespace, name, uid, Some(node), None).await;
+            let selected = self.api.select_node(claim, Some(node), None, &self.active).await;
             match &selected {
                 Err(error) if error.reason == Reason::Conflict && tries < TRIES => tries += 1,
                 _ => break selected,
@@ -33,7 +30,11 @@ impl Provision {
         };
         match selected {
             Ok(outcome) => {
-                let text = format!("{why}; the scheduler is to choose again");
+                let next = match self.policy.node {
+                    None => "the scheduler is to choose again",
+                    Some(_) => "another node may take the claim, or is to be chosen",
+                };
+                let text = format!("{why}; {next}");
                 self.events.publish(claim, Event::warning(FAILED, text));
                 if outcome == SelectOutcome::Overtaken {
                     return Requeue::After(OVERTAKEN);

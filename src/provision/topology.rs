@@ -117,9 +117,11 @@ pub(super) fn placement(
     topology: &ClusterTopology,
     node: Option<&str>,
 ) -> Result<Placement, Decision> {
-    let asks_the_cluster =
-        node.is_some() || (class.allowed_topologies.is_empty() && policy.immediate_topology);
-    if asks_the_cluster && topology.is_incomplete() {
+    let asks_what_is_unread = match node {
+        Some(node) => matches!(topology.segment_of(node), Err(NodeProblem::NoLabel { .. })),
+        None => class.allowed_topologies.is_empty() && policy.immediate_topology,
+    };
+    if asks_what_is_unread && topology.is_incomplete() {
         return Err(Decision::Wait(Wait::Nodes, Wait::FOR_NODES));
     }
     let allowed = allowed_terms(class)?;

@@ -174,3 +174,27 @@ async fn a_node_that_is_full_and_does_not_say_so_leaves_the_claim_to_another_one
     assert!(tries < 8 * 8, "{tries}: the full nodes try less and less often");
     nodes.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn d64_a_claim_that_waits_for_its_turn_holds_no_worker() {
+    let slow = [
+        "--worker-threads=1",
+        "--node-deployment-base-delay=10m",
+        "--node-deployment-max-delay=10m",
+    ];
+    let nodes = Nodes::start(world("Immediate"), &[(FIRST, 100)], &slow);
+    let world = &nodes.world;
+    for n in 0..20 {
+        world.add_claim("default", &format!("open-{n}"), "1Gi", |_| {});
+    }
+    sleep(secs(1)).await;
+    let asked = Instant::now();
+    world.add_claim("default", "ours", "1Gi", |claim| {
+        claim["metadata"]["annotations"] = json!({SELECTED: FIRST});
+    });
+    world.becomes_bound("ours").await;
+    assert!(asked.elapsed() < secs(5), "{:?}", asked.elapsed());
+    let waiting = (0..20).filter(|n| !world.bound(&format!("open-{n}"))).count();
+    assert!(waiting > 15, "{waiting} of 20 wait still");
+    nodes.end().await;
+}

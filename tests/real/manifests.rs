@@ -102,7 +102,11 @@ fn each_shape_has_its_flags_variables_and_roles(cluster: &Cluster) {
         Expected {
             components: &["node-deployment", "node-deployment/capacity"],
             workload: "DaemonSet",
-            flags: &["--enable-capacity", "--node-deployment"],
+            flags: &[
+                "--capacity-ownerref-level=0",
+                "--enable-capacity",
+                "--node-deployment",
+            ],
             variables: &["NAMESPACE", "NODE_NAME", "POD_NAME"],
             roles: &["csi-provisioner-node-capacity"],
         },

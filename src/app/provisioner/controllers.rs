@@ -128,6 +128,7 @@ impl Controllers {
                 (Some(node), _) => NodeSource::Own {
                     name: node.to_owned(),
                     segment: driver_info.node.clone().unwrap_or_default().segment,
+                    has_topology: driver_info.topology,
                 },
                 (None, true) => NodeSource::Watched(Need::Volumes),
                 (None, false) => NodeSource::Unwatched,

@@ -123,7 +123,7 @@ impl ApiClient {
             });
             object.write(&mut new);
             let created = self
-                .post_raw(&CAPACITIES, object.namespace, &name, &new, Some(active))
+                .post_raw(&CAPACITIES, object.namespace, &name, &new, active)
                 .await;
             match created {
                 Err(error) if error.reason == Reason::AlreadyExists => {
@@ -176,7 +176,7 @@ impl ApiClient {
             return Ok(there["metadata"]["resourceVersion"].as_str().map(str::to_owned));
         }
         match self
-            .put_raw(&CAPACITIES, object.namespace, name, &new, Some(active))
+            .put_raw(&CAPACITIES, object.namespace, name, &new, active)
             .await
         {
             Err(error) if error.reason == Reason::NotFound => Ok(None),

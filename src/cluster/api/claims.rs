@@ -5,7 +5,10 @@ use serde_json::Value;
 use super::{ApiClient, raw::Collection};
 use crate::{
     base::api_error::{ApiError, Reason},
-    cluster::objects::SELECTED_NODE,
+    cluster::{
+        objects::{Claim, SELECTED_NODE},
+        workers::Active,
+    },
 };
 
 const CLAIMS: Collection = Collection {
@@ -19,7 +22,8 @@ const CLAIMS: Collection = Collection {
 pub enum SelectOutcome {
     /// It is as it should be now.
     Done,
-    /// The claim is gone, or is another one by now, or its node is not the one that was expected.
+    /// The claim is gone, or is another one by now, or its node is not the one that was expected; or we do not lead any
+    /// more.
     Overtaken,
 }
 
@@ -34,11 +38,12 @@ impl ApiClient {
     /// [`ApiError`]; [`Reason::Conflict`] when somebody else has written the claim meanwhile.
     pub async fn select_node(
         &self,
-        namespace: &str,
-        name: &str,
-        uid: &str,
+        Claim {
+            namespace, name, uid, ..
+        }: &Claim,
         seen: Option<&str>,
         node: Option<&str>,
+        active: &Active,
     ) -> Result<SelectOutcome, ApiError> {
         let Some(mut claim) = self.read_raw(&CLAIMS, namespace, name).await? else {
             return Ok(SelectOutcome::Overtaken);
@@ -56,8 +61,10 @@ impl ApiClient {
             return Ok(SelectOutcome::Overtaken);
         }
         select(&mut claim, node);
-        match self.put_raw(&CLAIMS, namespace, name, &claim, None).await {
-            Ok(_) => Ok(SelectOutcome::Done),
+        match self.put_raw(&CLAIMS, namespace, name, &claim, active).await {
+            Ok(Some(_)) => Ok(SelectOutcome::Done),
+            // Another replica leads, which may be at work on the claim.
+            Ok(None) => Ok(SelectOutcome::Overtaken),
             Err(error) if error.reason == Reason::NotFound => Ok(SelectOutcome::Overtaken),
             Err(error) => Err(error),
         }

@@ -88,7 +88,7 @@ impl ApiClient {
         namespace: &str,
         name: &str,
         object: &Value,
-        active: Option<&Active>,
+        active: &Active,
     ) -> Result<Option<String>, ApiError> {
         let place = format!("{namespace}/{name}");
         let odd =
@@ -108,7 +108,7 @@ impl ApiClient {
         namespace: &str,
         name: &str,
         object: &Value,
-        active: Option<&Active>,
+        active: &Active,
     ) -> Result<Option<String>, ApiError> {
         let place = format!("{namespace}/{name}");
         let odd =
@@ -122,12 +122,8 @@ impl ApiClient {
     }
 
     /// The rate limiter may have held the request back for long, so this is where it is looked whether we are active.
-    async fn write(
-        &self,
-        request: http::Request<Vec<u8>>,
-        active: Option<&Active>,
-    ) -> kube::Result<Option<String>> {
-        if active.is_some_and(|active| !active.is_set()) {
+    async fn write(&self, request: http::Request<Vec<u8>>, active: &Active) -> kube::Result<Option<String>> {
+        if !active.is_set() {
             return Ok(None);
         }
         let written = self.client.request::<WrittenObject>(request).await?;

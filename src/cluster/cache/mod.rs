@@ -12,6 +12,7 @@ mod classes;
 mod csi_nodes;
 mod nodes;
 mod volumes;
+mod watched;
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
+pub use self::watched::{Need, NodeSource, Watched};
 use self::{capacities::CapacityIndex, nodes::Topology, volumes::VolumeUids};
 use super::{
     decode::Object,
@@ -27,10 +29,7 @@ use super::{
     reflector::{self, ListScope, Update},
     store::Store,
 };
-use crate::base::{
-    api_error::{ApiError, Reason},
-    segment::Segment,
-};
+use crate::base::api_error::{ApiError, Reason};
 
 /// A watch that is refused is tried again twice in this time at least.
 const REFUSED: Duration = Duration::from_secs(60);
@@ -42,62 +41,6 @@ pub struct Predicates {
     pub claim: fn(&Claim, &str) -> bool,
     /// Whether a volume that is ours needs work from the driver of this name.
     pub volume: fn(&Volume, &str) -> bool,
-}
-
-/// What is watched besides claims, volumes and classes.
-#[derive(Clone, Debug, Default)]
-pub struct Watched {
-    /// VolumeAttachments: only drivers that attach have any.
-    pub attachments: bool,
-    /// Where the driver runs.
-    pub nodes: NodeSource,
-    /// Where a volume can be reached from is kept with each volume that needs work.
-    pub node_affinity: bool,
-    /// The CSIStorageCapacities of a namespace that have these labels, as `key=value,key=value`.
-    pub capacities: Option<(String, String)>,
-}
-
-/// From where it is known on which nodes the driver runs.
-#[derive(Clone, Debug, Default)]
-pub enum NodeSource {
-    /// It is not.
-    #[default]
-    Unwatched,
-    /// From Nodes and CSINodes.
-    Watched(Need),
-    /// The sidecar serves this node only, and the driver has said where that is.
-    Own {
-        /// Name of the node.
-        name: String,
-        /// From the driver's NodeGetInfo.
-        segment: Segment,
-    },
-}
-
-impl NodeSource {
-    const fn watched(&self) -> Option<Need> {
-        match self {
-            Self::Watched(need) => Some(*need),
-            Self::Unwatched | Self::Own { .. } => None,
-        }
-    }
-
-    /// Beside a driver on one node, the volumes that other nodes reach are the business of the sidecars there.
-    fn reaches(&self, volume: &Volume) -> bool {
-        match self {
-            Self::Own { name, segment } => volume.is_reachable_from(name, segment),
-            Self::Unwatched | Self::Watched(_) => true,
-        }
-    }
-}
-
-/// What a list is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Volumes cannot be made without it: work begins when it is complete.
-    Volumes,
-    /// Only capacity needs it, so nothing else waits for it.
-    Capacity,
 }
 
 /// A reason to reconcile an object.

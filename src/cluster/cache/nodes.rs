@@ -156,7 +156,7 @@ impl Cache {
         }
         stores.topology.vanished.retain(|_, (_, end)| now < *end);
         let built = Arc::new(match &self.watched.nodes {
-            NodeSource::Own { name, segment } => ClusterTopology::of_one_node(name, segment.clone()),
+            NodeSource::Own { name, segment, .. } => ClusterTopology::of_one_node(name, segment.clone()),
             NodeSource::Unwatched | NodeSource::Watched(_) => stores.build(),
         });
         let end = stores.topology.vanished.values().map(|(_, end)| *end).min();

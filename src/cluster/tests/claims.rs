@@ -7,7 +7,8 @@ use crate::{
     base::api_error::Reason,
     cluster::{
         api::{ApiClient, SelectOutcome},
-        objects::SELECTED_NODE,
+        objects::{Claim, SELECTED_NODE},
+        workers::Active,
     },
 };
 
@@ -37,7 +38,15 @@ async fn select(
     node: Option<&str>,
 ) -> Result<SelectOutcome, Reason> {
     let client = ApiClient::new(api.client(ADMIN), None);
-    let selected = client.select_node("default", "data", uid, seen, node).await;
+    let claim = Claim {
+        uid: uid.into(),
+        namespace: "default".into(),
+        name: "data".into(),
+        ..Claim::default()
+    };
+    let active = Active::default();
+    let _active = active.set();
+    let selected = client.select_node(&claim, seen, node, &active).await;
     selected.map_err(|error| error.reason)
 }
 
@@ -124,4 +133,22 @@ async fn a_conflict_is_told_and_the_next_try_reads_the_claim_anew() {
         stands(&api)["metadata"]["labels"],
         json!({"kept": "yes", "new": "yes"})
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_lead_any_more_writes_nothing() {
+    let api = Api::new();
+    let uid = claim(&api, Some("a"));
+    let client = ApiClient::new(api.client(ADMIN), None);
+    let claim = Claim {
+        uid,
+        namespace: "default".into(),
+        name: "data".into(),
+        ..Claim::default()
+    };
+    let selected = client
+        .select_node(&claim, Some("a"), None, &Active::default())
+        .await;
+    assert_eq!(selected, Ok(SelectOutcome::Overtaken));
+    assert_eq!(stands(&api)["metadata"]["annotations"][SELECTED_NODE], "a");
 }

@@ -262,18 +262,33 @@ async fn d68_beside_a_driver_on_one_node_only_the_volumes_that_it_reaches_need_w
         });
     }
     volume(&api, "anywhere", "drv", "c", "Released");
+    let reached = async |segment: Segment, has_topology| {
+        let name = "node-1".to_owned();
+        let nodes = Nodes::with(
+            &api,
+            NodeSource::Own {
+                name,
+                segment,
+                has_topology,
+            },
+        );
+        nodes.synced().await;
+        let uids = nodes.cache.volume_uids().into_iter();
+        let volumes = uids.filter_map(|uid| nodes.cache.volume(&uid));
+        let mut names: Vec<_> = volumes.map(|volume| volume.name.clone()).collect();
+        names.sort();
+        (names, nodes)
+    };
+    let (names, _) = reached(Segment::default(), true).await;
+    assert_eq!(
+        names,
+        ["anywhere"],
+        "what the driver here does not have it would delete with success"
+    );
+    let (names, _) = reached(Segment::default(), false).await;
+    assert_eq!(names, ["anywhere", "here", "there"]);
     let segment: Segment = [("zone", "1")].into_iter().collect();
-    let name = "node-1".to_owned();
-    let nodes = Nodes::with(&api, NodeSource::Own { name, segment });
-    nodes.synced().await;
-    let mut names: Vec<_> = nodes
-        .cache
-        .volume_uids()
-        .iter()
-        .filter_map(|uid| nodes.cache.volume(uid))
-        .map(|volume| volume.name.clone())
-        .collect();
-    names.sort();
+    let (names, nodes) = reached(segment, true).await;
     assert_eq!(names, ["anywhere", "here"]);
     assert_eq!(nodes.segment_of("node-1"), Ok("zone=1".into()));
     assert_eq!((api.count("list", NODES), api.count("watch", NODES)), (0, 0));
