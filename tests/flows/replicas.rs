@@ -181,3 +181,32 @@ async fn a_change_of_leaders_in_the_middle_of_a_crowd_does_nothing_twice() {
     assert_eq!(world.api.len(VOLUMES), 0);
     third.end(&world).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_process_had_under_way_ends_with_it_and_the_next_one_begins_again() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    world.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("it runs", |world| world.driver.count("CreateVolume") == 1)
+        .await;
+    sidecar.kill();
+    let written = |world: &World| world.api.requests().iter().filter(|it| it.verb.writes()).count();
+    let before = written(&world);
+    // The call had arrived, so the driver goes on.
+    world
+        .eventually("the driver has made it", |world| {
+            world.driver.volumes().len() == 1
+        })
+        .await;
+    world
+        .always("nobody writes", secs(60), |world| {
+            world.api.len(VOLUMES) == 0 && written(world) == before
+        })
+        .await;
+    let next = Sidecar::start(&world);
+    world.becomes_bound("data").await;
+    assert_eq!(world.driver.volumes().len(), 1, "the same one");
+    next.end(&world).await;
+}

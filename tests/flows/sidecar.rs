@@ -56,6 +56,8 @@ pub(crate) const fn secs(n: u64) -> Duration {
 pub(crate) struct Sidecar {
     task: JoinHandle<Result<(), Fatal>>,
     stop: CancellationToken,
+    /// Its ways to the API and to its driver.
+    cut: CancellationToken,
     /// Its own log.
     own: Log,
     /// The log of its tasks, and of those of the replicas beside it: the log of a spawned task is the thread's.
@@ -105,9 +107,11 @@ impl Sidecar {
         service: Service,
         shared: Rc<(Log, DefaultGuard)>,
     ) -> Self {
-        let driver = driver.clone();
+        let (driver, cut) = (driver.clone(), CancellationToken::new());
+        let service = service.until(cut.clone());
+        let line = cut.clone();
         let dialer = Dialer::over(move || {
-            let pipe = driver.connect();
+            let pipe = driver.connect_until(line.clone());
             let path = "/run/csi/socket".to_owned();
             async move { pipe.map_err(|_| ConnectError::NotListening { path }) }
         });
@@ -148,6 +152,7 @@ impl Sidecar {
         Self {
             task: tokio::spawn(process.with_subscriber(subscriber)),
             stop,
+            cut,
             own,
             shared,
         }
@@ -207,9 +212,9 @@ impl Sidecar {
         self.stop.cancel();
     }
 
-    /// As SIGKILL does.
+    /// As SIGKILL does: tasks of the process may run on here, but nothing that they send has an effect.
     pub(crate) fn kill(self) {
-        drop(self);
+        self.cut.cancel();
     }
 
     /// How the process ended; it has to, within a minute.

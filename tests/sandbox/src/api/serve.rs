@@ -2,15 +2,18 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use futures::stream;
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::Api;
 
@@ -26,6 +29,7 @@ pub struct Service {
     api: Api,
     /// `None`: whoever the bearer token names.
     user: Option<String>,
+    cut: CancellationToken,
 }
 
 impl Service {
@@ -33,7 +37,14 @@ impl Service {
         Self {
             api,
             user: Some(user.to_owned()),
+            cut: CancellationToken::new(),
         }
+    }
+
+    /// The way of one process, until `cut`: from then on nothing that it sends has an effect and no answer comes, as
+    /// after kill -9. Tasks of the process that still run hang there.
+    pub fn until(self, cut: CancellationToken) -> Self {
+        Self { cut, ..self }
     }
 }
 
@@ -51,14 +62,32 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let Self { api, user } = self.clone();
+        let Self { api, user, cut } = self.clone();
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect().await.map_err(Into::into)?.to_bytes();
-            let user = user.or_else(|| bearer(&parts)).unwrap_or_default();
-            api.answer(&user, &parts, &body).await
+            let answered = async {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.map_err(Into::into)?.to_bytes();
+                let user = user.or_else(|| bearer(&parts)).unwrap_or_default();
+                api.answer(&user, &parts, &body).await
+            };
+            match cut.run_until_cancelled(answered).await {
+                Some(answer) => Ok(answer?.map(|body| cut_off(body, cut.clone()))),
+                None => pending().await,
+            }
         })
     }
+}
+
+/// The lines of a watch end nowhere, either.
+fn cut_off(body: ApiBody, cut: CancellationToken) -> ApiBody {
+    let frames = stream::unfold((body, cut), async |(mut body, cut)| {
+        let frame = match cut.run_until_cancelled(body.frame()).await {
+            Some(frame) => frame?,
+            None => pending().await,
+        };
+        Some((frame, (body, cut)))
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 fn bearer(parts: &http::request::Parts) -> Option<String> {
@@ -77,6 +106,7 @@ impl Api {
         let service = Service {
             api: self.clone(),
             user: None,
+            cut: CancellationToken::new(),
         };
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();

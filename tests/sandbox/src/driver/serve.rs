@@ -4,6 +4,7 @@
 use std::{io, path::Path};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, copy_bidirectional, duplex};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Driver,
@@ -18,8 +19,20 @@ impl Driver {
     /// # Errors
     /// `ConnectionRefused` while stopped.
     pub fn connect(&self) -> io::Result<DuplexStream> {
+        self.connect_until(CancellationToken::new())
+    }
+
+    /// A new connection of one process, until `cut`: from then on nothing that it sends arrives, and no new connection
+    /// is made, as after kill -9. A call that has arrived goes on at the driver.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` while stopped, and after `cut`.
+    pub fn connect_until(&self, cut: CancellationToken) -> io::Result<DuplexStream> {
+        if cut.is_cancelled() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let (caller, ours) = duplex(PIPE);
-        self.serve(ours)?;
+        self.serve(ours, cut)?;
         Ok(caller)
     }
 
@@ -33,12 +46,16 @@ impl Driver {
         Ok(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // Refused: the stream is dropped and the caller sees it close.
-                drop(driver.serve(stream));
+                drop(driver.serve(stream, CancellationToken::new()));
             }
         }))
     }
 
-    fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+    fn serve(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        cut: CancellationToken,
+    ) -> io::Result<()> {
         let mut state = self.state.lock();
         if !state.running {
             return Err(io::ErrorKind::ConnectionRefused.into());
@@ -53,7 +70,8 @@ impl Driver {
         while state.connections.try_join_next().is_some() {}
         state.connections.spawn(async move {
             // Whichever side closes, the other one sees it.
-            let _ = copy_bidirectional(&mut stream, &mut ours).await;
+            let copied = copy_bidirectional(&mut stream, &mut ours);
+            let _ = cut.run_until_cancelled(copied).await;
         });
         Ok(())
     }
