@@ -1,7 +1,7 @@
 //! One item: the driver is asked, and the object says what it answers.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -24,7 +24,7 @@ use crate::{
     },
     cluster::{
         api::{ApiClient, CapacityObject},
-        cache::Cache,
+        cache::{Cache, ROLL_OUT},
         objects::{CapacityValues, Class},
         queue::Requeue,
         workers::{Active, WorkerPool},
@@ -79,6 +79,8 @@ pub(super) struct CapacityState {
     pub(super) owner: Option<OwnerReference>,
     /// The resourceVersion that the server showed last, of items that were written.
     versions: HashMap<WorkItem, String>,
+    /// Segments that were wanted and are not any more.
+    pub(super) removed: BTreeSet<Segment>,
     /// Names of the classes that have changed since it was looked what is wanted.
     pub(super) changed_classes: HashSet<String>,
     /// Items whose object somebody else has deleted since the last poll.
@@ -156,6 +158,9 @@ impl Capacity {
         let Some(item) = WorkItem::from_key(key) else {
             return Requeue::AwaitChange;
         };
+        if let Some(left) = self.spared_for(&item) {
+            return Requeue::After(left);
+        }
         let failures = self.publish(&item).await;
         let failed = !failures.is_empty();
         for failure in failures {
@@ -170,6 +175,18 @@ impl Capacity {
             true => Requeue::Backoff,
             false => Requeue::AwaitChange,
         }
+    }
+
+    /// How long the objects of an item that is not wanted stand still. Nobody remembers registrations that vanished
+    /// before the process began, so where none has been seen a roll-out of the node plugin may be under way; what says
+    /// that the driver was there are the objects.
+    fn spared_for(&self, item: &WorkItem) -> Option<Duration> {
+        let left = ROLL_OUT.saturating_sub(self.origin.elapsed());
+        let state = self.state.lock();
+        let (desired, segment) = (state.desired.as_ref()?, item.segment.as_ref()?);
+        let is_unknown =
+            desired.has_class(&item.class) && !desired.contains(item) && !state.removed.contains(segment);
+        (is_unknown && !left.is_zero()).then_some(left)
     }
 
     async fn publish(&self, item: &WorkItem) -> Vec<Failure> {

@@ -266,6 +266,7 @@ impl Capacity {
             return Vec::new();
         };
         let before = std::mem::replace(before, desired.clone());
+        state.removed.extend(before.segments_without(desired));
         let classes = std::mem::take(&mut state.changed_classes);
         drop(state);
         let mut items = desired.difference(&before);

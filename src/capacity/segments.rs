@@ -75,6 +75,16 @@ impl Desired {
         self.classes.contains(&item.class) && segment.is_some_and(|segment| self.segments.contains(segment))
     }
 
+    /// Whether capacity is published for this class.
+    pub fn has_class(&self, class: &str) -> bool {
+        self.classes.contains(class)
+    }
+
+    /// The segments that the other one does not have.
+    pub fn segments_without(&self, other: &Self) -> Vec<Segment> {
+        self.segments.difference(&other.segments).cloned().collect()
+    }
+
     /// How many items there are.
     pub fn len(&self) -> usize {
         self.classes.len() * self.segments.len()

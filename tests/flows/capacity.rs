@@ -94,7 +94,8 @@ pub(crate) fn writes(world: &World) -> usize {
         .sum()
 }
 
-const USUAL: &[&str] = &["fast zone=a 5Gi", "fast zone=b 10Gi"];
+/// What is published in [`zones`].
+pub(crate) const USUAL: &[&str] = &["fast zone=a 5Gi", "fast zone=b 10Gi"];
 
 #[tokio::test(start_paused = true)]
 async fn each_class_and_segment_has_an_object_and_an_idle_poll_writes_nothing() {

@@ -11,13 +11,12 @@ use tokio::time::sleep;
 use tonic::Code;
 
 use crate::{
-    capacity::{CAPACITIES, ON, RIGHTS, becomes, published, writes, zones},
+    capacity::{CAPACITIES, ON, RIGHTS, USUAL, becomes, published, writes, zones},
     node_deployment::{self, FIRST, FLAGS, Nodes, SELECTED},
     sidecar::{DRIVER, HOME, Look, Sidecar, secs, text},
     topology,
 };
 
-const USUAL: &[&str] = &["fast zone=a 5Gi", "fast zone=b 10Gi"];
 const GI: i64 = 1 << 30;
 const NO_POLLS: &str = "--capacity-poll-interval=10h";
 const NO_OWNER: &str = "--capacity-ownerref-level=-1";

@@ -11,11 +11,10 @@ use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 use crate::{
-    capacity::{CAPACITIES, ON, RIGHTS, becomes, pods, published, room_in_a, writes, zones},
+    capacity::{CAPACITIES, ON, RIGHTS, USUAL, becomes, pods, published, room_in_a, writes, zones},
     sidecar::{DRIVER, HOME, Look, Sidecar, USER, VOLUMES, secs},
 };
 
-const USUAL: &[&str] = &["fast zone=a 5Gi", "fast zone=b 10Gi"];
 const MANY: usize = 1_000_000;
 
 async fn a_volume_is_made(world: &World, name: &str) {

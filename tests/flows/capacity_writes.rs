@@ -9,12 +9,11 @@ use tokio::time::sleep;
 use tonic::Code;
 
 use crate::{
-    capacity::{CAPACITIES, ON, RIGHTS, becomes, pods, published, room_in_a, writes, zones},
+    capacity::{CAPACITIES, ON, RIGHTS, USUAL, becomes, pods, published, room_in_a, writes, zones},
     capacity_trouble::answer,
     sidecar::{DRIVER, HOME, Sidecar, secs, text},
 };
 
-const USUAL: &[&str] = &["fast zone=a 5Gi", "fast zone=b 10Gi"];
 const GI: i64 = 1 << 30;
 
 /// The capacities published for zone a.
@@ -289,4 +288,38 @@ async fn a_right_that_is_taken_away_later_is_named_once_and_heals() {
     sleep(secs(300)).await;
     assert_eq!(sidecar.metric("volwright_capacity_ready", &[]).await, 1.0);
     sidecar.end_without_rights(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d74_a_sidecar_that_starts_during_a_roll_out_keeps_what_is_published() {
+    let world = zones();
+    let sidecar = Sidecar::with(&world, &[ON]);
+    becomes(&world, USUAL).await;
+    sidecar.kill();
+    let names = |world: &World| {
+        let objects = world.api.list(CAPACITIES);
+        let mut names: Vec<_> = objects
+            .iter()
+            .map(|it| text(it, "/metadata/name").to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = names(&world);
+    world.unregister("n1");
+    let sidecar = Sidecar::with(&world, &[ON]);
+    world
+        .always("the zone is not taken away", secs(60), |world| {
+            names(world) == before
+        })
+        .await;
+    world.register("n1", &["zone"]);
+    sleep(secs(180)).await;
+    assert_eq!(names(&world), before);
+    // A plugin that does not come back is another matter.
+    sidecar.kill();
+    world.unregister("n1");
+    let sidecar = Sidecar::with(&world, &[ON]);
+    becomes(&world, &[USUAL[1]]).await;
+    sidecar.end(&world).await;
 }

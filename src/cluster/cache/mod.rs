@@ -21,8 +21,11 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-pub use self::watched::{Need, NodeSource, Watched};
 use self::{capacities::CapacityIndex, nodes::Topology, volumes::VolumeUids};
+pub use self::{
+    nodes::ROLL_OUT,
+    watched::{Need, NodeSource, Watched},
+};
 use super::{
     decode::Object,
     objects::{Attachment, Claim, Class, CsiNode, Node, StorageCapacity, Volume},

@@ -25,7 +25,7 @@ use crate::{
 
 /// How long a registration that has vanished counts on while its Node stands. The kubelet takes a driver out of the
 /// CSINode while its node plugin is replaced; a roll-out must take no zone away.
-const ROLL_OUT: Duration = Duration::from_secs(120);
+pub const ROLL_OUT: Duration = Duration::from_secs(120);
 
 /// Those labels of a Node that are topology keys.
 pub(in crate::cluster) type Labels = Segment;
