@@ -29,10 +29,7 @@ use crate::{
         queue::Requeue,
         workers::{Active, WorkerPool},
     },
-    csi::{
-        Driver,
-        proto::{GetCapacityRequest, Topology},
-    },
+    csi::{Driver, proto::GetCapacityRequest},
 };
 
 /// What is published, and how.
@@ -240,10 +237,8 @@ impl Capacity {
         let parameters = parameters::parameters(&class.parameters)
             .map_err(|error| Failure::answer("parameters", &error))?;
         let request = GetCapacityRequest {
-            parameters: parameters.into_iter().collect(),
-            accessible_topology: Some(Topology {
-                segments: segment.clone().into(),
-            }),
+            parameters,
+            accessible_topology: Some(segment.into()),
             ..GetCapacityRequest::default()
         };
         if !self.active.is_set() {

@@ -9,11 +9,11 @@ use super::{
     diff,
     metrics::CapacityCounts,
     reconcile::{Capacity, CapacityState},
-    segments::{Desired, WorkItem, term_to_segment, terms_of},
+    segments::{Desired, WorkItem},
 };
 use crate::cluster::{
     cache::{CacheEvent, Need},
-    node_selector::NodeSelectorTerm,
+    node_selector::{NodeSelectorTerm, terms_of},
     objects::StorageCapacity,
     queue::Requeue,
 };
@@ -79,8 +79,8 @@ impl Capacity {
             return Vec::new();
         };
         let in_terms = |terms: &[NodeSelectorTerm]| {
-            let segment = |term| {
-                let segment = term_to_segment(term);
+            let segment = |term: &NodeSelectorTerm| {
+                let segment = term.segment();
                 segment
                     .inspect_err(|error| tracing::debug!(%error, "this node affinity is no segment"))
                     .ok()

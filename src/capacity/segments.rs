@@ -2,14 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::PersistentVolume;
-
 use crate::{
     base::segment::Segment,
-    cluster::{
-        node_selector::{NodeSelectorRequirement, NodeSelectorTerm},
-        objects::{BindingMode, Class, StorageCapacity},
-    },
+    cluster::objects::{BindingMode, Class, StorageCapacity},
 };
 
 /// What one capacity object tells of.
@@ -133,60 +128,4 @@ impl Desired {
         items.extend(only(other, self));
         items
     }
-}
-
-/// From where a volume can be reached that was made just now: the terms of its node affinity, `None` if it has none.
-pub fn terms_of(volume: &PersistentVolume) -> Option<Vec<NodeSelectorTerm>> {
-    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
-    let required = affinity.required.as_ref()?;
-    Some(required.node_selector_terms.iter().map(Into::into).collect())
-}
-
-/// Why a term of a volume's node affinity is no segment.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TermError {
-    /// It has `matchFields`.
-    #[error("it has matchFields")]
-    Fields,
-    /// An operator that is not `In`.
-    #[error("operator {operator} of key {key} is not In")]
-    Operator {
-        /// The label.
-        key: String,
-        /// The operator.
-        operator: String,
-    },
-    /// None or several values.
-    #[error("key {key} has {count} values instead of one")]
-    Values {
-        /// The label.
-        key: String,
-        /// How many values.
-        count: usize,
-    },
-}
-
-/// The segment that a term of a volume's node affinity stands for: the sidecar writes each key with one value.
-///
-/// # Errors
-/// [`TermError`]: somebody else has written it.
-pub fn term_to_segment(term: &NodeSelectorTerm) -> Result<Segment, TermError> {
-    if !term.fields.is_empty() {
-        return Err(TermError::Fields);
-    }
-    let pair = |expression: &NodeSelectorRequirement| {
-        let key = expression.key.clone();
-        if expression.operator != "In" {
-            let operator = expression.operator.clone();
-            return Err(TermError::Operator { key, operator });
-        }
-        match expression.values.as_slice() {
-            [value] => Ok((key, value.clone())),
-            values => Err(TermError::Values {
-                key,
-                count: values.len(),
-            }),
-        }
-    };
-    term.expressions.iter().map(pair).collect()
 }

@@ -24,6 +24,37 @@ pub struct NodeSelectorRequirement {
     pub values: Vec<String>,
 }
 
+/// From where a volume can be reached that was made just now: the terms of its node affinity, `None` if it has none.
+pub fn terms_of(volume: &v1::PersistentVolume) -> Option<Vec<NodeSelectorTerm>> {
+    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required.as_ref()?;
+    Some(required.node_selector_terms.iter().map(Into::into).collect())
+}
+
+/// Why a term of a volume's node affinity is no segment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermError {
+    /// It has `matchFields`.
+    #[error("it has matchFields")]
+    Fields,
+    /// An operator that is not `In`.
+    #[error("operator {operator} of key {key} is not In")]
+    Operator {
+        /// The label.
+        key: String,
+        /// The operator.
+        operator: String,
+    },
+    /// None or several values.
+    #[error("key {key} has {count} values instead of one")]
+    Values {
+        /// The label.
+        key: String,
+        /// How many values.
+        count: usize,
+    },
+}
+
 impl From<&v1::NodeSelectorTerm> for NodeSelectorTerm {
     fn from(term: &v1::NodeSelectorTerm) -> Self {
         let requirement = |it: &v1::NodeSelectorRequirement| NodeSelectorRequirement {
@@ -48,6 +79,31 @@ impl NodeSelectorTerm {
         !is_empty
             && self.expressions.iter().all(|it| it.holds(segment.get(&it.key)))
             && self.fields.iter().all(|it| it.holds(name(&it.key)))
+    }
+
+    /// The segment that the term stands for: the sidecar writes each key with one value.
+    ///
+    /// # Errors
+    /// [`TermError`]: somebody else has written it.
+    pub fn segment(&self) -> Result<Segment, TermError> {
+        if !self.fields.is_empty() {
+            return Err(TermError::Fields);
+        }
+        let pair = |expression: &NodeSelectorRequirement| {
+            let key = expression.key.clone();
+            if expression.operator != "In" {
+                let operator = expression.operator.clone();
+                return Err(TermError::Operator { key, operator });
+            }
+            match expression.values.as_slice() {
+                [value] => Ok((key, value.clone())),
+                values => Err(TermError::Values {
+                    key,
+                    count: values.len(),
+                }),
+            }
+        };
+        self.expressions.iter().map(pair).collect()
     }
 }
 

@@ -162,7 +162,7 @@ impl Driver {
             })?;
             let topology = answer.accessible_topology.unwrap_or_default();
             driver_info.node = Some(NodeInfo {
-                segment: topology.segments.into_iter().collect(),
+                segment: topology.segments.into(),
             });
         }
         self.set_ready(&driver_info);

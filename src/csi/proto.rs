@@ -3,8 +3,18 @@
 
 use std::fmt;
 
+use crate::base::segment::Segment;
+
 include!(concat!(env!("OUT_DIR"), "/csi.v1.rs"));
 include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
+
+impl From<&Segment> for Topology {
+    fn from(segment: &Segment) -> Self {
+        Self {
+            segments: segment.clone().into(),
+        }
+    }
+}
 
 /// What stands in a log in place of secrets; the marker that operators know from upstream's logs.
 struct Marker;

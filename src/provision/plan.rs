@@ -9,14 +9,13 @@ use super::{
     policy::Policy,
     refusal::Refusal,
     request,
-    topology::{Placement, SelectedNode, placement},
+    topology::{Placement, Requirement, SelectedNode, placement},
     volume,
 };
 use crate::{
     base::{
         quantity,
         secrets::{Scope, SecretKind, SecretRef, Secrets},
-        segment::Segment,
     },
     cluster::{
         objects::{Claim, Class},
@@ -51,12 +50,8 @@ pub struct Plan {
 impl Plan {
     /// The request as it is sent.
     pub fn request_with(&self, secrets: BTreeMap<String, String>) -> CreateVolumeRequest {
-        let requirement = self
-            .placement
-            .as_ref()
-            .and_then(|placement| placement.requirement.as_ref());
         CreateVolumeRequest {
-            accessibility_requirements: requirement.map(Into::into),
+            accessibility_requirements: self.requirement().map(Into::into),
             secrets,
             ..self.request.clone()
         }
@@ -64,19 +59,18 @@ impl Plan {
 
     /// The places that the driver may choose from; one without a place where it has no topology.
     pub fn places(&self) -> Vec<Option<Topology>> {
-        let requirement = self
-            .placement
-            .as_ref()
-            .and_then(|placement| placement.requirement.as_ref());
-        let topology = |segment: &Segment| {
-            Some(Topology {
-                segments: segment.clone().into(),
-            })
-        };
-        match requirement {
-            Some(requirement) => requirement.requisite.iter().map(topology).collect(),
+        match self.requirement() {
+            Some(requirement) => requirement
+                .requisite
+                .iter()
+                .map(|segment| Some(segment.into()))
+                .collect(),
             None => vec![None],
         }
+    }
+
+    fn requirement(&self) -> Option<&Requirement> {
+        self.placement.as_ref()?.requirement.as_ref()
     }
 
     /// The node that the volume is made for, if the driver has topology.

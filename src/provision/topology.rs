@@ -96,12 +96,9 @@ impl Requirement {
 
 impl From<&Requirement> for proto::TopologyRequirement {
     fn from(requirement: &Requirement) -> Self {
-        let topology = |segment: &Segment| proto::Topology {
-            segments: segment.clone().into(),
-        };
         Self {
-            requisite: requirement.requisite.iter().map(topology).collect(),
-            preferred: requirement.preferred().map(topology).collect(),
+            requisite: requirement.requisite.iter().map(Into::into).collect(),
+            preferred: requirement.preferred().map(Into::into).collect(),
         }
     }
 }

@@ -15,10 +15,12 @@ use crate::{
     base::{
         quantity,
         secrets::{SecretKind, SecretRef, Secrets},
-        segment::Segment,
     },
-    cluster::objects::{
-        Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
+    cluster::{
+        node_selector::terms_of,
+        objects::{
+            Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
+        },
     },
     csi::{
         DriverInfo,
@@ -172,27 +174,8 @@ pub fn node_affinity(accessible: &[Topology]) -> Option<VolumeNodeAffinity> {
 
 /// What the claim's owner should know of a volume that was made where the selected node cannot reach it, if it was.
 pub fn out_of_reach(volume: &PersistentVolume, node: &SelectedNode) -> Option<String> {
-    let spec = volume.spec.as_ref()?;
-    let terms = &spec
-        .node_affinity
-        .as_ref()?
-        .required
-        .as_ref()?
-        .node_selector_terms;
-    let places: Vec<Segment> = terms
-        .iter()
-        .map(|term| {
-            let labels = term.match_expressions.iter().flatten();
-            labels
-                .map(|label| {
-                    (
-                        label.key.clone(),
-                        label.values.iter().flatten().cloned().collect::<String>(),
-                    )
-                })
-                .collect()
-        })
-        .collect();
+    let places = terms_of(volume)?;
+    let places: Vec<_> = places.iter().filter_map(|place| place.segment().ok()).collect();
     // CSI: the node is where the driver's node plugin says, by the keys that it has registered and no others.
     if places.iter().any(|place| place.is_subset_of(&node.segment)) {
         return None;

@@ -25,7 +25,7 @@ use crate::{
         api::ApiClient,
         cache::{Cache, CacheEvent, Need, NodeSource, Watched},
         objects::Volume,
-        workers::{Active, WorkerPool},
+        workers::Active,
     },
     csi::{Driver, DriverInfo},
     provision::plan::Plan,
@@ -59,7 +59,7 @@ pub(super) fn publishes<'a>(config: &'a Config, driver: &DriverInfo) -> Option<&
         );
         return None;
     }
-    if config.node.is_some() && driver.node.clone().unwrap_or_default().segment.is_empty() {
+    if config.node.is_some() && driver.node.as_ref().is_none_or(|node| node.segment.is_empty()) {
         tracing::warn!(
             "--enable-capacity has no effect: the CSI driver {} does not say where its node is (NodeGetInfo without \
              accessible_topology), so each node's capacity would count for the whole cluster",
@@ -132,20 +132,7 @@ pub(super) fn build(
     active: Active,
     metrics: &Metrics,
 ) -> Result<Arc<Capacity>, MetricsError> {
-    let pool = |name, workers| {
-        let panics = metrics.sidecar.clone();
-        let pool = WorkerPool::new(
-            workers,
-            publication.backoff,
-            TaskTracker::new(),
-            metrics.on_queue_event(name),
-            move || panics.panicked(),
-        );
-        let source = Arc::downgrade(&pool);
-        let queue = metrics.registry.queue(name);
-        queue.unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
-        pool
-    };
+    let pool = |name, workers| metrics.worker_pool(name, workers, publication.backoff, TaskTracker::new());
     let (items, topology) = (
         pool(QUEUE, settings.at_once),
         pool(TOPOLOGY_QUEUE, NonZeroUsize::MIN),

@@ -100,22 +100,7 @@ impl Controllers {
             counted.records("held", count.doubtful);
         })));
         let (tasks, active) = (TaskTracker::new(), Active::default());
-        let pool = |name| {
-            let panics = metrics.sidecar.clone();
-            let pool = WorkerPool::new(
-                config.work.at_once,
-                config.work.backoff,
-                tasks.clone(),
-                metrics.on_queue_event(name),
-                move || panics.panicked(),
-            );
-            let source = Arc::downgrade(&pool);
-            metrics
-                .registry
-                .queue(name)
-                .unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
-            pool
-        };
+        let pool = |name| metrics.worker_pool(name, config.work.at_once, config.work.backoff, tasks.clone());
         let (claims, volumes) = (pool("claims"), pool("volumes"));
 
         let predicates = Predicates {

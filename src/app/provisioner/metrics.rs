@@ -1,8 +1,13 @@
 //! Everything that the provisioner counts, on one page.
 
+use std::{num::NonZeroUsize, sync::Arc};
+
+use tokio_util::task::TaskTracker;
+
 use crate::{
     app::sidecar::metrics::SidecarMetrics,
-    cluster::queue::{OnQueueEvent, QueueEvent},
+    base::backoff::Backoff,
+    cluster::{queue::QueueEvent, workers::WorkerPool},
     provision::metrics::ProvisionMetrics,
     reclaim::metrics::ReclaimMetrics,
     telemetry::metrics::{MetricsError, Registry},
@@ -22,16 +27,29 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts what a queue of this name does.
-    pub(super) fn on_queue_event(&self, name: &str) -> OnQueueEvent {
-        let queue = self.registry.queue(name);
-        Box::new(move |event| match event {
-            QueueEvent::Add => queue.add(),
-            QueueEvent::Get(waited) => queue.get(waited),
-            QueueEvent::Done(worked) => queue.done(worked),
-            QueueEvent::Forget => queue.forget(),
-            QueueEvent::Retry => queue.retry(),
-        })
+    /// A worker pool whose queue is counted under this name.
+    pub(super) fn worker_pool(
+        &self,
+        name: &str,
+        workers: NonZeroUsize,
+        backoff: Backoff,
+        tasks: TaskTracker,
+    ) -> Arc<WorkerPool> {
+        let (queue, panics) = (self.registry.queue(name), self.sidecar.clone());
+        let counted = queue.clone();
+        let on_event = move |event| match event {
+            QueueEvent::Add => counted.add(),
+            QueueEvent::Get(waited) => counted.get(waited),
+            QueueEvent::Done(worked) => counted.done(worked),
+            QueueEvent::Forget => counted.forget(),
+            QueueEvent::Retry => counted.retry(),
+        };
+        let pool = WorkerPool::new(workers, backoff, tasks, Box::new(on_event), move || {
+            panics.panicked()
+        });
+        let source = Arc::downgrade(&pool);
+        queue.unfinished_from(move || source.upgrade().map_or_else(Vec::new, |pool| pool.unfinished()));
+        pool
     }
 
     /// All families, in a registry of their own.

@@ -5,8 +5,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use super::{World, segment};
 use crate::{
     base::segment::Segment,
-    capacity::segments::{TermError, term_to_segment, terms_of},
-    cluster::node_selector::{NodeSelectorRequirement, NodeSelectorTerm},
+    cluster::node_selector::{NodeSelectorRequirement, NodeSelectorTerm, TermError, terms_of},
 };
 
 #[test]
@@ -89,7 +88,7 @@ fn a_term_is_a_segment_if_each_key_has_one_value() {
         ),
     ];
     for (id, term, expected) in rows {
-        assert_eq!(term_to_segment(&term), expected, "{id}");
+        assert_eq!(term.segment(), expected, "{id}");
     }
 }
 
@@ -108,7 +107,7 @@ fn a_volume_that_was_made_says_from_where_it_can_be_reached() {
         serde_json::json!({"required": {"nodeSelectorTerms": required}}),
     ))
     .unwrap();
-    let segments: Vec<_> = terms.iter().map(term_to_segment).collect();
+    let segments: Vec<_> = terms.iter().map(NodeSelectorTerm::segment).collect();
     assert_eq!(segments, [Ok(segment("zone=a")), Err(TermError::Fields)]);
     assert_eq!(terms_of(&volume(serde_json::Value::Null)), None);
 }
@@ -117,6 +116,6 @@ fn a_volume_that_was_made_says_from_where_it_can_be_reached() {
 fn d21_the_order_of_the_keys_of_a_segment_decides_nothing() {
     let desired = World::new(&[("zone=a,host=1", 1)], &["direct"]).desired();
     let affinity = term(&[("zone", "In", &["a"]), ("host", "In", &["1"])]);
-    let segment = term_to_segment(&affinity).unwrap();
+    let segment = affinity.segment().unwrap();
     assert_eq!(desired.in_segment(&segment).count(), 1);
 }

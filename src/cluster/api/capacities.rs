@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{
-    api::{DeleteParams, Preconditions},
-    core::Request,
-};
+use kube::core::Request;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::{ApiClient, raw::Collection};
+use super::{ApiClient, of_uid, raw::Collection};
 use crate::{
     base::{
         api_error::{ApiError, Reason},
@@ -197,15 +194,8 @@ impl ApiClient {
         active: &Active,
     ) -> Result<(), ApiError> {
         let place = format!("{namespace}/{name}");
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(uid.to_owned()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
         let request = Request::new(CAPACITIES.path(namespace))
-            .delete(name, &params)
+            .delete(name, &of_uid(uid))
             .map_err(|error| ApiError::odd("delete", CAPACITIES.plural, &place, &error.to_string()))?;
         let delete = async {
             match active.is_set() {

@@ -14,7 +14,11 @@ mod volumes;
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use k8s_openapi::ByteString;
-use kube::{Client, core::Request};
+use kube::{
+    Client,
+    api::{DeleteParams, Preconditions},
+    core::Request,
+};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -127,4 +131,13 @@ impl ApiClient {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Deletes the object of this UID and no other that has its name by now.
+fn of_uid(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: None,
+    };
+    DeleteParams::default().preconditions(preconditions)
 }

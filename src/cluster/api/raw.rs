@@ -6,7 +6,7 @@
 
 use kube::{
     api::{ListParams, PostParams},
-    core::Request,
+    core::{Request, request},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -90,15 +90,9 @@ impl ApiClient {
         object: &Value,
         active: &Active,
     ) -> Result<Option<String>, ApiError> {
+        let put = |body| Request::new(of.path(namespace)).replace(name, &PostParams::default(), body);
         let place = format!("{namespace}/{name}");
-        let odd =
-            |error: &dyn std::fmt::Display| ApiError::odd("update", of.plural, &place, &error.to_string());
-        let body = serde_json::to_vec(object).map_err(|error| odd(&error))?;
-        let put = Request::new(of.path(namespace))
-            .replace(name, &PostParams::default(), body)
-            .map_err(|error| odd(&error))?;
-        let put = self.write(put, active);
-        self.ask("update", of.group, of.plural, &place, put).await
+        self.write("update", of, &place, object, put, active).await
     }
 
     /// Creates an object, and returns its resourceVersion, as [`ApiClient::put_raw`] does.
@@ -110,23 +104,30 @@ impl ApiClient {
         object: &Value,
         active: &Active,
     ) -> Result<Option<String>, ApiError> {
+        let post = |body| Request::new(of.path(namespace)).create(&PostParams::default(), body);
         let place = format!("{namespace}/{name}");
-        let odd =
-            |error: &dyn std::fmt::Display| ApiError::odd("create", of.plural, &place, &error.to_string());
-        let body = serde_json::to_vec(object).map_err(|error| odd(&error))?;
-        let post = Request::new(of.path(namespace))
-            .create(&PostParams::default(), body)
-            .map_err(|error| odd(&error))?;
-        let post = self.write(post, active);
-        self.ask("create", of.group, of.plural, &place, post).await
+        self.write("create", of, &place, object, post, active).await
     }
 
-    /// The rate limiter may have held the request back for long, so this is where it is looked whether we are active.
-    async fn write(&self, request: http::Request<Vec<u8>>, active: &Active) -> kube::Result<Option<String>> {
-        if !active.is_set() {
-            return Ok(None);
-        }
-        let written = self.client.request::<WrittenObject>(request).await?;
-        Ok(Some(written.metadata.resource_version))
+    async fn write(
+        &self,
+        verb: &'static str,
+        of: &Collection,
+        place: &str,
+        object: &Value,
+        request: impl FnOnce(Vec<u8>) -> Result<http::Request<Vec<u8>>, request::Error>,
+        active: &Active,
+    ) -> Result<Option<String>, ApiError> {
+        let request = request(object.to_string().into_bytes())
+            .map_err(|error| ApiError::odd(verb, of.plural, place, &error.to_string()))?;
+        let write = async {
+            // The rate limiter may have held the request back for long, so this is where it is looked.
+            if !active.is_set() {
+                return Ok(None);
+            }
+            let written = self.client.request::<WrittenObject>(request).await?;
+            Ok(Some(written.metadata.resource_version))
+        };
+        self.ask(verb, of.group, of.plural, place, write).await
     }
 }

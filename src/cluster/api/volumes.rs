@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
-use super::ApiClient;
+use super::{ApiClient, of_uid};
 use crate::{
     base::api_error::{ApiError, Reason},
     cluster::{
@@ -100,14 +100,7 @@ impl ApiClient {
     /// # Errors
     /// [`ApiError`], [`Reason::Conflict`] when another object has that name now.
     pub async fn delete_volume(&self, name: &str, uid: &str) -> Result<Option<Vec<String>>, ApiError> {
-        let preconditions = Some(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        });
-        let params = DeleteParams {
-            preconditions,
-            ..DeleteParams::default()
-        };
+        let params = of_uid(uid);
         let api = Api::<Decoded<Volume>>::all(self.client.clone());
         match self
             .ask("delete", "", VOLUMES, name, api.delete(name, &params))
