@@ -137,7 +137,6 @@ fn binary(mut digits: Vec<u8>, point: usize, power: u32) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;

@@ -203,7 +203,6 @@ pub(super) async fn list_watch<R: Object>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::expect_used)]
     use kube::core::Status;
 
     use super::*;

@@ -104,7 +104,6 @@ pub(super) fn micro_time(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -166,7 +166,6 @@ impl<R> Ledger<R> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn ledger() -> (Ledger<u8>, Arc<Mutex<Count>>) {

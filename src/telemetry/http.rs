@@ -191,7 +191,6 @@ fn names(query: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -168,7 +168,6 @@ fn quote(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use jiff::tz::TimeZone;
     use proptest::prelude::*;

@@ -201,7 +201,6 @@ impl Visit for Values {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use std::sync::Arc;
 

@@ -222,7 +222,6 @@ impl<const N: usize> Histogram<N> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

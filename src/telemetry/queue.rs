@@ -189,7 +189,6 @@ impl QueueMetrics {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::{super::metrics::Registry, *};
 

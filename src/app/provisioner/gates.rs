@@ -104,7 +104,6 @@ pub fn set(settings: &[(String, bool)]) -> Result<(Gates, Vec<String>), UnknownG
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -1,5 +1,4 @@
 //! A cluster without a server: classes, segments, capacity objects, a driver that answers at once.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{collections::BTreeSet, sync::Arc};
 

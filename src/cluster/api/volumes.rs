@@ -177,7 +177,6 @@ fn finalizer_patch(volume: &Volume, protect: bool) -> Option<serde_json::Value> 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
     use super::*;
 
     #[test]

@@ -136,7 +136,6 @@ impl<T: Default> Default for Part<T> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use serde_json::json;
 
     use super::*;

@@ -1,5 +1,4 @@
 //! What the foundation promises, shown in virtual time on the sandbox.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
 mod cache;

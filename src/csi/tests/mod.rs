@@ -1,5 +1,4 @@
 //! The driver's side of the socket, made of raw HTTP/2 answers so that it can also be wrong, and what we make of it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,5 @@
 //! The election against a small API server in virtual time, its decisions as tables, and a model of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod acquire;
 mod api;
 mod elect;

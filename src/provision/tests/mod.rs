@@ -1,10 +1,4 @@
 //! A world in which everything is in order. A row of a table says in which one thing it differs, and what follows.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test stops at the first surprise"
-)]
 
 use std::{collections::BTreeMap, time::Duration};
 

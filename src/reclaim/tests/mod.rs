@@ -1,5 +1,4 @@
 //! Which volumes are deleted, and what they need before.
-#![allow(clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
 

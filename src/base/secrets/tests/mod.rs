@@ -1,5 +1,4 @@
 //! All pairs of keys, all templates, and the text of every error.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use super::{SecretError::*, SecretKind::*, *};
 

@@ -1,5 +1,4 @@
 //! What the provisioner's command line must be for a drop-in replacement.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashSet;
 
