@@ -10,7 +10,6 @@ use std::{
 };
 
 use divan::{Bencher, black_box, counter::ItemsCount};
-use futures::FutureExt as _;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use volwright::{
@@ -20,10 +19,8 @@ use volwright::{
         queue::{Requeue, WorkQueue},
         workers::WorkerPool,
     },
-    ledger::Ledger,
 };
 
-const OTHERS: usize = 1000;
 const WORKERS: NonZeroUsize = NonZeroUsize::new(100).unwrap();
 const BACKOFF: Backoff = Backoff {
     start: Duration::from_secs(1),
@@ -32,17 +29,6 @@ const BACKOFF: Backoff = Backoff {
 
 fn main() {
     divan::main();
-}
-
-#[divan::bench]
-fn record_and_erase(bencher: Bencher) {
-    let ledger = Ledger::new(Box::new(|_| {}));
-    let record = |uid: &str| ledger.record(uid, Arc::new(0)).now_or_never();
-    (0..OTHERS).for_each(|n| drop(record(&format!("uid-{n}"))));
-    bencher.bench(|| {
-        drop(record(black_box("uid")));
-        ledger.erase("uid");
-    });
 }
 
 /// A key's way through the queue, with others waiting: 16 times as many must not cost more than half again as much.

@@ -23,11 +23,12 @@ use crate::{
         segment::Segment,
     },
     cluster::{
+        active::Active,
         api::{ApiClient, CapacityObject},
         cache::{Cache, ROLL_OUT},
         objects::{CapacityValues, Class},
         queue::Requeue,
-        workers::{Active, WorkerPool},
+        workers::WorkerPool,
     },
     csi::{Driver, proto::GetCapacityRequest},
 };

@@ -4,6 +4,7 @@
 //! and [`workers::WorkerPool`] reconciles it; [`api::ApiClient`] reads single objects and writes;
 //! [`events::EventRecorder`] tells people.
 
+pub mod active;
 pub mod api;
 mod api_error;
 pub mod cache;

@@ -68,12 +68,10 @@ impl Provision {
             return Requeue::AwaitChange;
         }
         let mut record = Arc::new(record);
-        if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
+        if let Err(error) = self.ledger.open(&record.uid, record.clone()).await {
             let text = format!("the driver is not called, because the creation cannot be recorded: {error}");
             return self.fail(&record.plan, claim, &text);
         }
-        // What another leader may have created and deleted again is not in the record any more.
-        self.ledger.trust(&record.uid);
         // An object that was seen before the record stood has closed nothing, and is not told of again.
         if self.is_saved(&record) {
             return self.close(&record, claim);
@@ -95,18 +93,11 @@ impl Provision {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
                 Arc::make_mut(&mut record).created = Some(Arc::clone(&volume));
-                match self.ledger.update(&record.uid, record.clone()).await {
-                    Ok(true) => {}
-                    // Its object was seen while the call ran: another replica has finished this creation, and may have
-                    // deleted the volume since.
-                    Ok(false) => {
-                        self.look_for_orphan(&record, &volume).await;
-                        return Requeue::AwaitChange;
-                    }
-                    // The record before is as good: asking again gives the same volume.
-                    Err(error) => {
-                        tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
-                    }
+                // Its object was seen while the call ran: another replica has finished this creation, and may have
+                // deleted the volume since.
+                if !self.ledger.update(&record.uid, record.clone()) {
+                    self.look_for_orphan(&record, &volume).await;
+                    return Requeue::AwaitChange;
                 }
                 if let (Some(claim), Some(node)) = (claim, plan.node())
                     && let Some(text) = out_of_reach(&volume, node)

@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod request;
 mod reschedule;
 mod save;
+mod stored;
 pub mod topology;
 pub mod volume;
 

@@ -18,15 +18,15 @@ use super::{
 use crate::{
     base::names,
     cluster::{
+        active::Active,
         api::ApiClient,
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Claim,
         queue::Requeue,
-        workers::Active,
     },
     csi::{Driver, DriverInfo},
-    ledger::{Entry, Ledger},
+    ledger::{Entry, Ledger, Origin},
 };
 
 pub(super) const FAILED: &str = "ProvisioningFailed";
@@ -202,12 +202,12 @@ impl Provision {
 
     /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
     async fn reconcile_record(&self, entry: Entry<Record>, claim: Option<&Claim>) -> Requeue {
-        let Entry { record, doubtful } = entry;
+        let Entry { record, origin } = entry;
         let volume = &record.plan.request.name;
         let step = next_step(RecordFacts {
             claim_waits: claim.is_some(),
             saved: self.is_saved(&record),
-            doubtful,
+            doubtful: origin != Origin::Own,
             created: record.created.is_some(),
         });
         if claim.is_none() && step != Step::Hold {

@@ -11,7 +11,7 @@ use crate::{
         objects::{Claim, Volume},
         queue::Requeue,
     },
-    ledger::Entry,
+    ledger::{Entry, Origin},
 };
 
 impl Provision {
@@ -117,8 +117,8 @@ impl Provision {
     /// The last thing of a term: objects that could not be written are tried once more. Not the doubtful ones: another
     /// replica may have deleted the volume.
     pub async fn flush(&self) {
-        for Entry { record, doubtful } in self.ledger.entries() {
-            if let Some(volume) = record.created.as_ref().filter(|_| !doubtful) {
+        for Entry { record, origin } in self.ledger.entries() {
+            if let Some(volume) = record.created.as_ref().filter(|_| origin == Origin::Own) {
                 let claim = self.cache.claim(&record.uid);
                 self.save(&record, claim.as_deref(), volume).await;
             }

@@ -15,12 +15,12 @@ use crate::{
         secrets::SecretRef,
     },
     cluster::{
+        active::Active,
         api::ApiClient,
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Volume,
         queue::Requeue,
-        workers::Active,
     },
     csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
 };

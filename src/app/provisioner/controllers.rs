@@ -22,13 +22,14 @@ use super::{
 use crate::{
     capacity::{reconcile::Capacity, run::Refresh},
     cluster::{
+        active::Active,
         api::ApiClient,
         cache::{Cache, CacheEvent, Need, NodeSource, Predicates, Watched},
         events::{Event, EventRecorder, ObjectReference},
-        workers::{Active, WorkerPool},
+        workers::WorkerPool,
     },
     csi::{Driver, DriverInfo},
-    ledger::Ledger,
+    ledger::{Ledger, LedgerEvent, TermFacts},
     provision::{self, policy::Policy, reconcile::Provision, record::Record},
     reclaim::{self, reconcile::Reclaim},
     telemetry::metrics::MetricsError,
@@ -95,9 +96,11 @@ impl Controllers {
         };
 
         let counted = metrics.provision.clone();
-        let ledger = Arc::new(Ledger::<Record>::new(Box::new(move |count| {
-            counted.records("open", count.open);
-            counted.records("held", count.doubtful);
+        let ledger = Arc::new(Ledger::<Record>::new(Box::new(move |event| {
+            if let LedgerEvent::Status(status) = event {
+                counted.records("open", status.records);
+                counted.records("held", status.held);
+            }
         })));
         let (tasks, active) = (TaskTracker::new(), Active::default());
         let pool = |name| metrics.worker_pool(name, config.work.at_once, config.work.backoff, tasks.clone());
@@ -273,10 +276,12 @@ impl Controllers {
         self.tasks.reopen();
     }
 
-    /// Another process has led since the previous term. What it made may be gone again, so nothing that is remembered
-    /// of it can be relied on.
-    pub(super) fn distrust(&self) {
-        self.ledger.distrust();
+    /// Begins a term: what is on record comes first.
+    pub(super) async fn take_over(&self, term: Option<&TermFacts>) {
+        let is_waiting = |_| async { Ok(true) };
+        if let Err(error) = self.ledger.take_over(term, is_waiting).await {
+            tracing::warn!(%error, "the ledger cannot be taken over");
+        }
     }
 
     /// Writes what can still be written at the end of a term.

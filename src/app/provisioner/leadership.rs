@@ -7,6 +7,7 @@ use crate::{
     app::sidecar::eligibility::Eligibility,
     cluster::events::{Event, ObjectReference},
     lease::{Election, Leadership, LeaseRef},
+    ledger::TermFacts,
 };
 
 /// Works from start to end, without an election.
@@ -39,9 +40,13 @@ pub(super) async fn run_elected(
             if let Leadership::Leading(term) = now {
                 controllers.publish(reference(&term.lease), event(&identity, "became leader"));
                 controllers.metrics.sidecar.leading(&term.lease.name, true);
-                if !term.undisturbed {
-                    controllers.distrust();
-                }
+                let facts = TermFacts {
+                    lease_uid: term.lease.uid.clone(),
+                    transitions: 0,
+                    first_transitions: 0,
+                    undisturbed: term.undisturbed,
+                };
+                controllers.take_over(Some(&facts)).await;
                 tokio::select! {
                     () = controllers.run() => {}
                     _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}

@@ -6,8 +6,8 @@ use super::{ApiClient, raw::Collection};
 use crate::{
     base::api_error::{ApiError, Reason},
     cluster::{
+        active::Active,
         objects::{Claim, SELECTED_NODE},
-        workers::Active,
     },
 };
 
