@@ -34,6 +34,10 @@ pub(super) enum Shard {
         object: Value,
         /// Bytes of all annotations, keys and values.
         size: usize,
+        /// How many records are held there.
+        held: usize,
+        /// Whether anything of ours stands there.
+        has_records: bool,
     },
 }
 
@@ -56,8 +60,18 @@ impl Shard {
         let Some(object) = object else {
             return Self::Absent;
         };
-        let size = annotations(&object).map(|(key, value)| bytes(key, value)).sum();
-        Self::Present { object, size }
+        let (mut size, mut held, mut has_records) = (0, 0, false);
+        for (key, value) in annotations(&object) {
+            size += bytes(key, value);
+            held += usize::from(key.starts_with(HELD));
+            has_records |= [OPEN, HELD, SETTLE].iter().any(|prefix| key.starts_with(prefix));
+        }
+        Self::Present {
+            object,
+            size,
+            held,
+            has_records,
+        }
     }
 
     pub(super) fn is_present(&self) -> bool {
@@ -128,14 +142,21 @@ impl Shard {
 
     /// How many records are held there.
     pub(super) fn held(&self) -> usize {
-        self.records(HELD).count()
+        match self {
+            Self::Present { held, .. } => *held,
+            _ => 0,
+        }
     }
 
     /// Whether anything of ours stands there.
     pub(super) fn has_records(&self) -> bool {
-        [OPEN, HELD, SETTLE]
-            .iter()
-            .any(|prefix| self.records(prefix).next().is_some())
+        matches!(
+            self,
+            Self::Present {
+                has_records: true,
+                ..
+            }
+        )
     }
 
     /// The size after these changes.
@@ -182,9 +203,7 @@ impl Shard {
 }
 
 fn annotations(object: &Value) -> impl Iterator<Item = (&str, &str)> {
-    let map = object
-        .pointer("/metadata/annotations")
-        .and_then(Value::as_object);
+    let map = object.pointer("/metadata/annotations").and_then(Value::as_object);
     map.into_iter()
         .flatten()
         .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
