@@ -5,14 +5,22 @@
 //! must be enough to finish the creation when the claim is gone. The ledger never calls DeleteVolume: a volume whose
 //! claim is gone gets its object like any other volume, and the ordinary reclaim takes it from there.
 
+mod annotation;
 mod record;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod trust;
 
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-pub use self::record::{Distrust, Entry, OpenError, Opening, Origin, RecordHead, Storable};
+pub use self::{
+    record::{Distrust, Entry, OpenError, Opening, Origin, RecordHead, Storable},
+    settings::{CrashSafe, LedgerSettings, NoCrashSafe},
+};
 use crate::base::api_error::ApiError;
 
 /// Hears what becomes of the ledger.
