@@ -113,6 +113,8 @@ impl Controllers {
         };
 
         let (ledger, tasks) = (Arc::new(ledger), TaskTracker::new());
+        let leads = active.clone();
+        let driver = driver.fenced(Arc::new(move || leads.leads()));
         let pool = |name| metrics.worker_pool(name, config.work.at_once, config.work.backoff, tasks.clone());
         let (claims, volumes) = (pool("claims"), pool("volumes"));
 
