@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cluster::{events::Event, objects::Claim, queue::Requeue},
-    csi::proto,
+    csi::{NotSent, proto},
 };
 
 /// How often DeleteVolume is tried on an unusable volume before CreateVolume is called again, within one `--timeout`.
@@ -81,7 +81,10 @@ impl Provision {
         }
         let plan = record.plan.clone();
         let request = plan.request_with(record.secrets.reveal());
-        let outcome = outcome_of(&plan, self.driver.create_volume(request).await);
+        let Ok(answer) = self.driver.create_volume(request).await else {
+            return Requeue::AwaitChange;
+        };
+        let outcome = outcome_of(&plan, answer);
         (self.on_answer)(
             &plan,
             match &outcome {
@@ -162,8 +165,9 @@ impl Provision {
                 secrets: secrets.clone(),
             };
             match self.driver.within(left).delete_volume(request).await {
-                Ok(_) => return format!("{mismatch}; it was deleted and is asked for again"),
-                Err(error) => last = error.to_string(),
+                Ok(Ok(_)) => return format!("{mismatch}; it was deleted and is asked for again"),
+                Ok(Err(error)) => last = error.to_string(),
+                Err(NotSent) => break,
             }
         }
         format!("{mismatch}; deleting it failed, so volume {id} may be left at the driver: {last}")
