@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     annotation::{HELD, OPEN, SETTLE, decode},
-    record::{Entry, OpenError, Origin, Storable},
+    record::{Entry, OpenError, Opening, Origin, Storable},
     settings::CrashSafe,
     shard::Shard,
     state::{InFlight, Known, LedgerState, PendingOpen, Place, Refused, Told},
@@ -122,9 +122,6 @@ impl<R: Storable> LedgerState<R> {
 
     /// Nothing can be stored for now.
     pub(super) fn refuse(&mut self, error: ApiError, now: Duration) {
-        if self.refused.is_none() {
-            self.effects.told.push(Told::Refused(error.clone()));
-        }
         let until = now + REFUSED;
         self.refused = Some(Refused { error, until });
         let waiting = take(&mut self.pending).into();
@@ -148,9 +145,7 @@ impl<R: Storable> LedgerState<R> {
     }
 
     fn confirmed(&mut self, number: usize, write: InFlight<R>, object: Value, now: Duration) {
-        if self.refused.take().is_some() {
-            self.effects.told.push(Told::Stored);
-        }
+        self.refused = None;
         self.failures = 0;
         self.not_before = now;
         let slot = &mut self.slots[number];

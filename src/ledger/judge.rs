@@ -49,7 +49,7 @@ impl<R: Storable> LedgerState<R> {
         let again = self.judged.as_ref() == Some(&mark);
         self.term = mark;
         (self.refused, self.failures, self.not_before) = (None, 0, now);
-        self.flushing = false;
+        (self.flushing, self.taking) = (false, true);
         self.settling.clear();
         for slot in &mut self.slots {
             slot.shard = Shard::Unread;

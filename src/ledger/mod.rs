@@ -167,9 +167,12 @@ impl<R: Storable> Ledger<R> {
         };
         let now = self.origin.elapsed();
         let (sender, answer) = oneshot::channel();
-        let ticket = self.change(|state| state.begin_open(uid, record, opening, value, now))?;
+        let ticket = self.change_locked(|locked| {
+            let ticket = locked.state.begin_open(uid, record, opening, value, now)?;
+            locked.waiting.extend(ticket.map(|ticket| (ticket, sender)));
+            Ok(ticket)
+        })?;
         let Some(ticket) = ticket else { return Ok(()) };
-        self.locked.lock().waiting.insert(ticket, sender);
         self.wake.notify_one();
         let mut waiting = Waiting {
             ledger: self,

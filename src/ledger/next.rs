@@ -48,7 +48,7 @@ pub(super) struct Write {
 impl<R: Storable> LedgerState<R> {
     /// What is to be sent now. A write counts as sent.
     pub(super) fn next(&mut self, now: Duration, wall: Timestamp) -> Next {
-        if self.settings.mode == CrashSafe::Off {
+        if self.taking || self.settings.mode == CrashSafe::Off {
             return Next::Wait(None);
         }
         let begin = self.not_before.max(

@@ -136,10 +136,6 @@ pub(super) enum Told {
     },
     /// A person wants it settled.
     Settling(String),
-    /// The API server refuses to store anything.
-    Refused(ApiError),
-    /// It does not any more.
-    Stored,
 }
 
 /// What follows from a change.
@@ -173,6 +169,8 @@ pub(super) struct LedgerState<R> {
     pub(super) settling: BTreeMap<(usize, String), Known<R>>,
     pub(super) slots: Vec<Slot<R>>,
     pub(super) term: TermMark,
+    /// The term has not begun yet: nothing but its own reads and writes is sent.
+    pub(super) taking: bool,
     /// The term whose records were judged already.
     pub(super) judged: Option<TermMark>,
     pub(super) refused: Option<Refused>,
@@ -199,6 +197,7 @@ impl<R: Storable> LedgerState<R> {
             settling: BTreeMap::new(),
             slots: (0..SHARDS).map(|_| Slot::default()).collect(),
             term: TermMark::default(),
+            taking: true,
             judged: None,
             refused: None,
             not_before: Duration::ZERO,
@@ -430,7 +429,7 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn is_flushed(&self) -> bool {
         let written = |slot: &Slot<R>| !slot.ours || (slot.in_flight.is_none() && slot.erasing.is_empty());
         let held = self.aside.values().all(|aside| aside.place == Place::Memory);
-        !self.keeps() || (held && self.pending.is_empty() && self.slots.iter().all(written))
+        self.taking || !self.keeps() || (held && self.pending.is_empty() && self.slots.iter().all(written))
     }
 }
 

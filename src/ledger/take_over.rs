@@ -66,6 +66,8 @@ impl<R: Storable> Ledger<R> {
                 written => written?,
             }
         }
+        self.change(|state| state.taking = false);
+        self.wake.notify_one();
         Ok(())
     }
 
@@ -89,7 +91,7 @@ impl<R: Storable> Ledger<R> {
     /// As the server's flow control wants it.
     async fn get_in_time(&self, number: usize) -> Result<Option<Value>, ApiError> {
         loop {
-            match self.get(number).await {
+            match self.read_shard(number).await {
                 Err(ApiError {
                     reason: Reason::TooManyRequests(pause),
                     ..

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Ledger, LedgerEvent, OpenError,
+    Ledger, LedgerEvent, Locked, OpenError,
     next::{Next, Write},
     record::Storable,
     shard::shard_name,
@@ -38,7 +38,7 @@ impl<R: Storable> Ledger<R> {
             });
             match next {
                 Next::Read(number) => {
-                    let answer = self.get(number).await;
+                    let answer = self.read_shard(number).await;
                     let now = self.origin.elapsed();
                     self.change(|state| state.read(number, answer, now));
                 }
@@ -90,7 +90,7 @@ impl<R: Storable> Ledger<R> {
     }
 
     /// Reads a shard.
-    pub(super) async fn get(&self, number: usize) -> Result<Option<Value>, ApiError> {
+    pub(super) async fn read_shard(&self, number: usize) -> Result<Option<Value>, ApiError> {
         self.leases.get(&self.shard(number), Instant::now() + LIMIT).await
     }
 
@@ -124,9 +124,13 @@ impl<R: Storable> Ledger<R> {
     /// Changes the state, and tells what follows. The status is told with the state locked, so that of two changes the
     /// later one is heard last.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut LedgerState<R>) -> T) -> T {
+        self.change_locked(|locked| change(&mut locked.state))
+    }
+
+    pub(super) fn change_locked<T>(&self, change: impl FnOnce(&mut Locked<R>) -> T) -> T {
         let (changed, effects, waiting) = {
             let mut locked = self.locked.lock();
-            let changed = change(&mut locked.state);
+            let changed = change(&mut locked);
             let effects = std::mem::take(&mut locked.state.effects);
             let status = locked.state.status();
             if status != locked.status {
@@ -165,12 +169,6 @@ impl<R: Storable> Ledger<R> {
                     });
                 }
                 Told::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
-                Told::Refused(error) => tracing::warn!(
-                    %error,
-                    crash_safe = %self.settings.mode,
-                    "The records of creations cannot be stored. Tried again every ten minutes"
-                ),
-                Told::Stored => tracing::info!("The records of creations can be stored again"),
             }
         }
         if effects.resign {
