@@ -130,6 +130,7 @@ pub(super) fn listener(
             }
         }
         LedgerEvent::Written(bytes) => metrics.written(bytes),
+        LedgerEvent::Settle { uid } => tracing::info!(uid, "a held record is to be settled"),
         LedgerEvent::Held { head, shard, why } => {
             let text = format!(
                 "the creation of volume {} for claim {} is held: {why}. If the driver has that volume and nobody needs \

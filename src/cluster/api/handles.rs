@@ -26,11 +26,11 @@ pub struct LiveVolumes {
 }
 
 type Predicate = Arc<dyn Fn(&Volume) -> bool + Send + Sync>;
-type Answer = Result<Option<Volume>, ApiError>;
+type Answer = Result<Vec<Volume>, ApiError>;
 
 struct Question {
     is_meant: Predicate,
-    found: Option<Volume>,
+    found: Vec<Volume>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -53,6 +53,14 @@ impl LiveVolumes {
         &self,
         is_meant: impl Fn(&Volume) -> bool + Send + Sync + 'static,
     ) -> Result<Option<Volume>, ApiError> {
+        Ok(self.find_all(is_meant).await?.pop())
+    }
+
+    /// The volumes of the driver for which this is true.
+    ///
+    /// # Errors
+    /// As for [`LiveVolumes::find`].
+    pub async fn find_all(&self, is_meant: impl Fn(&Volume) -> bool + Send + Sync + 'static) -> Answer {
         let is_meant: Predicate = Arc::new(is_meant);
         let mut answered = self.ask(&is_meant);
         // The turns are taken in the order of the questions, so that all questions of a list pass before the next one.
@@ -68,11 +76,7 @@ impl LiveVolumes {
             let listed = self.list(&mut questions).await;
             for Question { found, answer, .. } in questions {
                 // Who does not wait any more needs no answer.
-                let _ = answer.send(match (&listed, found) {
-                    (_, Some(found)) => Ok(Some(found)),
-                    (Ok(()), None) => Ok(None),
-                    (Err(error), None) => Err(error.clone()),
-                });
+                let _ = answer.send(listed.clone().map(|()| found));
             }
         }
     }
@@ -81,7 +85,7 @@ impl LiveVolumes {
         let (answer, answered) = oneshot::channel();
         self.waiting.lock().push(Question {
             is_meant: is_meant.clone(),
-            found: None,
+            found: Vec::new(),
             answer,
         });
         answered
@@ -99,9 +103,9 @@ impl LiveVolumes {
                 if volume.csi.as_ref().is_none_or(|csi| csi.driver != self.driver) {
                     continue;
                 }
-                for question in questions.iter_mut().filter(|question| question.found.is_none()) {
+                for question in questions.iter_mut() {
                     if (question.is_meant)(&volume) {
-                        question.found = Some(volume.clone());
+                        question.found.push(volume.clone());
                     }
                 }
             }
