@@ -30,18 +30,13 @@ use crate::{
         workers::WorkerPool,
     },
     csi::{Driver, DriverInfo},
-<<<<<<< HEAD
     ledger::{Ledger, TermFacts},
-    provision::{self, policy::Policy, reconcile::Provision, record::Record},
-=======
-    ledger::{Ledger, LedgerEvent, TermFacts},
     provision::{
         self,
         policy::Policy,
         reconcile::{Provision, Timings},
         record::Record,
     },
->>>>>>> w-P
     reclaim::{self, reconcile::Reclaim},
     telemetry::metrics::MetricsError,
 };
@@ -301,7 +296,6 @@ impl Controllers {
         self.tasks.reopen();
     }
 
-<<<<<<< HEAD
     /// One term, until `over`: first what is on record is taken over, then the controllers work. Afterwards what runs
     /// is waited for, and what can still be written is written, while the lease holds.
     pub(super) async fn run_term(&self, term: Option<&TermFacts>, over: impl Future<Output = ()>) {
@@ -333,13 +327,6 @@ impl Controllers {
                 tracing::warn!(%error, "waiting: the ledger cannot be read, and nothing is begun before");
             }
             sleep(TAKE_OVER_PAUSE).await;
-=======
-    /// Begins a term: what is on record comes first.
-    pub(super) async fn take_over(&self, term: Option<&TermFacts>) {
-        let is_waiting = |record: Arc<Record>| async move { self.provision.is_claim_waiting(&record).await };
-        if let Err(error) = self.ledger.take_over(term, is_waiting).await {
-            tracing::warn!(%error, "the ledger cannot be taken over");
->>>>>>> w-P
         }
     }
 
