@@ -35,7 +35,7 @@ impl LeaderElectionRecord {
             seconds: spec["leaseDurationSeconds"].as_i64().unwrap_or_default(),
             acquired: text("acquireTime"),
             renewed: text("renewTime"),
-            transitions: spec["leaseTransitions"].as_i64().unwrap_or_default(),
+            transitions: transitions(lease),
         }
     }
 
@@ -84,8 +84,13 @@ impl LeaderElectionRecord {
     }
 }
 
+/// How often the Lease has changed hands, as it says.
+pub(super) fn transitions(lease: &Value) -> i64 {
+    lease["spec"]["leaseTransitions"].as_i64().unwrap_or_default()
+}
+
 /// Changes the object under `key`, made where there is none.
-fn edit(parent: &mut Value, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+pub(super) fn edit(parent: &mut Value, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
     let map = |value: Option<Value>| match value {
         Some(Value::Object(map)) => map,
         _ => Map::new(),

@@ -102,7 +102,11 @@ impl Controllers {
                 counted.records("held", status.held);
             }
         })));
-        let (tasks, active) = (TaskTracker::new(), Active::default());
+        let tasks = TaskTracker::new();
+        let active = match config.election {
+            Some(_) => Active::elected(),
+            None => Active::default(),
+        };
         let leads = active.clone();
         let driver = driver.fenced(Arc::new(move || leads.leads()));
         let pool = |name| metrics.worker_pool(name, config.work.at_once, config.work.backoff, tasks.clone());
@@ -209,6 +213,11 @@ impl Controllers {
 
     pub(super) fn cache(&self) -> Arc<Cache> {
         self.provision.cache()
+    }
+
+    /// For the election, which says until when the lease is ours.
+    pub(super) fn active(&self) -> Active {
+        self.active.clone()
     }
 
     /// What failed while the driver was away is tried when it is back, whatever delay it is under.

@@ -42,8 +42,8 @@ pub(super) async fn run_elected(
                 controllers.metrics.sidecar.leading(&term.lease.name, true);
                 let facts = TermFacts {
                     lease_uid: term.lease.uid.clone(),
-                    transitions: 0,
-                    first_transitions: 0,
+                    transitions: term.transitions,
+                    first_transitions: term.first_transitions,
                     undisturbed: term.undisturbed,
                 };
                 controllers.take_over(Some(&facts)).await;

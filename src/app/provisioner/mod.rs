@@ -252,7 +252,13 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         Some(settings) => {
             let candidate = identity.candidate(settings, lease_name(&driver_info.name));
             let (name, metrics) = (candidate.name.clone(), metrics.sidecar.clone());
-            let election = Election::new(lease, candidate, move || metrics.renewed_slowly(&name));
+            let election = Election::new(
+                lease,
+                candidate,
+                controllers.active(),
+                Arc::default(),
+                move || metrics.renewed_slowly(&name),
+            );
             // Set once, here; until then the endpoint shows a standby, which is healthy.
             let _ = health.set(election.health());
             Some((election, settings.release))
