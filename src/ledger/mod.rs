@@ -130,6 +130,15 @@ impl<R: Storable> Ledger<R> {
         })
     }
 
+    /// What is to be known of it from outside.
+    pub fn status(&self) -> LedgerStatus {
+        LedgerStatus {
+            in_memory: Some("not durable yet".to_owned()),
+            records: self.records.lock().len(),
+            ..LedgerStatus::default()
+        }
+    }
+
     /// The open record of a claim.
     pub fn get(&self, uid: &str) -> Option<Entry<R>> {
         self.records.lock().get(uid).cloned()

@@ -30,7 +30,12 @@ use crate::{
     },
     csi::{Driver, DriverInfo},
     ledger::{Ledger, LedgerEvent, TermFacts},
-    provision::{self, policy::Policy, reconcile::Provision, record::Record},
+    provision::{
+        self,
+        policy::Policy,
+        reconcile::{Provision, Timings},
+        record::Record,
+    },
     reclaim::{self, reconcile::Reclaim},
     telemetry::metrics::MetricsError,
 };
@@ -158,7 +163,10 @@ impl Controllers {
             Provision::new(
                 driver.clone(),
                 driver_info.clone(),
-                config.driver.timeout,
+                Timings {
+                    timeout: config.driver.timeout,
+                    longest_retry: config.work.backoff.max,
+                },
                 api.clone(),
                 Arc::new(cache),
                 ledger.clone(),
@@ -289,7 +297,7 @@ impl Controllers {
 
     /// Begins a term: what is on record comes first.
     pub(super) async fn take_over(&self, term: Option<&TermFacts>) {
-        let is_waiting = |_| async { Ok(true) };
+        let is_waiting = |record: Arc<Record>| async move { self.provision.is_claim_waiting(&record).await };
         if let Err(error) = self.ledger.take_over(term, is_waiting).await {
             tracing::warn!(%error, "the ledger cannot be taken over");
         }
