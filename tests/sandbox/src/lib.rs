@@ -6,6 +6,7 @@ mod api;
 pub mod binder;
 pub mod contract;
 pub mod driver;
+mod line;
 mod nodes;
 mod scheduler;
 mod world;
@@ -15,5 +16,6 @@ pub use api::{
     kubeconfig,
 };
 pub use driver::Driver;
+pub use line::{Effect, Gust, Line, Step};
 pub use scheduler::Scheduler;
 pub use world::World;

@@ -7,6 +7,8 @@ use http::Response;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
+use crate::Gust;
+
 use super::{
     failure::{self, Refusal},
     route::{Route, Verb},
@@ -160,6 +162,20 @@ impl Faults {
             Harm::LoseReply,
         ];
         Some(all[rng.usize(0..all.len())].clone())
+    }
+}
+
+/// What a gust is to a request.
+pub(crate) fn blown(gust: Gust) -> Harm {
+    match gust {
+        Gust::Lost => Harm::Cut,
+        Gust::Delayed(time) => Harm::Delay(time),
+        Gust::Refused(which) => match which % 3 {
+            0 => Harm::Status(500),
+            1 => Harm::Status(503),
+            _ => Harm::Throttle(1),
+        },
+        Gust::ReplyLost => Harm::LoseReply,
     }
 }
 

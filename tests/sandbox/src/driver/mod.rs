@@ -19,6 +19,7 @@ use tonic::Code;
 pub use proto::controller_service_capability::rpc::Type as Capability;
 pub use volumes::Segment;
 
+use crate::Line;
 use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse};
 
 /// A CSI driver. Clones share the same state; it serves until stopped or dropped.
@@ -26,6 +27,8 @@ use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse};
 pub struct Driver {
     state: Arc<Mutex<State>>,
     began: Instant,
+    /// Who is connected.
+    line: Line,
 }
 
 struct State {
@@ -39,8 +42,8 @@ struct State {
     capacity_requests: Vec<GetCapacityRequest>,
     /// How often the driver has stopped: a call from before a stop is not answered.
     stops: u32,
-    /// Ids of volumes whose deletion was answered, and when.
-    deleted: BTreeMap<String, Duration>,
+    /// Ids of volumes whose deletion was answered, when, and to whom.
+    deleted: BTreeMap<String, (Duration, Line)>,
     /// The request that a name was first asked for with, secrets taken out.
     asked: BTreeMap<String, CreateVolumeRequest>,
     /// Volumes, by name or id, that a caller waits for right now.
@@ -197,6 +200,7 @@ impl Driver {
         Self {
             state: Arc::new(Mutex::new(state)),
             began: Instant::now(),
+            line: Line::new(),
         }
     }
 
@@ -259,7 +263,7 @@ impl Driver {
         let now = self.began.elapsed();
         state
             .deleted
-            .retain(|_, at| now.saturating_sub(*at) > Duration::from_millis(100));
+            .retain(|_, (at, _)| now.saturating_sub(*at) > Duration::from_millis(100));
     }
 
     /// The process comes back.
