@@ -34,3 +34,7 @@ mod stage;
 
 #[path = "crash/claims.rs"]
 mod claims;
+#[path = "crash/leaders.rs"]
+mod leaders;
+#[path = "crash/ledger.rs"]
+mod ledger;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 use sandbox::World;
 use serde_json::Value;
 
-use crate::sidecar::{CLAIMS, VOLUMES, text};
+use crate::sidecar::{CLAIMS, DRIVER, VOLUMES, text};
 
 /// What a scenario expects at its end.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Rest {
     pub(crate) open: RangeInclusive<usize>,
     /// Claims that stand and are not bound.
     pub(crate) unbound: usize,
+    /// Released volumes that must not be deleted.
+    pub(crate) stuck: usize,
 }
 
 impl Rest {
@@ -28,6 +30,7 @@ impl Rest {
             held: 0..=0,
             open: 0..=0,
             unbound: 0,
+            stuck: 0,
         }
     }
 
@@ -55,6 +58,12 @@ impl Rest {
         self
     }
 
+    /// Up to so many released volumes stay, because another object has their handle.
+    pub(crate) const fn stuck(mut self, most: usize) -> Self {
+        self.stuck = most;
+        self
+    }
+
     /// Why this is not how the world stands, if it is not.
     pub(crate) fn missing(&self, world: &World) -> Option<String> {
         let claims = world.api.filter(CLAIMS, |_| true);
@@ -75,7 +84,8 @@ impl Rest {
             deletes && text(pv, "/status/phase") == "Released"
                 || !pv["metadata"]["deletionTimestamp"].is_null()
         };
-        if let Some(pv) = volumes.iter().find(released) {
+        let mut going = volumes.iter().filter(released);
+        if let Some(pv) = going.nth(self.stuck) {
             return Some(format!("{} is on its way out", text(pv, "/metadata/name")));
         }
         let (open, held) = (records(world, "ledger."), records(world, "held."));
@@ -90,6 +100,7 @@ impl Rest {
         }
         let known: BTreeSet<_> = volumes
             .iter()
+            .filter(|pv| text(pv, "/spec/csi/driver") == DRIVER)
             .map(|pv| text(pv, "/spec/csi/volumeHandle").to_owned())
             .collect();
         let real = world.driver.volumes();

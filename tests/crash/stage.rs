@@ -1,15 +1,20 @@
 //! One run of a scenario: a world, a process in it, perhaps a second one, and somebody who restarts what was killed.
 
-use std::{cell::RefCell, ops::Deref, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Deref,
+    time::Duration,
+};
 
-use sandbox::{Line, World};
+use sandbox::{Line, Upstream, World};
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     always::Eye,
     rest::Rest,
     scenario::Scenario,
-    sidecar::{HOME, LEASE, Pod, Sidecar, secs, text},
+    sidecar::{CLAIMS, HOME, LEASE, Pod, Sidecar, secs, text},
 };
 
 /// The longest that a world may take to come to rest, in virtual time.
@@ -35,8 +40,8 @@ pub(crate) struct Stage {
     flags: &'static [&'static str],
     /// The processes, the one that is cut first.
     processes: RefCell<Vec<(Line, Sidecar)>>,
-    /// Does not start again what ended.
-    over: RefCell<bool>,
+    /// What has ended is not started again.
+    down: Cell<bool>,
 }
 
 impl Deref for Stage {
@@ -56,7 +61,7 @@ impl Stage {
             world,
             flags: scenario.flags,
             processes: RefCell::default(),
-            over: RefCell::new(false),
+            down: Cell::new(false),
         }
     }
 
@@ -78,11 +83,68 @@ impl Stage {
         self.world.eventually("somebody leads", led).await;
     }
 
-    /// The first process, as if it had been killed now.
-    pub(crate) fn kill(&self) {
-        if let Some((line, _)) = self.processes.borrow().first() {
+    /// Kills all processes, for a while.
+    pub(crate) fn down(&self) {
+        self.down.set(true);
+        for (line, _) in &*self.processes.borrow() {
             line.cut();
         }
+    }
+
+    /// Starts them again.
+    pub(crate) fn up(&self) {
+        self.down.set(false);
+    }
+
+    /// What the first process sends waits for so long.
+    pub(crate) async fn held_up(&self, time: Duration) {
+        let line = self.processes.borrow().first().map(|(line, _)| line.clone());
+        let Some(line) = line else { return };
+        line.hold();
+        sleep(time).await;
+        line.let_go();
+    }
+
+    /// Waits until the driver was asked for a volume.
+    pub(crate) async fn is_asked(&self) {
+        self.world
+            .eventually("the driver is asked", |world| {
+                world.driver.count("CreateVolume") > 0
+            })
+            .await;
+    }
+
+    /// Waits until the driver has a volume.
+    pub(crate) async fn is_made(&self) {
+        self.world
+            .eventually("the driver has a volume", |world| {
+                !world.driver.volumes().is_empty()
+            })
+            .await;
+    }
+
+    /// Deletes the claim `data` and waits until it is gone.
+    pub(crate) async fn claim_goes(&self) {
+        self.api.delete(CLAIMS, "default", "data");
+        let gone = |world: &World| world.api.get(CLAIMS, "default", "data").is_none();
+        self.world.eventually("the claim is gone", gone).await;
+    }
+
+    /// Something that may lead, and keeps no ledger.
+    pub(crate) fn upstream(&self) -> Upstream {
+        Upstream::new(&self.world, HOME, LEASE)
+    }
+
+    /// Changes every shard of the ledger; says whether there was one.
+    pub(crate) fn edit_shards(&self, edit: impl Fn(&mut Value)) -> bool {
+        let shards = self.api.filter("leases", |lease| {
+            text(lease, "/metadata/name").contains("-ledger-")
+        });
+        for shard in &shards {
+            self.api
+                .edit("leases", HOME, text(shard, "/metadata/name"), &edit);
+        }
+        !shards.is_empty()
     }
 
     /// Asks the first process to stop, as SIGTERM does.
@@ -105,7 +167,7 @@ impl Stage {
         loop {
             let ended = |(line, process): &(Line, Sidecar)| line.is_cut() || process.is_over();
             let ended = self.processes.borrow().first().is_some_and(ended);
-            if !ended || *self.over.borrow() {
+            if !ended || self.down.get() {
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -131,7 +193,7 @@ impl Stage {
         }
         sleep(QUIET).await;
         self.check(rest);
-        *self.over.borrow_mut() = true;
+        self.down.set(true);
         for (line, process) in self.processes.take() {
             process.stop();
             if line.is_cut() {

@@ -9,6 +9,7 @@ pub mod driver;
 mod line;
 mod nodes;
 mod scheduler;
+mod upstream;
 mod world;
 
 pub use api::{
@@ -18,4 +19,5 @@ pub use api::{
 pub use driver::Driver;
 pub use line::{Effect, Gust, Line, Step};
 pub use scheduler::Scheduler;
+pub use upstream::Upstream;
 pub use world::World;

@@ -67,6 +67,7 @@ impl Api {
             Some(Harm::Body(code, text)) => Ok(response(*code, full(text.clone()))),
             Some(Harm::Throttle(seconds)) => Ok(faults::throttled(*seconds)),
             Some(Harm::Deny(seconds)) => Ok(refuse(&faults::denied(*seconds))),
+            Some(Harm::Quota) => Ok(refuse(&faults::over_quota(&route, &record.name))),
             Some(Harm::End(lines)) => Ok(faults::ended(self.serve(user, route, parts, body).await, *lines)),
             Some(Harm::HoldBack) => Ok(faults::held_back(self.serve(user, route, parts, body).await).await),
             Some(Harm::Delay(time)) => {

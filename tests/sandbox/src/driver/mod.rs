@@ -25,19 +25,19 @@ use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse};
 /// A CSI driver. Clones share the same state; it serves until stopped or dropped.
 #[derive(Clone)]
 pub struct Driver {
-    state: Arc<Mutex<State>>,
+    pub(crate) state: Arc<Mutex<State>>,
     began: Instant,
     /// Who is connected.
     line: Line,
 }
 
-struct State {
+pub(crate) struct State {
     identity: Identity,
-    volumes: BTreeMap<String, Volume>,
+    pub(crate) volumes: BTreeMap<String, Volume>,
     /// Where volumes are, by id.
     placed: BTreeMap<String, BTreeMap<String, String>>,
     /// What ids begin with.
-    prefix: String,
+    pub(crate) prefix: String,
     creations: Vec<CreateVolumeRequest>,
     capacity_requests: Vec<GetCapacityRequest>,
     /// How often the driver has stopped: a call from before a stop is not answered.
@@ -45,17 +45,17 @@ struct State {
     /// Ids of volumes whose deletion was answered, when, and to whom.
     deleted: BTreeMap<String, (Duration, Line)>,
     /// The request that a name was first asked for with, secrets taken out.
-    asked: BTreeMap<String, CreateVolumeRequest>,
+    pub(crate) asked: BTreeMap<String, CreateVolumeRequest>,
     /// Volumes, by name or id, that a caller waits for right now.
     awaited: BTreeSet<String>,
     /// Volumes, by name or id, that work goes on for, awaited or not.
-    busy: BTreeSet<String>,
+    pub(crate) busy: BTreeSet<String>,
     /// How many calls of a method are awaited now, and the most that ever were.
     at_once: BTreeMap<&'static str, (usize, usize)>,
     script: Vec<Upset>,
     log: Vec<Call>,
     breaches: Vec<String>,
-    made: u64,
+    pub(crate) made: u64,
     running: bool,
     connections: JoinSet<()>,
 }
