@@ -11,6 +11,20 @@ pub struct ProvisionMetrics {
     failed: Counter<2>,
     duration: Histogram<2>,
     records: Gauge<1>,
+    settled: Counter<1>,
+}
+
+/// What became of a record that was found at the beginning of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Its PersistentVolume was written.
+    Saved,
+    /// Its volume had a PersistentVolume.
+    Found,
+    /// The driver has no volume for it.
+    Erased,
+    /// It is held.
+    Held,
 }
 
 impl ProvisionMetrics {
@@ -42,6 +56,11 @@ impl ProvisionMetrics {
                 "Records of volumes that may exist at the driver although no PersistentVolume says so, by state.",
                 ["state"],
             )?,
+            settled: registry.counter(
+                "volwright_ledger_settled_total",
+                "Records of volumes that another process has left, by what became of them.",
+                ["outcome"],
+            )?,
         })
     }
 
@@ -60,5 +79,15 @@ impl ProvisionMetrics {
     pub fn records(&self, state: &str, count: usize) {
         self.records
             .set([state], i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A record was settled that was found at the beginning of a term.
+    pub fn settled(&self, outcome: Settled) {
+        self.settled.inc([match outcome {
+            Settled::Saved => "saved",
+            Settled::Found => "found",
+            Settled::Erased => "erased",
+            Settled::Held => "held",
+        }]);
     }
 }

@@ -208,7 +208,9 @@ impl Reclaim {
                 volume_id: handle,
                 secrets,
             };
-            let answer = self.driver.delete_volume(request).await;
+            let Ok(answer) = self.driver.delete_volume(request).await else {
+                return Ok(false);
+            };
             answer.map_err(|error| match denied {
                 Some(denied) => format!("{error}; it was called without secrets: {denied}"),
                 None => error.to_string(),

@@ -6,6 +6,7 @@
 mod capacities;
 mod claims;
 mod events;
+mod handles;
 mod owners;
 mod raw;
 mod secret;
@@ -22,7 +23,10 @@ use kube::{
 use serde::Deserialize;
 use tokio::time::timeout;
 
-pub use self::{capacities::CapacityObject, claims::SelectOutcome, owners::OwnerError, volumes::SaveOutcome};
+pub use self::{
+    capacities::CapacityObject, claims::SelectOutcome, handles::LiveVolumes, owners::OwnerError,
+    volumes::SaveOutcome,
+};
 use super::{rate_limiter::RateLimit, throttle::Throttle};
 use crate::base::api_error::{ApiError, Reason};
 

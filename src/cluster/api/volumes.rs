@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-const VOLUMES: &str = "persistentvolumes";
+pub(super) const VOLUMES: &str = "persistentvolumes";
 
 /// How the creation of a volume object ended.
 #[derive(Debug, PartialEq, Eq)]
