@@ -229,11 +229,6 @@ impl Controllers {
         self.provision.cache()
     }
 
-    /// For the election, which says until when the lease is ours.
-    pub(super) fn active(&self) -> Active {
-        self.active.clone()
-    }
-
     /// What failed while the driver was away is tried when it is back, whatever delay it is under.
     async fn retry_when_driver_returns(&self) -> Infallible {
         let mut returns = self.driver.returns();
