@@ -16,10 +16,10 @@ pub(crate) struct Rest {
     pub(crate) held: RangeInclusive<usize>,
     /// Records that are open still.
     pub(crate) open: RangeInclusive<usize>,
-    /// Claims that stand and are not bound.
-    pub(crate) unbound: usize,
     /// Released volumes that must not be deleted.
     pub(crate) stuck: usize,
+    /// Objects whose volume is gone.
+    pub(crate) hollow: usize,
 }
 
 impl Rest {
@@ -29,8 +29,8 @@ impl Rest {
             volumes: count..=count,
             held: 0..=0,
             open: 0..=0,
-            unbound: 0,
             stuck: 0,
+            hollow: 0,
         }
     }
 
@@ -46,15 +46,9 @@ impl Rest {
         self
     }
 
-    /// Up to so many records are open.
-    pub(crate) fn open(mut self, most: usize) -> Self {
-        self.open = 0..=most;
-        self
-    }
-
-    /// So many claims have no volume.
-    pub(crate) const fn unbound(mut self, count: usize) -> Self {
-        self.unbound = count;
+    /// Up to so many objects lost their volume, because a person came between its deletion and theirs.
+    pub(crate) const fn hollow(mut self, most: usize) -> Self {
+        self.hollow = most;
         self
     }
 
@@ -75,7 +69,7 @@ impl Rest {
             .iter()
             .filter(|claim| text(claim, "/status/phase") != "Bound")
             .count();
-        if leaving > 0 || unbound != self.unbound {
+        if leaving > 0 || unbound > 0 {
             return Some(format!("{unbound} claims wait, {leaving} are going"));
         }
         let volumes = world.api.list(VOLUMES);
@@ -112,10 +106,11 @@ impl Rest {
         {
             return Some(format!("nobody knows {} at the driver ({})", lost.id, lost.name));
         }
-        let gone = known
+        let mut gone = known
             .iter()
-            .find(|handle| real.iter().all(|volume| volume.id != **handle));
-        gone.map(|handle| format!("{handle} has an object and is not at the driver"))
+            .filter(|handle| real.iter().all(|volume| volume.id != **handle));
+        gone.nth(self.hollow)
+            .map(|handle| format!("{handle} has an object and is not at the driver"))
     }
 }
 

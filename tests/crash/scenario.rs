@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     /// A second replica stands by.
     second: bool,
     pub(crate) misfits: bool,
+    /// Cut at so many effects only.
+    first: usize,
     rest: Rest,
 }
 
@@ -35,6 +37,7 @@ impl Scenario {
             flags: &[],
             second: false,
             misfits: false,
+            first: usize::MAX,
             rest,
         }
     }
@@ -61,6 +64,12 @@ impl Scenario {
         self
     }
 
+    /// Cuts at the first so many effects only: the rest is as in another scenario, and this one takes long.
+    pub(crate) const fn first(mut self, count: usize) -> Self {
+        self.first = count;
+        self
+    }
+
     /// Runs it uncut, and then cut at each effect.
     ///
     /// # Panics
@@ -75,7 +84,7 @@ impl Scenario {
         };
         let began = std::time::Instant::now();
         let (effects, failure) = self.attempt(&steps, None);
-        let count = effects.len();
+        let count = effects.len().min(self.first);
         if let Some(failure) = failure {
             panic!("{}: fails uncut:\n{failure}", self.name);
         }
@@ -143,11 +152,11 @@ impl Scenario {
     async fn play(&self, steps: &impl AsyncFn(&Stage), line: &Line) {
         let stage = Stage::new(self);
         stage.start(line, FIRST);
-        if self.second {
-            stage.leads().await;
-            stage.start(&Line::new(), OTHER);
-        }
         let story = async {
+            if self.second {
+                stage.leads().await;
+                stage.start(&Line::new(), OTHER);
+            }
             steps(&stage).await;
             stage.comes_to_rest(&self.rest).await;
         };
