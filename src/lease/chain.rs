@@ -6,7 +6,8 @@
 
 use serde_json::{Value, json};
 
-use super::record::{edit, transitions};
+use super::record::transitions;
+use crate::cluster::lease_object::edit;
 
 /// `<first>-<last>`: `leaseTransitions` of the chain's first leader, and of its last.
 const LEADERS: &str = "ledger.volwright.dev/leaders";

@@ -13,9 +13,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    record::{LeaderElectionRecord, micro_time},
+    record::LeaderElectionRecord,
     timing::{JITTER, Timing},
 };
+use crate::cluster::lease_object::micro_time;
 
 /// What to do with the lease now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ const UPSTREAM: &[(&str, Kind, &str)] = &[
     ("capacity-threads", Kind::Uint, "1"),
     ("cloning-protection-threads", Kind::Uint, "1"),
     ("controller-publish-readonly", Kind::Switch, "false"),
+    ("crash-safe", Kind::Text, "auto"),
     ("csi-address", Kind::Text, "/run/csi/socket"),
     ("default-fstype", Kind::Text, ""),
     ("enable-capacity", Kind::Switch, "false"),
