@@ -13,7 +13,10 @@
 
 #[path = "flows/log.rs"]
 mod log;
+#[path = "flows/look.rs"]
+mod look;
 #[path = "flows/sidecar.rs"]
+#[allow(dead_code, reason = "the crash points use the rest")]
 mod sidecar;
 
 #[path = "flows/bad_driver.rs"]
