@@ -110,6 +110,12 @@ impl<R: Storable> LedgerState<R> {
                 }
                 Some(known) if known.opening == there.opening => {
                     let entry = known.entry.clone();
+                    // A request that was replaced while nothing could be written.
+                    if let Place::Shard(number) = there.place
+                        && entry.record.encode() != there.entry.record.encode()
+                    {
+                        self.slots[number].restore.insert(uid.clone());
+                    }
                     if judging.undisturbed {
                         self.put(&uid, Known { entry, ..there });
                         continue;

@@ -284,7 +284,7 @@ impl<R: Storable> LedgerState<R> {
             changes.insert(format!("{HELD}{uid}"), None);
             changes.insert(format!("{SETTLE}{uid}"), None);
         }
-        let now = self.opening_at(number, self.opening(wall));
+        let now = self.opening_at(number, self.new_opening(wall));
         let mine = |(shard, _): &(usize, String)| *shard == number;
         for ((_, uid), known) in self.settling.iter().filter(|(key, _)| mine(key)) {
             let opening = Opening {
