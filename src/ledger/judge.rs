@@ -70,7 +70,8 @@ impl<R: Storable> LedgerState<R> {
         slot.shard = Shard::new(object);
         slot.ours = true;
         slot.looked = now;
-        slot.must_write = slot.shard.is_present();
+        // The first one is made now, so that it is known from the beginning whether anything can be stored.
+        slot.must_write = slot.shard.is_present() || number == 0;
     }
 
     /// Sorts what was found, and returns what is not trusted.
