@@ -78,9 +78,10 @@ impl<R: Storable> Ledger<R> {
     async fn read_shards(&self) -> Result<(), ApiError> {
         let mut unread: Vec<_> = (0..SHARDS).collect();
         loop {
+            let asked = unread.len();
             let reads = unread
-                .iter()
-                .map(|number| async { (*number, self.get_in_time(*number).await) });
+                .into_iter()
+                .map(|number| async move { (number, self.get_in_time(number).await) });
             let mut reads = stream::iter(reads).buffer_unordered(SHARDS);
             let (mut failed, mut last) = (Vec::new(), None);
             while let Some((number, answer)) = reads.next().await {
@@ -100,7 +101,7 @@ impl<R: Storable> Ledger<R> {
             drop(reads);
             match last {
                 None => return Ok(()),
-                Some(error) if failed.len() == unread.len() => return Err(error),
+                Some(error) if failed.len() == asked => return Err(error),
                 Some(_) => unread = failed,
             }
             sleep(PAUSE).await;
