@@ -184,7 +184,7 @@ impl<R: Storable> LedgerState<R> {
         }
         let erasing = &mut self.slots[number].erasing;
         match erasing.get(&uid) {
-            Some(opening) if *opening == known.opening => return,
+            Some(openings) if openings.contains(&known.opening) => return,
             // Opened by another leader since.
             _ => erasing.remove(&uid),
         };

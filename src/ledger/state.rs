@@ -67,7 +67,7 @@ pub(super) struct Aside<R> {
 pub(super) struct InFlight<R> {
     pub(super) create: bool,
     pub(super) opens: Vec<PendingOpen<R>>,
-    pub(super) erased: Vec<(String, Opening)>,
+    pub(super) erased: Vec<(String, Vec<Opening>)>,
     pub(super) restored: Vec<String>,
     pub(super) held: Vec<String>,
     pub(super) settled: Vec<(String, Known<R>)>,
@@ -88,7 +88,7 @@ pub(super) struct Slot<R> {
     pub(super) in_flight: Option<InFlight<R>>,
     /// What must not stand there: erased, or never confirmed. An entry stays until a write is confirmed, since one
     /// whose answer was lost may come late.
-    pub(super) erasing: BTreeMap<String, Opening>,
+    pub(super) erasing: BTreeMap<String, Vec<Opening>>,
     pub(super) erasing_since: Option<Duration>,
     /// Records that a person took out or changed.
     pub(super) restore: BTreeSet<String>,
@@ -394,7 +394,10 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn must_go(&mut self, number: usize, uid: &str, opening: Opening, now: Duration) {
         let slot = &mut self.slots[number];
         slot.restore.remove(uid);
-        slot.erasing.insert(uid.to_owned(), opening);
+        let openings = slot.erasing.entry(uid.to_owned()).or_default();
+        if !openings.contains(&opening) {
+            openings.push(opening);
+        }
         slot.erasing_since.get_or_insert(now);
     }
 
