@@ -36,7 +36,7 @@ impl LeaderElectionRecord {
             seconds: spec["leaseDurationSeconds"].as_i64().unwrap_or_default(),
             acquired: text("acquireTime"),
             renewed: text("renewTime"),
-            transitions: spec["leaseTransitions"].as_i64().unwrap_or_default(),
+            transitions: transitions(lease),
         }
     }
 
@@ -73,6 +73,11 @@ impl LeaderElectionRecord {
         self.write(&mut lease, labels);
         lease
     }
+}
+
+/// How often the Lease has changed hands, as it says.
+pub(super) fn transitions(lease: &Value) -> i64 {
+    lease["spec"]["leaseTransitions"].as_i64().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ struct StoredPlan {
     source_label: String,
     #[prost(string, tag = "7")]
     class_uid: String,
+    /// Written last: a message that was cut between two fields is a message, too.
+    #[prost(bool, tag = "15")]
+    is_whole: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -147,6 +150,7 @@ impl From<&Plan> for StoredPlan {
             class_label: class_label.clone(),
             source_label: source_label.clone(),
             class_uid: class_uid.clone(),
+            is_whole: true,
         }
     }
 }
@@ -163,7 +167,11 @@ impl TryFrom<StoredPlan> for Plan {
             class_label,
             source_label,
             class_uid,
+            is_whole,
         } = stored;
+        if !is_whole {
+            return Err("it was cut off".to_owned());
+        }
         let draft: PersistentVolume =
             serde_json::from_str(&draft).map_err(|error| format!("its PersistentVolume: {error}"))?;
         Ok(Self {
