@@ -78,9 +78,9 @@ impl<R: Storable> Ledger<R> {
     async fn read_shards(&self) -> Result<(), ApiError> {
         let mut unread: Vec<_> = (0..SHARDS).collect();
         loop {
-            let reads = unread
-                .iter()
-                .map(|number| async { (*number, self.get_in_time(*number).await) });
+            // Each future owns its number: the compiler cannot tell that one over a reference may change threads.
+            let numbers = unread.clone().into_iter();
+            let reads = numbers.map(|number| async move { (number, self.get_in_time(number).await) });
             let mut reads = stream::iter(reads).buffer_unordered(SHARDS);
             let (mut failed, mut last) = (Vec::new(), None);
             while let Some((number, answer)) = reads.next().await {
