@@ -13,7 +13,8 @@ use super::{
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::CrashSafe,
     shard::Shard,
-    state::{InFlight, Known, LedgerState, PendingOpen, Place, Refused, Told},
+    slot::{InFlight, Known, PendingOpen, Place, Refused, Told},
+    state::LedgerState,
 };
 use crate::base::{
     api_error::{ApiError, Reason},

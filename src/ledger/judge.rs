@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    TermFacts,
     annotation::{OPEN, Unreadable, decode},
     record::{Distrust, Entry, OpenError, Origin, Storable},
     shard::Shard,
-    state::{Known, LedgerState, Place, TermMark},
+    slot::{Known, Place, TermMark},
+    state::LedgerState,
+    status::TermFacts,
     trust::{Found, distrust, is_kept},
 };
 

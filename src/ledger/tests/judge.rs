@@ -5,7 +5,7 @@ use super::{
         annotation::{HELD, OPEN},
         record::{Distrust, Origin},
         shard::Shard,
-        state::Told,
+        slot::Told,
     },
     LedgerSettings, Note, S, TermFacts, UID, note,
     server::Scene,
