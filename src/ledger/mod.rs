@@ -46,6 +46,20 @@ use crate::cluster::{active::Active, leases::Leases};
 /// Hears what becomes of the ledger.
 pub type OnLedgerEvent = Box<dyn Fn(LedgerEvent<'_>) + Send + Sync>;
 
+/// A record as it stands in an annotation of its shard.
+pub fn annotation_value<R: Storable>(record: &R, opening: &Opening) -> String {
+    value_of(record, opening, false)
+}
+
+/// The record of this claim that such a value holds.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_annotation<R: Storable>(claim_uid: &str, value: &str) -> Result<R, String> {
+    let stored = annotation::decode(value).map_err(|why| why.to_string())?;
+    R::decode(claim_uid, &stored.head, &stored.record)
+}
+
 /// Records by the UID of the claim they were opened for. They stand in Leases beside the leader's.
 pub struct Ledger<R> {
     settings: LedgerSettings,
