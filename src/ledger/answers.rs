@@ -13,7 +13,8 @@ use super::{
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::CrashSafe,
     shard::Shard,
-    state::{InFlight, Known, LedgerState, PendingOpen, Place, Refused, Told},
+    slot::{InFlight, Known, PendingOpen, Place, Refused, Told},
+    state::LedgerState,
 };
 use crate::base::{
     api_error::{ApiError, Reason},
@@ -154,11 +155,12 @@ impl<R: Storable> LedgerState<R> {
         slot.shard = Shard::new(Some(object));
         (slot.ours, slot.must_write, slot.must_read) = (true, false, false);
         (slot.written, slot.looked) = (now, now);
-        for (uid, opening) in &write.erased {
-            if slot.erasing.get(uid) == Some(opening) {
-                slot.erasing.remove(uid);
+        for (uid, erased) in &write.erased {
+            if let Some(openings) = slot.erasing.get_mut(uid) {
+                openings.retain(|opening| !erased.contains(opening));
             }
         }
+        slot.erasing.retain(|_, openings| !openings.is_empty());
         for uid in &write.restored {
             slot.restore.remove(uid);
         }

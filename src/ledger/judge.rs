@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    TermFacts,
     annotation::{OPEN, Unreadable, decode},
     record::{Distrust, Entry, OpenError, Origin, Storable},
     shard::Shard,
-    state::{Known, LedgerState, Place, TermMark},
+    slot::{Known, Place, TermMark},
+    state::LedgerState,
+    status::TermFacts,
     trust::{Found, distrust, is_kept},
 };
 
@@ -184,7 +185,7 @@ impl<R: Storable> LedgerState<R> {
         }
         let erasing = &mut self.slots[number].erasing;
         match erasing.get(&uid) {
-            Some(opening) if *opening == known.opening => return,
+            Some(openings) if openings.contains(&known.opening) => return,
             // Opened by another leader since.
             _ => erasing.remove(&uid),
         };

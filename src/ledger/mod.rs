@@ -9,10 +9,13 @@ mod annotation;
 mod answers;
 mod judge;
 mod next;
+mod placing;
 mod record;
 mod settings;
 mod shard;
+mod slot;
 mod state;
+mod status;
 mod take_over;
 #[cfg(test)]
 mod tests;
@@ -31,9 +34,11 @@ use tokio::{
 pub use self::{
     record::{Distrust, Entry, OpenError, Opening, Origin, RecordHead, Storable},
     settings::{CrashSafe, LedgerSettings, NoCrashSafe},
+    status::{LedgerEvent, LedgerStatus, TermFacts},
 };
 use self::{
-    state::{LedgerState, Ticket, value_of},
+    slot::{Ticket, value_of},
+    state::LedgerState,
     writer::Waiting,
 };
 use crate::cluster::{active::Active, leases::Leases};
@@ -41,53 +46,18 @@ use crate::cluster::{active::Active, leases::Leases};
 /// Hears what becomes of the ledger.
 pub type OnLedgerEvent = Box<dyn Fn(LedgerEvent<'_>) + Send + Sync>;
 
-/// What becomes of the ledger.
-#[derive(Clone, Copy, Debug)]
-pub enum LedgerEvent<'a> {
-    /// Something about it has changed.
-    Status(&'a LedgerStatus),
-    /// A shard was written, with so many bytes of records.
-    Written(usize),
-    /// A record is held from now on.
-    Held {
-        /// What it is about.
-        head: &'a RecordHead,
-        /// Name of the Lease that it stands in.
-        shard: &'a str,
-        /// Why.
-        why: &'a str,
-    },
-    /// A person wants a held record settled: it is open from now on, and somebody has to look at it.
-    Settle {
-        /// UID of its claim.
-        uid: &'a str,
-    },
+/// A record as it stands in an annotation of its shard.
+pub fn annotation_value<R: Storable>(record: &R, opening: &Opening) -> String {
+    value_of(record, opening, false)
 }
 
-/// What is to be known of the ledger from outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LedgerStatus {
-    /// Why records are in memory only, if they are.
-    pub in_memory: Option<String>,
-    /// How many records are open.
-    pub records: usize,
-    /// How many are held.
-    pub held: usize,
-    /// When the oldest open one was opened.
-    pub oldest: Option<Timestamp>,
-}
-
-/// What the leader's Lease says about a term.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TermFacts {
-    /// Its UID.
-    pub lease_uid: String,
-    /// `leaseTransitions`.
-    pub transitions: i64,
-    /// `leaseTransitions` of the first of the leaders before, and with, this one that all keep a ledger.
-    pub first_transitions: i64,
-    /// Nobody else has led since this process did.
-    pub undisturbed: bool,
+/// The record of this claim that such a value holds.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_annotation<R: Storable>(claim_uid: &str, value: &str) -> Result<R, String> {
+    let stored = annotation::decode(value).map_err(|why| why.to_string())?;
+    R::decode(claim_uid, &stored.head, &stored.record)
 }
 
 /// Records by the UID of the claim they were opened for. They stand in Leases beside the leader's.

@@ -12,147 +12,13 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    LedgerStatus,
-    annotation::{OPEN, StoredRecord, encode, fits_key, whole_seconds},
-    record::{Entry, OpenError, Opening, Origin, RecordHead, Storable},
+    annotation::{OPEN, fits_key, whole_seconds},
+    record::{Entry, OpenError, Opening, Origin, Storable},
     settings::{CrashSafe, LedgerSettings},
-    shard::{LARGEST, SHARDS, Shard, bytes},
+    shard::{LARGEST, SHARDS, bytes},
+    slot::{Aside, Effects, Known, PendingOpen, Place, Refused, Slot, TermMark, Ticket, Told},
+    status::LedgerStatus,
 };
-use crate::base::api_error::ApiError;
-
-/// Tells who waits for a record to be stored.
-pub(super) type Ticket = u64;
-
-/// Where a record stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In this process only.
-    Memory,
-    Shard(usize),
-}
-
-/// An open record, and how it is stored.
-#[derive(Debug)]
-pub(super) struct Known<R> {
-    pub(super) entry: Entry<R>,
-    pub(super) opening: Opening,
-    pub(super) vouched: bool,
-    pub(super) place: Place,
-}
-
-/// A record that waits to be stored.
-#[derive(Debug)]
-pub(super) struct PendingOpen<R> {
-    pub(super) ticket: Ticket,
-    pub(super) uid: String,
-    pub(super) record: Arc<R>,
-    pub(super) opening: Opening,
-    /// The annotation's value; without election the UID of the shard's Lease is missing in it still.
-    pub(super) value: String,
-    pub(super) since: Duration,
-    /// Nobody waits any more.
-    pub(super) cancelled: bool,
-}
-
-/// A record that is to be held, or is, where nothing can be written.
-#[derive(Debug)]
-pub(super) struct Aside<R> {
-    pub(super) record: Arc<R>,
-    pub(super) opening: Opening,
-    pub(super) place: Place,
-}
-
-/// A write that was sent, or is about to be.
-#[derive(Debug)]
-pub(super) struct InFlight<R> {
-    pub(super) create: bool,
-    pub(super) opens: Vec<PendingOpen<R>>,
-    pub(super) erased: Vec<(String, Opening)>,
-    pub(super) restored: Vec<String>,
-    pub(super) held: Vec<String>,
-    pub(super) settled: Vec<(String, Known<R>)>,
-    /// Records that stood in memory only.
-    pub(super) stored: Vec<(String, Opening)>,
-}
-
-/// One shard, and what is to be done there.
-#[derive(Debug)]
-pub(super) struct Slot<R> {
-    pub(super) shard: Shard,
-    /// It was written, or found absent, in this term.
-    pub(super) ours: bool,
-    /// What stands there may be something else than we know.
-    pub(super) must_read: bool,
-    /// It is to be written although nothing changes.
-    pub(super) must_write: bool,
-    pub(super) in_flight: Option<InFlight<R>>,
-    /// What must not stand there: erased, or never confirmed. An entry stays until a write is confirmed, since one
-    /// whose answer was lost may come late.
-    pub(super) erasing: BTreeMap<String, Opening>,
-    pub(super) erasing_since: Option<Duration>,
-    /// Records that a person took out or changed.
-    pub(super) restore: BTreeSet<String>,
-    /// Records that cannot be read.
-    pub(super) unreadable: BTreeSet<String>,
-    /// When it was last written, and last read or written.
-    pub(super) written: Duration,
-    pub(super) looked: Duration,
-}
-
-impl<R> Default for Slot<R> {
-    fn default() -> Self {
-        Self {
-            shard: Shard::Unread,
-            ours: false,
-            must_read: false,
-            must_write: false,
-            in_flight: None,
-            erasing: BTreeMap::new(),
-            erasing_since: None,
-            restore: BTreeSet::new(),
-            unreadable: BTreeSet::new(),
-            written: Duration::ZERO,
-            looked: Duration::ZERO,
-        }
-    }
-}
-
-/// Why nothing can be stored, and when it is tried again.
-#[derive(Clone, Debug)]
-pub(super) struct Refused {
-    pub(super) error: ApiError,
-    pub(super) until: Duration,
-}
-
-/// What is to be told when the state is no longer locked.
-#[derive(Debug)]
-pub(super) enum Told {
-    /// A shard has so many bytes of records.
-    Written(usize),
-    Held {
-        head: RecordHead,
-        place: Place,
-        why: String,
-    },
-    /// A person wants it settled.
-    Settling(String),
-}
-
-/// What follows from a change.
-#[derive(Debug, Default)]
-pub(super) struct Effects {
-    pub(super) answers: Vec<(Ticket, Result<(), OpenError>)>,
-    pub(super) told: Vec<Told>,
-    /// Somebody else leads.
-    pub(super) resign: bool,
-}
-
-/// The term, as records carry it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TermMark {
-    pub(super) lease_uid: String,
-    pub(super) transitions: i64,
-}
 
 /// Everything that is known of the ledger.
 #[derive(Debug)]
@@ -394,7 +260,10 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn must_go(&mut self, number: usize, uid: &str, opening: Opening, now: Duration) {
         let slot = &mut self.slots[number];
         slot.restore.remove(uid);
-        slot.erasing.insert(uid.to_owned(), opening);
+        let openings = slot.erasing.entry(uid.to_owned()).or_default();
+        if !openings.contains(&opening) {
+            openings.push(opening);
+        }
         slot.erasing_since.get_or_insert(now);
     }
 
@@ -434,14 +303,4 @@ impl<R: Storable> LedgerState<R> {
         let held = self.aside.values().all(|aside| aside.place == Place::Memory);
         self.taking || !self.keeps() || (held && self.pending.is_empty() && self.slots.iter().all(written))
     }
-}
-
-/// The value of a record's annotation.
-pub(super) fn value_of<R: Storable>(record: &R, opening: &Opening, vouched: bool) -> String {
-    encode(&StoredRecord {
-        head: record.head(),
-        opening: opening.clone(),
-        vouched,
-        record: record.encode(),
-    })
 }

@@ -14,7 +14,8 @@ use super::{
     next::{Next, Write},
     record::Storable,
     shard::shard_name,
-    state::{Effects, LedgerState, Place, Ticket, Told},
+    slot::{Effects, Place, Ticket, Told},
+    state::LedgerState,
 };
 use crate::base::api_error::ApiError;
 

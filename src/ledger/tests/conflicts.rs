@@ -6,7 +6,7 @@ use super::{
     super::{
         annotation::{HELD, OPEN, SETTLE},
         record::Origin,
-        state::Told,
+        slot::Told,
     },
     LedgerSettings, S, note,
     server::{Fate, Scene},

@@ -161,7 +161,7 @@ fn act(scene: &mut Scene, callers: &mut Callers, deed: &Deed) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_confirmed_is_there_and_what_was_erased_is_not(

@@ -11,7 +11,8 @@ use super::{
         annotation::OPEN,
         next::{Next, Write},
         shard::{GROWN, SHARDS, Shard},
-        state::{LedgerState, Told, value_of},
+        slot::{Told, value_of},
+        state::LedgerState,
     },
     Note,
 };

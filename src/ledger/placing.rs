@@ -1,0 +1,92 @@
+//! Pure. Which shard a record goes to.
+
+use std::cmp::Reverse;
+
+use super::{
+    annotation::OPEN,
+    record::Storable,
+    shard::{Changes, FILLED, GROWN, LARGEST},
+    slot::{Place, value_of},
+    state::LedgerState,
+};
+
+/// What the UID of the shard's Lease may add to a value, compressed.
+const UID_SLACK: usize = 64;
+
+impl<R: Storable> LedgerState<R> {
+    /// A shard for the open that has waited longest.
+    pub(super) fn place_for_first(&self) -> Option<usize> {
+        let first = self.pending.front()?;
+        self.place_for(&first.uid, first.value.len())
+    }
+
+    /// A shard for a record that stands in memory only, or is to be held and stands nowhere.
+    pub(super) fn place_for_stranded(&self) -> Option<usize> {
+        if self.refused.is_some() {
+            return None;
+        }
+        let aside = self
+            .aside
+            .iter()
+            .filter(|(_, aside)| aside.place == Place::Memory);
+        let aside = aside.map(|(uid, aside)| (uid, &aside.record, &aside.opening));
+        let open = self.in_memory.iter().filter_map(|uid| {
+            let known = self.open.get(uid)?;
+            Some((uid, &known.entry.record, &known.opening))
+        });
+        let mut stranded = open.chain(aside);
+        stranded
+            .find_map(|(uid, record, opening)| self.place_for(uid, value_of(&**record, opening, false).len()))
+    }
+
+    fn place_for(&self, uid: &str, length: usize) -> Option<usize> {
+        if let Some(number) = self.preferred(uid, length) {
+            return self
+                .fits(number, uid, length, &self.removals(number))
+                .then_some(number);
+        }
+        let there =
+            (0..self.slots.len()).filter(|number| self.fits(*number, uid, length, &self.removals(*number)));
+        // Erasures ride along. Of several that are alike the first: shards that exist before those that do not.
+        there.min_by_key(|number| Reverse(self.slots[*number].erasing.len()))
+    }
+
+    /// Where a record of this claim stands already, or may stand: there it is written over.
+    pub(super) fn preferred(&self, uid: &str, length: usize) -> Option<usize> {
+        match self.open.get(uid).map(|known| known.place) {
+            Some(Place::Shard(number)) => Some(number),
+            _ => (0..self.slots.len()).find(|number| {
+                self.slots[*number].erasing.contains_key(uid)
+                    && self.fits(*number, uid, length, &self.removals(*number))
+            }),
+        }
+    }
+
+    /// Whether a record of this claim may be added to what is written to the shard.
+    pub(super) fn fits(&self, number: usize, uid: &str, length: usize, changes: &Changes) -> bool {
+        let slot = &self.slots[number];
+        if slot.must_read || slot.shard.is_unread() || (slot.shard.is_present() && !slot.ours) {
+            return false;
+        }
+        let slack = if self.settings.elected { 0 } else { UID_SLACK };
+        let size = slot.shard.size_with(changes);
+        let taken = OPEN.len() + uid.len() + length + slack;
+        let mine = self.is_at(uid, number) || slot.erasing.contains_key(uid);
+        match slot.shard.value(OPEN, uid) {
+            // Another process's, or unreadable: it is not written over.
+            Some(_) if !mine => false,
+            Some(_) => size + taken <= GROWN,
+            None => size + taken <= FILLED || (size == 0 && taken <= LARGEST + slack),
+        }
+    }
+
+    /// What is taken out of a shard with the next write.
+    pub(super) fn removals(&self, number: usize) -> Changes {
+        let slot = &self.slots[number];
+        let there = slot
+            .erasing
+            .keys()
+            .filter(|uid| slot.shard.value(OPEN, uid).is_some());
+        there.map(|uid| (format!("{OPEN}{uid}"), None)).collect()
+    }
+}
