@@ -258,11 +258,7 @@ async fn a_creation_is_in_progress_while_a_volume_may_exist() {
         ("lib.Controller.18", &[Some(last)], 0.0),
         ("lib.Controller.19", &[Some(maybe)], 1.0),
         ("lib.Controller.20", &[None], 0.0),
-        (
-            "lib.Controller.21",
-            &[Some(maybe), Some(last)],
-            0.0,
-        ),
+        ("lib.Controller.21", &[Some(maybe), Some(last)], 0.0),
         (
             "a backend that is down",
             &[Some(maybe), Some(Code::Internal)],

@@ -29,19 +29,30 @@ fn finds(broken: Broken, rules: Rules, wanted: &str) {
 
 #[test]
 fn the_model_finds_it_when_nothing_is_recorded() {
-    finds(Broken::NoRecord, Rules { crashes: 1, ..SMALL }, "a volume is lost");
+    finds(
+        Broken::NoRecord,
+        Rules { crashes: 1, ..SMALL },
+        "a volume is lost",
+    );
 }
 
 #[test]
 fn the_model_finds_it_when_a_record_is_erased_early() {
-    finds(Broken::ErasedEarly, Rules { crashes: 1, ..SMALL }, "a volume is lost");
+    finds(
+        Broken::ErasedEarly,
+        Rules { crashes: 1, ..SMALL },
+        "a volume is lost",
+    );
 }
 
 #[test]
 fn the_model_finds_it_when_a_copied_record_is_trusted() {
     finds(
         Broken::CopyTrusted,
-        Rules { copied: true, ..SMALL },
+        Rules {
+            copied: true,
+            ..SMALL
+        },
         "DeleteVolume for a volume in use",
     );
 }
@@ -50,7 +61,11 @@ fn the_model_finds_it_when_a_copied_record_is_trusted() {
 fn the_model_finds_it_when_no_list_comes_before_the_object() {
     finds(
         Broken::NoList,
-        Rules { deletes: false, terms: 2, ..SMALL },
+        Rules {
+            deletes: false,
+            terms: 2,
+            ..SMALL
+        },
         "two objects for one volume",
     );
 }
@@ -82,7 +97,11 @@ fn the_model_finds_it_when_one_final_answer_is_enough() {
 fn the_model_finds_it_when_an_old_erasure_is_carried_into_a_later_term() {
     finds(
         Broken::OldErasures,
-        Rules { crashes: 1, terms: 3, ..SMALL },
+        Rules {
+            crashes: 1,
+            terms: 3,
+            ..SMALL
+        },
         "a volume is lost",
     );
 }
@@ -91,7 +110,11 @@ fn the_model_finds_it_when_an_old_erasure_is_carried_into_a_later_term() {
 fn the_model_finds_it_when_any_object_of_the_name_closes_a_record() {
     finds(
         Broken::ClosedByName,
-        Rules { terms: 2, stale: true, ..SMALL },
+        Rules {
+            terms: 2,
+            stale: true,
+            ..SMALL
+        },
         "a volume is lost",
     );
 }
@@ -100,7 +123,11 @@ fn the_model_finds_it_when_any_object_of_the_name_closes_a_record() {
 fn the_model_finds_it_when_an_old_request_is_repeated_that_is_not_stored() {
     finds(
         Broken::RepeatedUnstored,
-        Rules { crashes: 1, losses: 1, stale: true, ..SMALL },
+        Rules {
+            crashes: 1,
+            losses: 1,
+            ..SMALL
+        },
         "two volumes at the driver for one claim",
     );
 }

@@ -18,11 +18,11 @@ use self::{
 use crate::{
     cluster::objects::{CsiSource, PROVISIONED_BY, VOLUME_FINALIZER, Volume},
     csi::DriverInfo,
+    lease::{carry_on, first_leader},
     ledger::{
         record::Opening,
         trust::{Found, distrust},
     },
-    lease::{carry_on, first_leader},
     reclaim::decide::{Decision, Facts, decide},
 };
 
@@ -121,11 +121,13 @@ const ALL: Rules = Rules {
 };
 
 /// How many things happen at most before nothing goes wrong any more: all that fits into the time of `make test`.
-const DEPTH: usize = 13;
+const DEPTH: usize = 11;
 
 #[test]
 fn nothing_is_lost_and_nothing_in_use_is_deleted_whatever_happens_in_whatever_order() {
-    let depth = std::env::var("MODEL_DEPTH").ok().and_then(|depth| depth.parse().ok());
+    let depth = std::env::var("MODEL_DEPTH")
+        .ok()
+        .and_then(|depth| depth.parse().ok());
     let calm = Rules {
         crashes: 0,
         losses: 0,
@@ -136,8 +138,19 @@ fn nothing_is_lost_and_nothing_in_use_is_deleted_whatever_happens_in_whatever_or
     };
     for (name, rules, depth) in [
         ("Delete", ALL, depth.unwrap_or(DEPTH)),
-        ("Retain", Rules { deletes: false, ..ALL }, depth.unwrap_or(DEPTH)),
-        ("a copied record", Rules { copied: true, ..ALL }, depth.unwrap_or(DEPTH)),
+        (
+            "Retain",
+            Rules {
+                deletes: false,
+                ..ALL
+            },
+            depth.unwrap_or(DEPTH),
+        ),
+        (
+            "a copied record",
+            Rules { copied: true, ..ALL },
+            depth.unwrap_or(DEPTH),
+        ),
         ("one leader, to the end", calm, usize::MAX),
     ] {
         let searched = search(rules, depth);
@@ -146,7 +159,11 @@ fn nothing_is_lost_and_nothing_in_use_is_deleted_whatever_happens_in_whatever_or
             searched.states,
             searched.steps,
             searched.depth,
-            if searched.finished { "all there are" } else { "and there are more" }
+            if searched.finished {
+                "all there are"
+            } else {
+                "and there are more"
+            }
         );
         if let Some((what, trace)) = searched.wrong {
             panic!("{name}: {what}\n  {}", trace.join("\n  "));

@@ -27,7 +27,11 @@ impl World {
         }
         match self.replicas[me].at {
             At::Idle => self.idle(me, rules, steps),
-            At::Calling { request, before, spent } => self.calling(me, request, before, spent, rules, steps),
+            At::Calling {
+                request,
+                before,
+                spent,
+            } => self.calling(me, request, before, spent, rules, steps),
             At::Posting(handle) => self.posting(me, handle, rules, steps),
             At::Deleting(handle) => {
                 let mut world = *self;
@@ -73,7 +77,9 @@ impl World {
         if own.is_saved(rules) {
             own.close();
         }
-        if world.replicas[me] != seen && (rules.stale || seen.sees_claim != self.claim || seen.sees_object != self.object) {
+        if world.replicas[me] != seen
+            && (rules.stale || seen.sees_claim != self.claim || seen.sees_object != self.object)
+        {
             steps.will("sees the volume as it is", 3, world);
         }
     }
@@ -115,7 +121,9 @@ impl World {
         let first = chain(&mut world.lease, before);
         let count = world.lease.count;
         let own = &mut world.replicas[me];
-        let undisturbed = own.last_term.is_none_or(|last| last == count || last + 1 == count);
+        let undisturbed = own
+            .last_term
+            .is_none_or(|last| last == count || last + 1 == count);
         own.term = Some(count);
         own.last_term = Some(count);
         world.take_over(me, first, undisturbed, rules);
@@ -214,14 +222,20 @@ impl World {
         let seen = claim_state(own.sees_claim);
         let waits = seen == ClaimState::Waits && own.sees_object.is_none();
         let request = u8::from(self.changed);
+        // A cache may have missed the claim's end or the volume's object, and not a whole life.
+        let knows = own.sees_claim == self.claim || own.sees_object == self.object;
         match own.record {
-            None if waits && !own.saved && sends => self.begin(me, request, None, rules, steps),
+            None if waits && knows && !own.saved && sends => self.begin(me, request, None, rules, steps),
             Some(open) if waits && open.renewable && open.request != request && sends => {
                 self.begin(me, request, Some(open), rules, steps);
             }
             Some(_) if restores && rules.broken != Some(Broken::RepeatedUnstored) => {}
             Some(open) => {
-                let known = if open.created.is_some() { Known::CreatedEarlier } else { Known::Nothing };
+                let known = if open.created.is_some() {
+                    Known::CreatedEarlier
+                } else {
+                    Known::Nothing
+                };
                 self.advance(me, known, rules, steps);
             }
             None => {}
@@ -256,7 +270,11 @@ impl World {
         own.erasing = false;
         own.record = Some(open);
         let before = before.map_or(Unsure::No, |_| Unsure::FRESH);
-        own.at = At::Calling { request, before, spent: false };
+        own.at = At::Calling {
+            request,
+            before,
+            spent: false,
+        };
         steps.will("stores a record and calls CreateVolume", 8, world);
     }
 
@@ -283,6 +301,10 @@ impl World {
         let mut step = settle(facts);
         if is_other {
             step = Step::Hold(HoldReason::OtherVolume);
+        }
+        // As it should be: a claim that the cache does not show is looked for before its record is held.
+        if self.claim == ClaimLife::Waits && matches!(step, Step::Hold(HoldReason::Distrust(_))) {
+            return;
         }
         let what = match step {
             Step::Close => {
@@ -328,7 +350,11 @@ impl World {
                 };
                 (open.doubt, open.created, open.renewable, open.asked) = (Unsure::FRESH, None, false, true);
                 let request = open.request;
-                own.at = At::Calling { request, before, spent: false };
+                own.at = At::Calling {
+                    request,
+                    before,
+                    spent: false,
+                };
                 world.sent(me);
                 "calls CreateVolume"
             }
@@ -442,13 +468,17 @@ impl World {
     }
 
     fn reclaim(&self, me: usize, rules: Rules, steps: &mut Steps) {
-        let Some(seen) = self.replicas[me].sees_object else { return };
+        let Some(seen) = self.replicas[me].sees_object else {
+            return;
+        };
         let wanted = |object: Object| is_deleted(object.phase, rules.deletes);
         if !wanted(seen) || !self.may_send(me, rules) {
             return;
         }
         let shared = self.adopted == Some(seen.handle);
-        let live = self.object.is_some_and(|live| live.handle == seen.handle && wanted(live));
+        let live = self
+            .object
+            .is_some_and(|live| live.handle == seen.handle && wanted(live));
         if (!live || shared) && rules.broken != Some(Broken::NoLiveLook) {
             return;
         }

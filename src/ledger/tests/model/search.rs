@@ -77,7 +77,10 @@ fn calm(mut world: World, rules: Rules, known: &mut HashSet<u64>) -> Result<(), 
         if let Some(wrong) = world.always() {
             return Err((wrong, way));
         }
-        let next = world.next(rules, true).into_iter().filter(|next| next.calm.is_some());
+        let next = world
+            .next(rules, true)
+            .into_iter()
+            .filter(|next| next.calm.is_some());
         let Some(next) = next.min_by_key(|next| next.calm) else {
             match world.at_rest(rules) {
                 Some(wrong) => return Err((wrong, way)),

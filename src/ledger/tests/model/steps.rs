@@ -1,6 +1,6 @@
 //! What may happen next, to everything but our replicas: people, the control plane, the driver, the unknowing leader.
 
-use super::world::{At, Broken, ClaimLife, Holder, Object, Phase, Rules, Unsure, World};
+use super::world::{At, Broken, ClaimLife, Holder, Object, Phase, Replica, Rules, Unsure, World};
 
 /// One thing that may happen.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,10 @@ impl World {
             ClaimLife::Absent => steps.may("the claim is made", claim(ClaimLife::Waits)),
             ClaimLife::Waits => {
                 steps.may("the claim is to be deleted", claim(ClaimLife::Deleting));
-                steps.may("the claim is bound to another volume", claim(ClaimLife::Elsewhere));
+                steps.may(
+                    "the claim is bound to another volume",
+                    claim(ClaimLife::Elsewhere),
+                );
             }
             ClaimLife::Deleting => steps.will("the claim goes", 2, claim(ClaimLife::Gone)),
             ClaimLife::Bound => steps.may("the claim is deleted", claim(ClaimLife::Gone)),
@@ -85,28 +88,46 @@ impl World {
         // The old request made a volume after all, so the driver refuses the new one: only this helps.
         let stuck = |me: usize| {
             let record = self.replicas[me].record.filter(|_| self.leads(me));
-            record.is_some_and(|open| self.volumes[usize::from(1 - open.request)].is_some() && open.doubt.next_is_second())
+            record.is_some_and(|open| {
+                self.volumes[usize::from(1 - open.request)].is_some() && open.doubt.next_is_second()
+            })
         };
         if steps.calm && self.claim == ClaimLife::Waits && (stuck(0) || stuck(1)) {
             let claim = ClaimLife::Deleting;
             steps.will("the owner gives the claim up", 2, Self { claim, ..*self });
         }
         if self.claim == ClaimLife::Waits && !self.changed {
-            steps.may("the class is made anew", Self { changed: true, ..*self });
+            steps.may(
+                "the class is made anew",
+                Self {
+                    changed: true,
+                    ..*self
+                },
+            );
         }
-        // Deletion under way cannot be taken back; before it a person may set the policy to Retain.
-        let deleting = |at| matches!(at, At::Deleting(_) | At::Removing(_));
+        // Deletion under way cannot be taken back; before it a person may set the policy to Retain. People are slower than
+        // watches and requests: what they see has been seen.
+        let seen = |me: &Replica| me.sees_claim == self.claim && me.sees_object == self.object;
+        let busy = |at| matches!(at, At::Posting(_) | At::Deleting(_) | At::Removing(_));
         if let Some(object) = self.object
             && object.phase == Phase::Released
+            && self.late_post.is_none()
             && self.has(object.handle)
-            && !self.replicas.iter().any(|replica| deleting(replica.at))
+            && self
+                .replicas
+                .iter()
+                .all(|replica| seen(replica) && !busy(replica.at))
         {
             if self.adopted.is_none() {
                 let adopted = Some(object.handle);
                 let object = None;
                 steps.may(
                     "the volume is given to another claim, under another name",
-                    Self { adopted, object, ..*self },
+                    Self {
+                        adopted,
+                        object,
+                        ..*self
+                    },
                 );
             }
             if !rules.deletes {
@@ -124,7 +145,15 @@ impl World {
             match (object.phase, self.claim) {
                 (Phase::Pending, ClaimLife::Waits) => {
                     let (object, claim) = (phase(Phase::Bound), ClaimLife::Bound);
-                    steps.will("claim and volume are bound", 2, Self { object, claim, ..*self });
+                    steps.will(
+                        "claim and volume are bound",
+                        2,
+                        Self {
+                            object,
+                            claim,
+                            ..*self
+                        },
+                    );
                 }
                 (Phase::Pending | Phase::Bound, ClaimLife::Gone | ClaimLife::Elsewhere) => {
                     let object = phase(Phase::Released);
@@ -204,7 +233,7 @@ impl World {
         for request in 0..self.volumes.len() {
             if self.volumes[request] == Some(handle) {
                 self.volumes[request] = None;
-                if broken != Some(Broken::LateAfterDelete) {
+                if broken != Some(Broken::LateAfterOk) {
                     self.at_work[request] = false;
                 }
             }
@@ -282,7 +311,8 @@ impl World {
         match me.at {
             At::Calling { request, spent, .. } => {
                 steps.may("is killed, its call has not arrived", world);
-                world.at_work[usize::from(request)] |= !spent && self.volumes[usize::from(1 - request)].is_none();
+                world.at_work[usize::from(request)] |=
+                    !spent && self.volumes[usize::from(1 - request)].is_none();
                 steps.may("is killed, its call is at work", world);
             }
             At::Posting(handle) => {
@@ -298,8 +328,8 @@ impl World {
         }
     }
 
-    fn restarted(claim: ClaimLife, object: Option<Object>) -> super::world::Replica {
-        super::world::Replica {
+    fn restarted(claim: ClaimLife, object: Option<Object>) -> Replica {
+        Replica {
             term: None,
             last_term: None,
             sees_claim: claim,

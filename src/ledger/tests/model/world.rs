@@ -50,10 +50,8 @@ pub(super) enum Broken {
     ClosedByName,
     /// After a renewal whose write had no answer the old request is repeated at once, whatever stands in the shard.
     RepeatedUnstored,
-    /// The driver works on after it has answered OK to CreateVolume of the same name.
+    /// The driver works on after it has answered OK to CreateVolume of the same name, or to DeleteVolume of its volume.
     LateAfterOk,
-    /// The driver works on after it has answered OK to DeleteVolume of the same volume.
-    LateAfterDelete,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -282,7 +280,11 @@ impl World {
         let replica = Replica {
             term: None,
             last_term: None,
-            sees_claim: if rules.copied { ClaimLife::Gone } else { ClaimLife::Absent },
+            sees_claim: if rules.copied {
+                ClaimLife::Gone
+            } else {
+                ClaimLife::Absent
+            },
             sees_object: None,
             record: None,
             erasing: false,
@@ -354,7 +356,10 @@ impl World {
         if self.volumes.iter().all(Option::is_some) {
             return Some("two volumes at the driver for one claim");
         }
-        if self.adopted.is_some_and(|handle| self.object.is_some_and(|object| object.handle == handle)) {
+        if self
+            .adopted
+            .is_some_and(|handle| self.object.is_some_and(|object| object.handle == handle))
+        {
             return Some("two objects for one volume");
         }
         self.wrong
