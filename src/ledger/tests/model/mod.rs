@@ -2,6 +2,7 @@
 //! caches, over our own functions: `settle` and its judge of answers, trust, the chain of leaders, the decision to delete.
 
 mod broken;
+mod calls;
 mod replica;
 mod search;
 mod steps;

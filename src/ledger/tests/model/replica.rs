@@ -1,16 +1,13 @@
 //! What a replica of ours may do next, as the controllers do it: what is decided, our own functions decide.
 
 use super::{
-    NOW, TIMEOUT, chain, is_deleted, is_trusted,
-    steps::{Steps, as_if_second},
-    world::{At, Broken, Came, ClaimLife, Holder, Object, Open, Phase, Rules, Stored, Unsure, World},
+    chain, is_trusted,
+    steps::Steps,
+    world::{At, Broken, Came, ClaimLife, Holder, Open, Rules, Stored, Unsure, World},
 };
-use crate::{
-    csi::Code,
-    provision::settle::{ClaimState, FinalAnswer, HoldReason, Known, RecordFacts, Step, Verdict, settle},
-};
+use crate::provision::settle::{ClaimState, HoldReason, Known, RecordFacts, Step, settle};
 
-fn claim_state(seen: ClaimLife) -> ClaimState {
+pub(super) fn claim_state(seen: ClaimLife) -> ClaimState {
     match seen {
         ClaimLife::Waits => ClaimState::Waits,
         ClaimLife::Deleting => ClaimState::BeingDeleted,
@@ -170,20 +167,20 @@ impl World {
     }
 
     /// Whether the look at the clock before each request lets it pass.
-    fn may_send(&self, me: usize, rules: Rules) -> bool {
+    pub(super) fn may_send(&self, me: usize, rules: Rules) -> bool {
         match rules.broken {
             Some(Broken::NoFence) => self.replicas[me].term.is_some(),
             _ => self.leads(me),
         }
     }
 
-    fn sent(&mut self, me: usize) {
+    pub(super) fn sent(&mut self, me: usize) {
         if !self.leads(me) {
             self.wrong = Some("something is sent outside the lease");
         }
     }
 
-    fn lose(mut self, what: &'static str, steps: &mut Steps) {
+    pub(super) fn lose(mut self, what: &'static str, steps: &mut Steps) {
         if self.losses > 0 {
             self.losses -= 1;
             steps.may(what, self);
@@ -366,131 +363,6 @@ impl World {
         };
         steps.will(what, calm, world);
     }
-
-    fn calling(&self, me: usize, request: u8, before: Unsure, spent: bool, rules: Rules, steps: &mut Steps) {
-        let mut idle = *self;
-        idle.replicas[me].at = At::Idle;
-        let other = self.volumes[usize::from(1 - request)].is_some();
-        let can_make = !spent || self.volumes[usize::from(request)].is_some();
-        if !other && can_make {
-            let mut world = idle;
-            world.ok(request, false, rules.broken);
-            world.lose("never hears that the volume is made", steps);
-            let made = world.volumes[usize::from(request)];
-            if let Some(open) = &mut world.replicas[me].record {
-                (open.created, open.doubt, open.asked) = (made, before, false);
-                world.replicas[me].at = At::Made;
-                if rules.broken == Some(Broken::ErasedEarly) {
-                    world.record = None;
-                }
-            }
-            steps.will("hears that the volume is made", 4, world);
-        }
-        let late = |mut world: Self| {
-            // The name is taken: it is refused.
-            world.at_work[usize::from(request)] |= !spent && !other;
-            world
-        };
-        steps.may("waits no more, the call is at work", late(idle));
-        if spent {
-            steps.will("hears that the call failed for now", 4, idle);
-        } else {
-            steps.may("waits no more, the call has not arrived", idle);
-        }
-        // What the driver promises: two final answers this far apart are given when nothing is at work any more.
-        if before.next_is_second() && self.others_at_work(me) {
-            return;
-        }
-        if other {
-            let mut world = idle.judged(me, Code::AlreadyExists, before, rules);
-            if steps.calm {
-                // It is repeated after a while.
-                world = world.older();
-            }
-            steps.will("hears AlreadyExists", 4, world);
-            return;
-        }
-        if self.volumes[usize::from(request)].is_none() {
-            let world = idle.judged(me, Code::ResourceExhausted, before, rules);
-            steps.may("hears ResourceExhausted", world);
-        }
-        let world = idle.judged(me, Code::Internal, before, rules);
-        steps.may("hears Internal", world);
-    }
-
-    fn judged(mut self, me: usize, code: Code, before: Unsure, rules: Rules) -> Self {
-        let own = &mut self.replicas[me];
-        let Some(open) = &mut own.record else { return self };
-        let before = match rules.broken {
-            Some(Broken::OneFinalAnswer) => as_if_second(before),
-            _ => before,
-        };
-        let (doubt, verdict) = before.doubt().judge(FinalAnswer {
-            code,
-            has_source: false,
-            claim: claim_state(own.sees_claim),
-            now: NOW,
-            timeout: TIMEOUT,
-        });
-        match verdict {
-            Verdict::Erase => {
-                own.record = None;
-                own.erasing = true;
-            }
-            Verdict::Hold(_) => {
-                own.record = None;
-                own.holding = true;
-            }
-            Verdict::Repeat | Verdict::RepeatSlowly | Verdict::Renew => {
-                open.doubt = Unsure::from_doubt(doubt);
-                open.renewable = verdict == Verdict::Renew;
-            }
-        }
-        self
-    }
-
-    fn posting(&self, me: usize, handle: u8, rules: Rules, steps: &mut Steps) {
-        let mut world = *self;
-        world.replicas[me].at = At::Idle;
-        world.lose("its POST is lost", steps);
-        world.post(handle);
-        world.lose("its POST is done, and it never hears of it", steps);
-        let other = world.object.is_some_and(|object| object.handle != handle);
-        let own = &mut world.replicas[me];
-        if other && own.record.is_some() && rules.broken != Some(Broken::ClosedByName) {
-            own.record = None;
-            own.holding = true;
-            steps.will("hears that an object of another handle stands", 4, world);
-            return;
-        }
-        own.close();
-        steps.will("hears that the object stands", 4, world);
-    }
-
-    fn reclaim(&self, me: usize, rules: Rules, steps: &mut Steps) {
-        let Some(seen) = self.replicas[me].sees_object else {
-            return;
-        };
-        let wanted = |object: Object| is_deleted(object.phase, rules.deletes);
-        if !wanted(seen) || !self.may_send(me, rules) {
-            return;
-        }
-        let shared = self.adopted == Some(seen.handle);
-        let live = self
-            .object
-            .is_some_and(|live| live.handle == seen.handle && wanted(live));
-        if (!live || shared) && rules.broken != Some(Broken::NoLiveLook) {
-            return;
-        }
-        let mut world = *self;
-        world.sent(me);
-        let released = self.object.is_some_and(|object| object.phase == Phase::Released);
-        if !released || !rules.deletes || shared || rules.copied {
-            world.wrong = Some("DeleteVolume for a volume in use");
-        }
-        world.replicas[me].at = At::Deleting(seen.handle);
-        steps.will("calls DeleteVolume", 9, world);
-    }
 }
 
 impl super::world::Replica {
@@ -510,7 +382,7 @@ impl super::world::Replica {
     }
 
     /// The object stands.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.saved = true;
         self.erasing |= self.record.take().is_some();
     }

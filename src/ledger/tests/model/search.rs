@@ -1,4 +1,7 @@
 //! Breadth first through all states, and from each of them on to rest.
+//!
+//! Our own, since stateright costs 42 s to compile on two cores, brings a web server, and does not tell a circle from the
+//! way to rest.
 
 use std::{
     collections::{HashMap, HashSet},
