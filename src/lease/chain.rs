@@ -14,7 +14,7 @@ const LEADERS: &str = "ledger.volwright.dev/leaders";
 
 /// Carries the chain on in a Lease that is about to count `next`, and still says what it said before. One that keeps no
 /// ledger ends it.
-pub(super) fn carry_on(lease: &mut Value, next: i64, keeps_ledger: bool) {
+pub(crate) fn carry_on(lease: &mut Value, next: i64, keeps_ledger: bool) {
     let first = first_leader(lease).unwrap_or(next);
     let Some(metadata) = lease.get_mut("metadata") else {
         return;
@@ -30,7 +30,7 @@ pub(super) fn carry_on(lease: &mut Value, next: i64, keeps_ledger: bool) {
 
 /// `leaseTransitions` of the first leader of the chain whose last is the one that the Lease counts. `None`: there is no
 /// such chain.
-pub(super) fn first_leader(lease: &Value) -> Option<i64> {
+pub(crate) fn first_leader(lease: &Value) -> Option<i64> {
     let (first, last) = lease["metadata"]["annotations"][LEADERS]
         .as_str()?
         .split_once('-')?;

@@ -34,6 +34,9 @@ use self::{
     lease_watch::LeaseWatch,
     record::LeaderElectionRecord,
 };
+// The model of the ledger (ledger/tests/model) goes over these, too.
+#[cfg(test)]
+pub(crate) use self::chain::{carry_on, first_leader};
 pub use self::{
     names::{identity, lease_name},
     term::{Health, Leadership, LeaseRef, Over, Term},

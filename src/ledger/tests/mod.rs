@@ -6,6 +6,7 @@ mod conflicts;
 mod faults;
 mod gather;
 mod judge;
+mod model;
 mod property;
 mod server;
 mod trust;
