@@ -57,6 +57,8 @@ mod reclaim;
 mod records;
 #[path = "flows/replicas.rs"]
 mod replicas;
+#[path = "flows/restarts.rs"]
+mod restarts;
 #[path = "flows/rights.rs"]
 mod rights;
 #[path = "flows/saving.rs"]

@@ -140,12 +140,6 @@ impl Provision {
 
     /// A person is to decide.
     pub(super) fn hold(&self, record: &Record, origin: Origin, why: HoldReason) -> Requeue {
-        tracing::warn!(
-            claim = record.key,
-            volume = record.plan.request.name,
-            %why,
-            "held: this creation is not acted upon until a person decides"
-        );
         self.announced.remove(&record.uid);
         self.count_settled(origin, Settled::Held);
         self.ledger.hold(&record.uid, &why.to_string());

@@ -1,8 +1,8 @@
-//! What the controller counts about provisioning: upstream's families and the open records.
+//! What the controller counts about provisioning: upstream's families, and what became of records.
 
 use std::time::Duration;
 
-use crate::telemetry::metrics::{Counter, DEFAULT_BUCKETS, Gauge, Histogram, MetricsError, Registry};
+use crate::telemetry::metrics::{Counter, DEFAULT_BUCKETS, Histogram, MetricsError, Registry};
 
 /// The families of provisioning. Clones count into the same ones.
 #[derive(Clone)]
@@ -10,7 +10,6 @@ pub struct ProvisionMetrics {
     succeeded: Counter<2>,
     failed: Counter<2>,
     duration: Histogram<2>,
-    records: Gauge<1>,
     settled: Counter<1>,
 }
 
@@ -51,11 +50,6 @@ impl ProvisionMetrics {
                 labels,
                 DEFAULT_BUCKETS,
             )?,
-            records: registry.gauge(
-                "volwright_records",
-                "Records of volumes that may exist at the driver although no PersistentVolume says so, by state.",
-                ["state"],
-            )?,
             settled: registry.counter(
                 "volwright_ledger_settled_total",
                 "Records of volumes that another process has left, by what became of them.",
@@ -73,12 +67,6 @@ impl ProvisionMetrics {
     /// An attempt to make a volume failed.
     pub fn provision_failed(&self, class: &str, source: &str) {
         self.failed.inc([class, source]);
-    }
-
-    /// So many ledger records are in that state now.
-    pub fn records(&self, state: &str, count: usize) {
-        self.records
-            .set([state], i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A record was settled that was found at the beginning of a term.

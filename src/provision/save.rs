@@ -44,6 +44,7 @@ impl Provision {
             }
             // Only the answer was lost.
             Err(_) if self.is_saved(record) => self.close(record, origin, claim),
+            Err(error) if error.reason == Reason::NotLeading => Requeue::AwaitChange,
             Err(error) => {
                 let text =
                     format!("the volume exists at the driver, but its object cannot be saved: {error}");

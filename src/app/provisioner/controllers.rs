@@ -120,6 +120,7 @@ impl Controllers {
         let (ledger, tasks) = (Arc::new(ledger), TaskTracker::new());
         let leads = active.clone();
         let driver = driver.fenced(Arc::new(move || leads.leads()));
+        let api = api.fenced(active.clone());
         let pool = |name| metrics.worker_pool(name, config.work.at_once, config.work.backoff, tasks.clone());
         let (claims, volumes) = (pool("claims"), pool("volumes"));
 
