@@ -14,10 +14,10 @@ use tokio::{sync::Notify, time::Instant};
 /// stopped for a while. A flag that a task clears would be late then, so the end of the lease's certainty is compared
 /// with the clock, right before each request. Clones are about the same process.
 #[derive(Clone, Default)]
-pub struct Active(Arc<State>);
+pub struct Active(Arc<ActiveState>);
 
 #[derive(Default)]
-struct State {
+struct ActiveState {
     working: AtomicBool,
     certainty: Mutex<Certainty>,
     resigned: Notify,

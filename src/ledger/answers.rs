@@ -31,10 +31,12 @@ const FAILED: Backoff = Backoff {
 impl<R: Storable> LedgerState<R> {
     /// A write was answered.
     pub(super) fn written(&mut self, number: usize, answer: Result<Value, ApiError>, now: Duration) {
-        self.last_write = Some(now);
         let Some(write) = self.slots[number].in_flight.take() else {
             return;
         };
+        if !write.create {
+            self.last_write = Some(now);
+        }
         let error = match answer {
             Ok(object) => return self.confirmed(number, write, object, now),
             Err(error) => error,

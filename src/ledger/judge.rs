@@ -70,7 +70,8 @@ impl<R: Storable> LedgerState<R> {
         slot.shard = Shard::new(object);
         slot.ours = true;
         slot.looked = now;
-        slot.must_write = slot.shard.is_present();
+        // The first one is made now, so that it is known from the beginning whether anything can be stored.
+        slot.must_write = slot.shard.is_present() || number == 0;
     }
 
     /// Sorts what was found, and returns what is not trusted.
@@ -110,6 +111,12 @@ impl<R: Storable> LedgerState<R> {
                 }
                 Some(known) if known.opening == there.opening => {
                     let entry = known.entry.clone();
+                    // A request that was replaced while nothing could be written.
+                    if let Place::Shard(number) = there.place
+                        && entry.record.encode() != there.entry.record.encode()
+                    {
+                        self.slots[number].restore.insert(uid.clone());
+                    }
                     if judging.undisturbed {
                         self.put(&uid, Known { entry, ..there });
                         continue;

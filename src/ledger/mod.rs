@@ -160,7 +160,7 @@ impl<R: Storable> Ledger<R> {
             return Ok(());
         }
         // Compressed without the lock.
-        let opening = self.locked.lock().state.opening(Timestamp::now());
+        let opening = self.locked.lock().state.opening(uid, Timestamp::now());
         let value = match self.settings.mode {
             CrashSafe::Off => String::new(),
             CrashSafe::Auto | CrashSafe::Required => value_of(&*record, &opening, false),

@@ -243,8 +243,9 @@ impl<R: Storable> LedgerState<R> {
             stored: Vec::new(),
         };
         let mut changes = Changes::new();
-        // Without election a record says in which shard it stands, so a shard must exist first.
-        if !create || self.settings.elected {
+        // A new shard is empty: a POST of a process that has ended may come after everything was read, and no record may
+        // appear then. Without election a record needs the UID of its shard besides.
+        if !create {
             changes = self.removals(number);
             let erasing = self.slots[number].erasing.iter();
             write.erased = erasing
@@ -284,7 +285,7 @@ impl<R: Storable> LedgerState<R> {
             changes.insert(format!("{HELD}{uid}"), None);
             changes.insert(format!("{SETTLE}{uid}"), None);
         }
-        let now = self.opening_at(number, self.opening(wall));
+        let now = self.opening_at(number, self.new_opening(wall));
         let mine = |(shard, _): &(usize, String)| *shard == number;
         for ((_, uid), known) in self.settling.iter().filter(|(key, _)| mine(key)) {
             let opening = Opening {

@@ -232,8 +232,14 @@ impl<R: Storable> LedgerState<R> {
         }
     }
 
-    /// What a record that is opened now says of its opening.
-    pub(super) fn opening(&self, wall: Timestamp) -> Opening {
+    /// What a record that is opened now says of its opening. One that replaces another keeps the other's, by which it
+    /// is known again, whichever of them is found.
+    pub(super) fn opening(&self, uid: &str, wall: Timestamp) -> Opening {
+        let known = self.open.get(uid).map(|known| known.opening.clone());
+        known.unwrap_or_else(|| self.new_opening(wall))
+    }
+
+    pub(super) fn new_opening(&self, wall: Timestamp) -> Opening {
         Opening {
             at: whole_seconds(wall),
             driver: self.settings.driver.clone(),
@@ -264,13 +270,10 @@ impl<R: Storable> LedgerState<R> {
         &mut self,
         uid: &str,
         record: Arc<R>,
-        mut opening: Opening,
+        opening: Opening,
         value: String,
         now: Duration,
     ) -> Result<Option<Ticket>, OpenError> {
-        if let Some(known) = self.open.get(uid) {
-            opening.at = known.opening.at;
-        }
         let taken = bytes(OPEN, uid) + value.len();
         if !fits_key(uid) {
             return Err(OpenError::NoKey(uid.to_owned()));

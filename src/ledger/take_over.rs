@@ -1,6 +1,6 @@
 //! The beginning of a term: every shard is read, judged, and written with our identity.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
@@ -12,8 +12,11 @@ use super::{
 };
 use crate::base::api_error::{ApiError, Reason};
 
-/// So many requests are under way at once.
+/// So many writes, or looks at claims, are under way at once. The reads go out together: on a slow API server the term
+/// is over before they would have come one after another.
 const AT_ONCE: usize = 16;
+/// Before requests that failed are repeated.
+const PAUSE: Duration = Duration::from_millis(250);
 
 impl<R: Storable> Ledger<R> {
     /// Begins a term: from now on records are opened and erased under it. Each shard is read and written, so that a
@@ -71,21 +74,38 @@ impl<R: Storable> Ledger<R> {
         Ok(())
     }
 
+    /// Reads all shards, those whose request failed once more, as long as some answers come.
     async fn read_shards(&self) -> Result<(), ApiError> {
-        let reads = (0..SHARDS).map(|number| async move { (number, self.get_in_time(number).await) });
-        let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
-        while let Some((number, answer)) = reads.next().await {
-            let now = self.origin.elapsed();
-            match answer {
-                Ok(object) => self.change(|state| state.found(number, object, now)),
-                Err(error) if error.reason == Reason::Forbidden => {
-                    self.change(|state| state.refuse(error, now));
-                    return Ok(());
+        let mut unread: Vec<_> = (0..SHARDS).collect();
+        loop {
+            let asked = unread.len();
+            let reads = unread
+                .into_iter()
+                .map(|number| async move { (number, self.get_in_time(number).await) });
+            let mut reads = stream::iter(reads).buffer_unordered(SHARDS);
+            let (mut failed, mut last) = (Vec::new(), None);
+            while let Some((number, answer)) = reads.next().await {
+                let now = self.origin.elapsed();
+                match answer {
+                    Ok(object) => self.change(|state| state.found(number, object, now)),
+                    Err(error) if error.reason == Reason::Forbidden => {
+                        self.change(|state| state.refuse(error, now));
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        failed.push(number);
+                        last = Some(error);
+                    }
                 }
-                Err(error) => return Err(error),
             }
+            drop(reads);
+            match last {
+                None => return Ok(()),
+                Some(error) if failed.len() == asked => return Err(error),
+                Some(_) => unread = failed,
+            }
+            sleep(PAUSE).await;
         }
-        Ok(())
     }
 
     /// As the server's flow control wants it.

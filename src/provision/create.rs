@@ -11,7 +11,7 @@ use super::{
     plan::Plan,
     reconcile::{FAILED, Provision},
     record::{Record, SecretData},
-    settle::{ClaimState, Doubt, FinalAnswer, Known, Verdict, WithoutSecret, without_secret},
+    settle::{ClaimState, Doubt, FinalAnswer, Verdict, VolumeState, WithoutSecret, without_secret},
     volume::out_of_reach,
 };
 use crate::{
@@ -162,7 +162,7 @@ impl Provision {
                     self.events.publish(claim, Event::warning(FAILED, text));
                 }
                 let made = Entry { record, origin };
-                let next = self.advance(&made, Known::Created, claim).await;
+                let next = self.advance(&made, VolumeState::Created, claim).await;
                 next.unwrap_or(Requeue::Backoff)
             }
             CreateOutcome::Failed(ref error)

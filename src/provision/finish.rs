@@ -10,7 +10,7 @@ use super::{
     metrics::Settled,
     reconcile::Provision,
     record::Record,
-    settle::{HoldReason, Known, RecordFacts, Step, settle},
+    settle::{HoldReason, RecordFacts, Step, VolumeState, settle},
 };
 use crate::{
     base::api_error::ApiError,
@@ -27,7 +27,7 @@ impl Provision {
     pub(super) async fn advance(
         &self,
         entry: &Entry<Record>,
-        mut known: Known,
+        mut known: VolumeState,
         claim: Option<&Claim>,
     ) -> Option<Requeue> {
         let Entry { record, origin } = entry;
@@ -40,7 +40,7 @@ impl Provision {
                 known,
             });
             return Some(match (step, &record.created) {
-                (Step::Close, _) if known == Known::Listed => {
+                (Step::Close, _) if known == VolumeState::Listed => {
                     if self.ledger.erase(&record.uid) {
                         self.count_settled(*origin, Settled::Found);
                     }
@@ -69,7 +69,11 @@ impl Provision {
 
     /// What the API server has at this moment of the volume and of its claim's volumes. Another leader may have
     /// finished the creation; and who has adopted the volume may have given it any name.
-    async fn listed(&self, record: &Record, created: &Arc<PersistentVolume>) -> Result<Known, ApiError> {
+    async fn listed(
+        &self,
+        record: &Record,
+        created: &Arc<PersistentVolume>,
+    ) -> Result<VolumeState, ApiError> {
         let (uid, created) = (record.uid.clone(), created.clone());
         let is_it = move |volume: &Volume| is_object_of(volume, &created);
         let meant = is_it.clone();
@@ -80,8 +84,8 @@ impl Provision {
             .await?;
         Ok(
             match listed.iter().find(|volume| is_it(volume)).or(listed.first()) {
-                None => Known::Unlisted,
-                Some(volume) if is_it(volume) => Known::Listed,
+                None => VolumeState::Unlisted,
+                Some(volume) if is_it(volume) => VolumeState::Listed,
                 Some(volume) => {
                     tracing::warn!(
                         claim = record.key,
@@ -89,7 +93,7 @@ impl Provision {
                         other = volume.name,
                         "the claim of this creation has another PersistentVolume"
                     );
-                    Known::OtherListed
+                    VolumeState::OtherListed
                 }
             },
         )

@@ -14,7 +14,7 @@ use super::{
     races::Races,
     record::Record,
     refusal::Refusal,
-    settle::Known,
+    settle::VolumeState,
 };
 use crate::{
     base::names,
@@ -226,8 +226,8 @@ impl Provision {
     /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
     async fn reconcile_record(&self, entry: &Entry<Record>, claim: Option<&Claim>) -> Requeue {
         let known = match entry.record.created {
-            Some(_) => Known::CreatedEarlier,
-            None => Known::Nothing,
+            Some(_) => VolumeState::CreatedEarlier,
+            None => VolumeState::Nothing,
         };
         match self.advance(entry, known, claim).await {
             Some(next) => next,

@@ -27,7 +27,7 @@ pub enum ClaimState {
 
 /// What is known of the volume of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum VolumeState {
     /// Nothing: the driver is to be asked.
     Nothing,
     /// The driver has said at some time that it exists.
@@ -52,7 +52,7 @@ pub struct RecordFacts {
     /// How it came to this process.
     pub origin: Origin,
     /// Its volume.
-    pub known: Known,
+    pub known: VolumeState,
 }
 
 /// What an open record needs next.
@@ -95,19 +95,21 @@ pub fn settle(facts: RecordFacts) -> Step {
         return Step::Close;
     }
     match (origin, claim, known) {
-        (Origin::Own, _, Known::Nothing) => Step::Create,
+        (Origin::Own, _, VolumeState::Nothing) => Step::Create,
         (Origin::Own, ..) => Step::Save,
         // Asking again is what is wanted, whoever led in between: who waits has no volume. The other leader may have
         // deleted what we know of.
-        (Origin::Inherited { .. }, ClaimState::Waits, Known::Nothing | Known::CreatedEarlier) => Step::Create,
+        (Origin::Inherited { .. }, ClaimState::Waits, VolumeState::Nothing | VolumeState::CreatedEarlier) => {
+            Step::Create
+        }
         (Origin::Inherited { .. }, ClaimState::Waits, _) => Step::Save,
         (Origin::Inherited { distrust: Some(why) }, ..) => Step::Hold(HoldReason::Distrust(why)),
         // The other leader may have finished the creation, and the volume may be in use under any name.
-        (_, _, Known::Nothing | Known::CreatedEarlier) => Step::Create,
-        (_, _, Known::Created) => Step::List,
-        (_, _, Known::Unlisted) => Step::Save,
-        (_, _, Known::Listed) => Step::Close,
-        (_, _, Known::OtherListed) => Step::Hold(HoldReason::OtherVolume),
+        (_, _, VolumeState::Nothing | VolumeState::CreatedEarlier) => Step::Create,
+        (_, _, VolumeState::Created) => Step::List,
+        (_, _, VolumeState::Unlisted) => Step::Save,
+        (_, _, VolumeState::Listed) => Step::Close,
+        (_, _, VolumeState::OtherListed) => Step::Hold(HoldReason::OtherVolume),
     }
 }
 

@@ -238,3 +238,79 @@ async fn a_request_that_cannot_be_is_given_up_after_two_answers() {
     assert_eq!(settled(&sidecar, "erased").await, 1.0);
     sidecar.end(&world).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_request_is_refused_twice_gets_another_one_in_its_place() {
+    let world = empty_world().class("fast", &[("tier", "gold")]);
+    world.driver.upset("CreateVolume", 1, Trouble::Hang);
+    let sidecar = Sidecar::with(&world, ALONE);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("it is asked for", |world| world.driver.count("CreateVolume") == 1)
+        .await;
+    sidecar.kill();
+    let odd = Trouble::Refuse(Code::Internal, "gold is sold out");
+    world.driver.upset("CreateVolume", 5, odd);
+    world.api.delete("storageclasses", "", "fast");
+    let world = world.class("fast", &[("tier", "lead")]);
+    let sidecar = Sidecar::with(&world, ALONE);
+    world
+        .is_told("data", &["gold is sold out", "the same request is repeated"])
+        .await;
+    world.becomes_bound("data").await;
+    // One that was not answered; five that were refused, after 0, 1, 3, 7 and 15 s, the last one --timeout after the
+    // first; and the other request.
+    assert_eq!(world.driver.count("CreateVolume"), 7);
+    assert_eq!(world.driver.volumes()[0].parameters["tier"], "lead");
+    assert_eq!(records(&sidecar).await, (0.0, 0.0));
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_of_another_size_is_written_as_it_is_when_its_claim_is_gone() {
+    for (bytes, written) in [(5, "5"), (-1, "1Gi")] {
+        let world = world();
+        let busy = Trouble::Refuse(Code::Unavailable, "busy");
+        world.driver.upset("CreateVolume", 1, busy);
+        world.driver.upset("CreateVolume", 1, Trouble::WrongSize(bytes));
+        let sidecar = Sidecar::with(&world, ALONE);
+        let uid = world.add_claim("default", "data", "1Gi", |_| {});
+        world.is_told("data", &["busy"]).await;
+        world.api.delete(CLAIMS, "default", "data");
+        world
+            .eventually("its object is written", |world| {
+                world.api.count("create", VOLUMES) == 1
+            })
+            .await;
+        world.becomes_clean().await;
+        let history = world.api.history(VOLUMES);
+        let pv = history.iter().find(|pv| text(pv, "/spec/claimRef/uid") == uid);
+        let size = text(pv.expect("its object"), "/spec/capacity/storage");
+        assert_eq!(size, written);
+        assert_eq!(world.driver.count("DeleteVolume"), 1, "the ordinary way");
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_of_another_size_that_a_persistent_volume_names_is_not_deleted() {
+    let world = world();
+    let sidecar = Sidecar::with(&world, ALONE);
+    world.add_claim("default", "first", "1Gi", |_| {});
+    world.becomes_bound("first").await;
+    let first = world.driver.volumes()[0].id.clone();
+    let (prefix, _) = first.rsplit_once('-').expect("a number");
+    adopted(&world, "theirs", &format!("{prefix}-2"), "");
+    world.driver.upset("CreateVolume", 1, Trouble::WrongSize(5));
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .is_told(
+            "data",
+            &["created volume has 5 bytes", "PersistentVolume theirs names it"],
+        )
+        .await;
+    sleep(secs(60)).await;
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    assert_eq!(world.driver.volumes().len(), 2);
+    sidecar.end(&world).await;
+}

@@ -56,6 +56,8 @@ pub(super) struct Parts {
     pub(super) identity: Identity,
     pub(super) api: ApiClient,
     pub(super) ledger: Ledger<Record>,
+    /// A person wants a record settled that was held.
+    pub(super) settle: Arc<Notify>,
     pub(super) active: Active,
     pub(super) events: EventRecorder,
     pub(super) driver: Driver,
@@ -75,6 +77,7 @@ pub(super) struct Controllers {
     /// By the UID of a volume.
     volumes: Arc<WorkerPool>,
     topology_changed: Arc<Notify>,
+    settle: Arc<Notify>,
     /// What runs in either pool.
     tasks: TaskTracker,
     active: Active,
@@ -92,6 +95,7 @@ impl Controllers {
             identity,
             api,
             ledger,
+            settle,
             active,
             events,
             driver,
@@ -219,6 +223,7 @@ impl Controllers {
             claims,
             volumes,
             topology_changed,
+            settle,
             tasks,
             active,
             events,
@@ -260,6 +265,17 @@ impl Controllers {
         }
     }
 
+    /// Records that a person wants settled are looked at.
+    async fn settle_what_was_held(&self) -> Infallible {
+        loop {
+            self.settle.notified().await;
+            self.ledger
+                .claim_uids()
+                .iter()
+                .for_each(|uid| self.claims.add(uid));
+        }
+    }
+
     /// Works until dropped. What is running then goes on by itself.
     async fn run(&self) {
         let _active = self.active.set();
@@ -281,6 +297,7 @@ impl Controllers {
             ),
             self.retry_when_driver_returns(),
             self.retry_when_topology_changes(),
+            self.settle_what_was_held(),
             OptionFuture::from(self.capacity.as_ref().map(|capacity| capacity.run())),
         );
     }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::{Identity, config::Config};
 use crate::{
@@ -103,13 +104,14 @@ pub(super) fn settings(config: &Config, identity: &Identity, driver: &str) -> Le
     }
 }
 
-/// Who hears of the ledger: operators, and the election by `keeps_ledger`.
+/// Who hears of the ledger: operators, the election by `keeps_ledger`, and who reconciles the records by `settle`.
 pub(super) fn listener(
     namespace: String,
     metrics: LedgerMetrics,
     ready: Readiness,
     events: EventRecorder,
     keeps_ledger: Arc<AtomicBool>,
+    settle: Arc<Notify>,
 ) -> OnLedgerEvent {
     let known = Mutex::new(None);
     Box::new(move |event| match event {
@@ -130,7 +132,13 @@ pub(super) fn listener(
             }
         }
         LedgerEvent::Written(bytes) => metrics.written(bytes),
-        LedgerEvent::Settle { uid } => tracing::info!(uid, "a held record is to be settled"),
+        LedgerEvent::Settle { uid } => {
+            tracing::info!(
+                claim_uid = uid,
+                "a record that was held is settled, as it was asked for"
+            );
+            settle.notify_one();
+        }
         LedgerEvent::Held { head, shard, why } => {
             let text = format!(
                 "the creation of volume {} for claim {} is held: {why}. If the driver has that volume and nobody needs \

@@ -23,6 +23,7 @@ use std::{
 };
 
 use tokio::{
+    sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -223,6 +224,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         None => Active::default(),
     };
     let keeps_ledger = Arc::new(AtomicBool::new(config.crash_safe != CrashSafe::Off));
+    let settle = Arc::new(Notify::new());
     let settings = ledger::settings(&config, &identity, &driver_info.name);
     let namespace = settings.namespace.clone();
     let listener = ledger::listener(
@@ -231,12 +233,14 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         ready.clone(),
         events.clone(),
         keeps_ledger.clone(),
+        settle.clone(),
     );
     let leases = Leases::new(lease.clone(), &namespace);
     let parts = Parts {
         identity: identity.clone(),
         api: api(),
         ledger: Ledger::new(settings, leases, active.clone(), listener),
+        settle,
         active: active.clone(),
         events,
         driver: driver.clone(),

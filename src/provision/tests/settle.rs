@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::settle::{
     ClaimState::{self, *},
-    Doubt, FinalAnswer, Finals, HoldReason, Known, PATIENCE, RecordFacts, Step, Verdict, WithoutSecret,
+    Doubt, FinalAnswer, Finals, HoldReason, PATIENCE, RecordFacts, Step, Verdict, VolumeState, WithoutSecret,
     settle, without_secret,
 };
 use crate::{
@@ -26,7 +26,7 @@ const fn secs(n: u64) -> Duration {
 
 #[test]
 fn an_open_record_is_finished_whatever_became_of_its_claim() {
-    use Known::*;
+    use VolumeState::*;
     let other = Step::Hold(HoldReason::OtherVolume);
     #[rustfmt::skip]
     let rows = [
