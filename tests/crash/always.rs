@@ -43,8 +43,16 @@ impl Eye {
 
     /// Watches the process of a pod.
     pub(crate) fn watch(&self, line: &Line, pod: &str) {
+        self.watch_and(line, pod, |_| {});
+    }
+
+    /// As [`Eye::watch`], and then does something at each effect.
+    pub(crate) fn watch_and(&self, line: &Line, pod: &str, then: impl Fn(&Effect) + Send + Sync + 'static) {
         let (eye, holder) = (self.clone(), format!("{pod}_"));
-        line.on_effect(move |effect| eye.see(&holder, effect));
+        line.on_effect(move |effect| {
+            eye.see(&holder, effect);
+            then(effect);
+        });
     }
 
     /// What happened that must not.
