@@ -32,6 +32,8 @@ mod scenario;
 #[path = "crash/stage.rs"]
 mod stage;
 
+#[path = "crash/chaos.rs"]
+mod chaos;
 #[path = "crash/claims.rs"]
 mod claims;
 #[path = "crash/leaders.rs"]

@@ -241,6 +241,28 @@ fn nobody_was_there_for_two_hours() {
 }
 
 #[test]
+fn a_leader_is_stopped_beyond_its_lease_and_goes_on() {
+    Scenario::new("leader stopped for a minute", Rest::volumes(0))
+        .stops()
+        .run(async |stage| {
+            stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
+            stage.add_claim("default", "data", "1Gi", |_| {});
+            stage.is_asked().await;
+            stage.claim_goes().await;
+        });
+}
+
+#[test]
+fn a_leader_is_stopped_while_it_serves() {
+    Scenario::new("leader stopped while it serves", Rest::volumes(1))
+        .stops()
+        .run(async |stage| {
+            stage.add_claim("default", "data", "1Gi", |_| {});
+            stage.becomes_bound("data").await;
+        });
+}
+
+#[test]
 fn the_api_server_is_away_in_the_middle() {
     Scenario::new("API server away", Rest::volumes(0)).run(async |stage| {
         stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));

@@ -167,6 +167,20 @@ fn leases_are_forbidden_after() {
     });
 }
 
+#[test]
+fn nothing_is_made_without_a_durable_record_where_that_is_required() {
+    let scenario = Scenario::new("Leases forbidden, records required", Rest::volumes(0));
+    scenario.flags(&["--crash-safe=required"]).run(async |stage| {
+        forbid(stage, true);
+        stage.add_claim("default", "data", "1Gi", |_| {});
+        sleep(secs(60)).await;
+        assert_eq!(stage.driver.count("CreateVolume"), 0, "asked without a record");
+        stage.api.heal();
+        stage.becomes_bound("data").await;
+        stage.claim_goes().await;
+    });
+}
+
 fn five_thousand_hostnames() -> World {
     let world = empty_world().rbac(TOPOLOGY, HOME).class("fast", &[]);
     for number in 0..5_000 {

@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     /// A second replica stands by.
     second: bool,
     pub(crate) misfits: bool,
+    /// Stopped for a minute instead of cut.
+    stops: bool,
     /// Cut at so many effects only.
     first: usize,
     rest: Rest,
@@ -37,6 +39,7 @@ impl Scenario {
             flags: &[],
             second: false,
             misfits: false,
+            stops: false,
             first: usize::MAX,
             rest,
         }
@@ -61,6 +64,12 @@ impl Scenario {
     /// Volumes that are not what was asked for are deleted without ever having had an object.
     pub(crate) const fn misfits(mut self) -> Self {
         self.misfits = true;
+        self
+    }
+
+    /// The process is stopped for a minute at each effect that is done, instead of cut, and goes on where it was.
+    pub(crate) const fn stops(mut self) -> Self {
+        self.stops = true;
         self
     }
 
@@ -89,7 +98,12 @@ impl Scenario {
             panic!("{}: fails uncut:\n{failure}", self.name);
         }
         let mut failed = Vec::new();
-        for number in (0..count).filter(|number| points.contains(number)) {
+        let sent = |number: &usize| self.stops && effects[*number].ends_with(" sent");
+        let chosen: Vec<_> = (0..count)
+            .filter(|number| points.contains(number) && !sent(number))
+            .collect();
+        let count = chosen.len();
+        for number in chosen {
             let (effects, failure) = self.attempt(&steps, Some(number));
             let Some(failure) = failure else { continue };
             let effect = effects.get(number).map_or("not reached", String::as_str);
@@ -128,10 +142,11 @@ impl Scenario {
             .expect("a runtime");
         let (effects, ended) = runtime.block_on(async {
             let line = Line::new();
-            if let Some(number) = cut {
+            let stop = cut.filter(|_| self.stops);
+            if let Some(number) = cut.filter(|_| !self.stops) {
                 line.cut_at(number);
             }
-            let run = AssertUnwindSafe(self.play(steps, &line));
+            let run = AssertUnwindSafe(self.play(steps, &line, stop));
             let ended = futures::FutureExt::catch_unwind(run).await;
             let effects = line.effects();
             (effects.iter().map(ToString::to_string).collect(), ended)
@@ -149,9 +164,12 @@ impl Scenario {
         (effects, failure)
     }
 
-    async fn play(&self, steps: &impl AsyncFn(&Stage), line: &Line) {
+    async fn play(&self, steps: &impl AsyncFn(&Stage), line: &Line, stop: Option<usize>) {
         let stage = Stage::new(self);
-        stage.start(line, FIRST);
+        match stop {
+            None => stage.start(line, FIRST),
+            Some(number) => stage.start_and_stop_at(line, number),
+        }
         let story = async {
             if self.second {
                 stage.leads().await;

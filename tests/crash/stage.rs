@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use sandbox::{Line, Upstream, World};
+use futures::FutureExt as _;
+use sandbox::{Line, Step, Upstream, World};
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::{
     always::Eye,
@@ -20,7 +21,9 @@ use crate::{
 /// The longest that a world may take to come to rest, in virtual time.
 const PATIENCE: Duration = secs(30 * 60);
 /// How long it has to stay there.
-const QUIET: Duration = secs(120);
+const QUIET: Duration = secs(60);
+/// How long a process is stopped: beyond any lease.
+const STOPPED: Duration = secs(60);
 /// What kubelet takes to start a container again, the first time.
 const RESTART: Duration = Duration::from_millis(500);
 
@@ -75,6 +78,21 @@ impl Stage {
             Some((_, first)) => first.beside_on(&self.world, line, pod, self.flags),
         };
         processes.push((line.clone(), process));
+    }
+
+    /// Starts the first process, which is stopped for a minute when the effect of this number is done, and then goes
+    /// on where it was. Meanwhile another one leads, which keeps no ledger.
+    pub(crate) fn start_and_stop_at(&self, line: &Line, number: usize) {
+        self.start(line, FIRST);
+        let upstream = self.upstream();
+        self.eye.watch_and(line, FIRST, move |effect| {
+            if effect.number == Some(number) && effect.step != Step::Sent {
+                upstream.seize();
+                upstream.work();
+                // It jumps at once; what is left to wait for is only that others have their turn.
+                let _ = advance(STOPPED).now_or_never();
+            }
+        });
     }
 
     /// Waits until somebody leads.

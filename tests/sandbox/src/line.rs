@@ -19,6 +19,7 @@ struct Inner {
     began: Instant,
     cut: CancellationToken,
     held: watch::Sender<bool>,
+    parted: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -118,6 +119,7 @@ impl Line {
             began: Instant::now(),
             cut: CancellationToken::new(),
             held: watch::Sender::new(false),
+            parted: watch::Sender::new(false),
             state: Mutex::default(),
         }))
     }
@@ -151,6 +153,17 @@ impl Line {
     /// What was held goes on.
     pub fn let_go(&self) {
         self.0.held.send_replace(false);
+    }
+
+    /// There is no way to the API server: requests fail, and watches say nothing, until [`Line::join`]. The driver is
+    /// near.
+    pub fn part(&self) {
+        self.0.parted.send_replace(true);
+    }
+
+    /// There is a way again.
+    pub fn join(&self) {
+        self.0.parted.send_replace(false);
     }
 
     /// Is called at each effect, numbered or not, right before it happens or is answered.
@@ -188,6 +201,18 @@ impl Line {
             // It may have been cut within the last step of the work.
             Some(done) if !self.is_cut() => done,
             _ => pending().await,
+        }
+    }
+
+    pub(crate) fn is_parted(&self) -> bool {
+        *self.0.parted.borrow()
+    }
+
+    /// Waits while there is no way to the API server.
+    pub(crate) async fn joined(&self) {
+        let mut parted = self.0.parted.subscribe();
+        if parted.wait_for(|parted| !parted).await.is_err() {
+            pending().await
         }
     }
 

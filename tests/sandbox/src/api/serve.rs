@@ -63,6 +63,9 @@ where
         let Self { api, user, line } = self.clone();
         Box::pin(async move {
             let answered = async {
+                if line.is_parted() {
+                    return Err("no way to the sandbox".into());
+                }
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.map_err(Into::into)?.to_bytes();
                 let user = user.or_else(|| bearer(&parts)).unwrap_or_default();
@@ -79,6 +82,7 @@ where
 fn cut_off(body: ApiBody, line: Line) -> ApiBody {
     let frames = stream::unfold((body, line), async |(mut body, line)| {
         let frame = line.run(body.frame()).await?;
+        line.run(line.joined()).await;
         line.run(line.free()).await;
         Some((frame, (body, line)))
     });
