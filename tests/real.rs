@@ -4,8 +4,8 @@
 //!
 //! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is never looked at. `SIDECAR=upstream`
 //! runs upstream's binary where ours would run, which shows that the scenarios are right (on our own control plane).
-//! `CSI_PROVISIONER` names another build of ours, and `FOREIGN` how many claims and volumes of another driver the
-//! memory figure is taken with.
+//! `CSI_PROVISIONER` names another build of ours, `FOREIGN` how many claims and volumes of another driver the memory
+//! figure is taken with, and `KILLS` how often the kill test kills, upstream's binary too.
 //!
 //! A harness of its own, because all scenarios share one control plane and most of them only wait: they run side by
 //! side, and those that need the machine for themselves one after the other at the end.
@@ -25,6 +25,10 @@ mod contract;
 mod driver;
 #[path = "real/figures.rs"]
 mod figures;
+#[path = "real/kill.rs"]
+mod kill;
+#[path = "real/ledger.rs"]
+mod ledger;
 #[path = "real/manifests.rs"]
 mod manifests;
 #[path = "real/node_deployment.rs"]
@@ -41,6 +45,8 @@ mod placing;
 mod replicas;
 #[path = "real/requirements.rs"]
 mod requirements;
+#[path = "real/rest.rs"]
+mod rest;
 #[path = "real/sanity.rs"]
 mod sanity;
 #[path = "real/scheduled.rs"]
@@ -131,6 +137,12 @@ fn main() -> ExitCode {
         ));
     }
     trials.extend([
+        together("nothing is lost however often the sidecar is killed", |c| {
+            Box::pin(kill::alone(c))
+        }),
+        together("nothing is lost however often replicas are killed", |c| {
+            Box::pin(kill::elected(c))
+        }),
         together("a killed leader is followed by the other replica", |c| {
             Box::pin(replicas::killed(c))
         }),
@@ -217,6 +229,11 @@ fn main() -> ExitCode {
         trials.push(alone("an API server that restarts costs nothing", |c| {
             Box::pin(outages::api_server(c))
         }));
+        if kill::wanted().is_some() {
+            trials.push(alone("kill test beside upstream", |c| {
+                Box::pin(kill::beside_upstream(c))
+            }));
+        }
         trials.push(alone("figures beside upstream", |c| {
             Box::pin(figures::side_by_side(c))
         }));
