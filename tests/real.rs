@@ -55,6 +55,10 @@ mod scheduled;
 mod sidecar;
 #[path = "real/supervisor.rs"]
 mod supervisor;
+#[path = "real/swap.rs"]
+mod swap;
+#[path = "real/timing.rs"]
+mod timing;
 #[path = "real/topology.rs"]
 mod topology;
 #[path = "real/world.rs"]
@@ -134,6 +138,14 @@ fn main() -> ExitCode {
         trials.push(together(
             "upstream and ours share one lease and each other's volumes",
             |c| Box::pin(replicas::mixed(c)),
+        ));
+        trials.push(together(
+            "upstream is swapped for ours with claims in flight",
+            |c| Box::pin(swap::to_ours(c)),
+        ));
+        trials.push(together(
+            "ours is swapped for upstream with claims in flight, and back",
+            |c| Box::pin(swap::to_upstream_and_back(c)),
         ));
     }
     trials.extend([
@@ -234,6 +246,10 @@ fn main() -> ExitCode {
                 Box::pin(kill::beside_upstream(c))
             }));
         }
+        trials.push(alone(
+            "a leader that stops, dies or hangs is followed in time",
+            |c| Box::pin(timing::measured(c)),
+        ));
         trials.push(alone("figures beside upstream", |c| {
             Box::pin(figures::side_by_side(c))
         }));

@@ -13,7 +13,7 @@ use std::{
 use futures::future::join_all;
 use kube::api::DeleteParams;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     cluster::{Cluster, Rights},
@@ -71,6 +71,7 @@ struct Outcome {
     what: String,
     kills: usize,
     stops: usize,
+    seconds: u64,
     claims: usize,
     created: usize,
     lost_answers: usize,
@@ -150,8 +151,9 @@ fn table(outcomes: &[&Outcome]) {
     row("", &|o| o.what.clone());
     row("killed", &|o| o.kills.to_string());
     row("stopped by SIGTERM", &|o| o.stops.to_string());
+    row("seconds", &|o| o.seconds.to_string());
     row("claims", &|o| o.claims.to_string());
-    row("volumes created at the driver", &|o| o.created.to_string());
+    row("volumes made at the driver", &|o| o.created.to_string());
     row("answers lost", &|o| o.lost_answers.to_string());
     row("at rest: claims without a volume", &|o| {
         o.at_rest.unbound.len().to_string()
@@ -226,7 +228,9 @@ async fn run(cluster: &'static Cluster, run: Run) -> Outcome {
         load.over.store(true, Ordering::Relaxed);
         done
     };
+    let start = Instant::now();
     let (_, (kills, stops)) = futures::join!(workers, kills);
+    let seconds = start.elapsed().as_secs();
 
     options.losses.percent = 0;
     driver.configure(&options);
@@ -238,14 +242,18 @@ async fn run(cluster: &'static Cluster, run: Run) -> Outcome {
         .await;
     deleted.unwrap();
     let at_end = Rest::wait(&world, &driver, REST).await;
-    let creations = driver.calls_of("CreateVolume");
+    let mut made: Vec<_> = driver.calls_of("CreateVolume");
+    made.retain(|call| call.code == "OK");
+    made.sort_by(|a, b| a.volume_id.cmp(&b.volume_id));
+    made.dedup_by(|a, b| a.volume_id == b.volume_id);
     let election = if run.elected { ", election" } else { "" };
     Outcome {
         what: format!("{:?}{election}", run.binary).to_lowercase(),
         kills,
         stops,
+        seconds,
         claims: load.made.into_inner(),
-        created: creations.iter().filter(|call| call.code == "OK").count(),
+        created: made.len(),
         lost_answers: driver.calls().iter().filter(|call| !call.lost.is_empty()).count(),
         at_rest,
         at_end,
