@@ -21,6 +21,8 @@ mod claims;
 mod cluster;
 #[path = "real/contract.rs"]
 mod contract;
+#[path = "real/cost.rs"]
+mod cost;
 #[path = "real/driver.rs"]
 mod driver;
 #[path = "real/figures.rs"]
@@ -250,6 +252,12 @@ fn main() -> ExitCode {
             "a leader that stops, dies or hangs is followed in time",
             |c| Box::pin(timing::measured(c)),
         ));
+        // Upstream has no ledger.
+        if sidecar::under_test() == sidecar::Binary::Ours {
+            trials.push(alone("the ledger costs little", |c| {
+                Box::pin(cost::of_the_ledger(c))
+            }));
+        }
         trials.push(alone("figures beside upstream", |c| {
             Box::pin(figures::side_by_side(c))
         }));

@@ -136,7 +136,7 @@ pub(crate) fn assert_nothing_denied(world: &World) {
 
 /// Waits until the sidecars have sent such a request.
 pub(crate) async fn asked(world: &World, verb: &str, resource: &str) {
-    let fits = |request: &Request| request.verb == verb && request.object_ref.resource == resource;
+    let fits = |request: &Request| request.verb == verb && request.resource() == resource;
     eventually(
         &format!("somebody asked to {verb} {resource}"),
         SOON,

@@ -3,7 +3,10 @@
 //! reason.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     audit,
     cluster::{Cluster, Rights},
-    driver::Driver,
+    driver::{Call, Driver},
     sidecar::{Binary, Sidecar, under_test},
     supervisor::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM},
     world::{SOON, World, eventually},
@@ -47,20 +50,12 @@ pub(crate) async fn measured(cluster: &'static Cluster) {
         over: AtomicBool::new(false),
     };
     let figures = async {
+        println!("\nthe next CreateVolume of another process after");
         let figures = measure(&world, &driver).await;
         load.over.store(true, Ordering::Relaxed);
         figures
     };
     let (claims, figures) = futures::join!(load.come(), figures);
-    println!("\nthe next CreateVolume of another process after");
-    for (what, took, promised) in &figures {
-        let took = took.as_secs_f64();
-        println!(
-            "  {what:<58}{took:>8.2} s (promised: {:.0} s)",
-            promised.as_secs_f64()
-        );
-    }
-    println!();
     if under_test() == Binary::Ours {
         for (what, took, promised) in figures {
             assert!(took < promised + PROMISED, "{what}: {took:?}");
@@ -82,7 +77,7 @@ async fn measure(world: &World, driver: &Driver) -> Vec<(&'static str, Duration,
     let second = start("long-1", &LONG).await;
     stands_by(world, "long-1").await;
     let took = followed(driver, &first, &second, SIGTERM).await;
-    figures.push(("SIGTERM", took, PROMISED));
+    figures.push(figure("SIGTERM", took, PROMISED));
     first.ended(SOON).await;
 
     // The container of the same Pod starts again: its lease of a minute is its own.
@@ -92,7 +87,11 @@ async fn measure(world: &World, driver: &Driver) -> Vec<(&'static str, Duration,
     let at = Instant::now();
     let second = second.again(world);
     let took = first_call(driver, &second, line, at).await;
-    figures.push(("the start of the container in the same Pod", took, PROMISED));
+    figures.push(figure(
+        "the start of the container in the same Pod",
+        took,
+        PROMISED,
+    ));
     second.process.signal(SIGTERM);
     second.ended(SOON).await;
 
@@ -102,20 +101,28 @@ async fn measure(world: &World, driver: &Driver) -> Vec<(&'static str, Duration,
     let second = start("short-1", &SHORT).await;
     stands_by(world, "short-1").await;
     let took = followed(driver, &first, &second, SIGKILL).await;
-    figures.push(("kill -9, with a lease of 6 s", took, SHORT_LEASE + PROMISED));
+    figures.push(figure(
+        "kill -9, with a lease of 6 s",
+        took,
+        SHORT_LEASE + PROMISED,
+    ));
 
     // Held up beyond its lease.
     let third = start("short-2", &SHORT).await;
     stands_by(world, "short-2").await;
     let took = followed(driver, &second, &third, SIGSTOP).await;
-    figures.push(("SIGSTOP, with a lease of 6 s", took, SHORT_LEASE + PROMISED));
+    figures.push(figure(
+        "SIGSTOP, with a lease of 6 s",
+        took,
+        SHORT_LEASE + PROMISED,
+    ));
     calls(driver, &third, 3).await;
     let (line, at) = (driver.line_count(), SystemTime::now());
     second.process.signal(SIGCONT);
     // It has heard who leads now, and had time to do what it was about to do.
     audit::asked_since(world, "short-1", at, "leases").await;
     calls(driver, &third, 20).await;
-    let sent = |call: &&std::sync::Arc<crate::driver::Call>| call.pid == second.process.pid;
+    let sent = |call: &&Arc<Call>| call.pid == second.process.pid;
     for method in ["CreateVolume", "DeleteVolume"] {
         let begun = driver.begun_since(line, method);
         assert_eq!(begun.iter().filter(sent).count(), 0, "{method} after its lease");
@@ -124,6 +131,13 @@ async fn measure(world: &World, driver: &Driver) -> Vec<(&'static str, Duration,
     assert!(written.is_empty(), "sent after its lease: {written:#?}");
     second.assert_runs();
     figures
+}
+
+/// Printed as soon as it is known.
+fn figure(what: &'static str, took: Duration, promised: Duration) -> (&'static str, Duration, Duration) {
+    let (seconds, most) = (took.as_secs_f64(), promised.as_secs_f64());
+    println!("  {what:<58}{seconds:>8.2} s (promised: {most:.0} s)");
+    (what, took, promised)
 }
 
 /// Waits until this one has begun so many more calls.
