@@ -273,7 +273,7 @@ async fn kill(
     let (mut kills, mut stops) = (0, 0);
     while kills < run.kills {
         let since = driver.line_count();
-        let calls = random.usize(1..=5);
+        let calls = random.usize(1..=12);
         let limit = Duration::from_secs(90);
         let victim = eventually("a sidecar calls the driver", limit, async || {
             let begun = driver.begun_since(since, "CreateVolume");
