@@ -20,7 +20,6 @@ use crate::{
 const BURST: usize = 1000;
 /// One after the other, each when the ledger has nothing to do.
 const SINGLE: usize = 8;
-const PUTS: usize = 50;
 const MOST_WRITES: f64 = 0.2;
 const MOST_BYTES: f64 = 16.0 * 1024.0;
 /// Of the median bare PUT.
@@ -28,8 +27,7 @@ const PROMISED: f64 = 1.5;
 
 pub(crate) async fn of_the_ledger(cluster: &'static Cluster) {
     let _quiet = FIGURES.write().await;
-    let bare = bare_put(cluster).await;
-    let (writes, waits) = single(cluster).await;
+    let Single { bare, writes, waits } = single(cluster).await;
     let (per_volume, bytes, seconds) = burst(cluster).await;
 
     let millis = |of: Duration| of.as_secs_f64() * 1000.0;
@@ -74,40 +72,42 @@ fn median(mut of: Vec<Duration>) -> Duration {
     of[of.len() / 2]
 }
 
-async fn bare_put(cluster: &'static Cluster) -> Duration {
-    let world = World::new(cluster, "bare-put", Rights::Ours).await;
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.namespace);
-    let lease = json!({"metadata": {"name": "bare"}, "spec": {"holderIdentity": "me"}});
-    let lease: Lease = serde_json::from_value(lease).unwrap();
-    let mut lease = leases.create(&PostParams::default(), &lease).await.unwrap();
-    let mut took = Vec::new();
-    for i in 0..PUTS {
-        lease.spec.as_mut().unwrap().lease_transitions = Some(i as i32);
-        let start = Instant::now();
-        lease = leases
-            .replace("bare", &PostParams::default(), &lease)
-            .await
-            .unwrap();
-        took.push(start.elapsed());
-    }
-    median(took)
-}
-
 fn of_shards(world: &World) -> Vec<LeaseWrite> {
     let mut writes = audit::lease_writes(world.cluster, &world.user());
     writes.retain(|write| write.is_of_a_shard);
     writes
 }
 
-/// What the API server took for the write of a record, and what passed from its beginning to the driver's call.
-async fn single(cluster: &'static Cluster) -> (Duration, Duration) {
+/// Medians.
+struct Single {
+    /// Of a PUT of a Lease without annotations.
+    bare: Duration,
+    /// What the API server took for the write of a record.
+    writes: Duration,
+    /// From its beginning there to the driver's call.
+    waits: Duration,
+}
+
+async fn single(cluster: &'static Cluster) -> Single {
     let world = World::new(cluster, "one-claim", Rights::Ours).await;
     let driver = Driver::start(&world, Duration::ZERO).await;
     let class = world.class("standard", &driver.name, json!({})).await;
     let _sidecar = Sidecar::start(&world, under_test(), &driver, "sidecar-0", &[]).await;
-    let (mut writes, mut waits) = (Vec::new(), Vec::new());
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.namespace);
+    let lease = json!({"metadata": {"name": "bare"}, "spec": {"holderIdentity": "me"}});
+    let lease: Lease = serde_json::from_value(lease).unwrap();
+    let mut lease = leases.create(&PostParams::default(), &lease).await.unwrap();
+    let (mut bare, mut writes, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     // The first one makes the shard.
     for number in 0..=SINGLE {
+        // After the same quiet time as the record's: one PUT right after another takes half of that.
+        lease.spec.as_mut().unwrap().lease_transitions = Some(number as i32);
+        let start = Instant::now();
+        lease = leases
+            .replace("bare", &PostParams::default(), &lease)
+            .await
+            .unwrap();
+        bare.push(start.elapsed());
         let before = SystemTime::now();
         let name = format!("data-{number}");
         world.claim(&name, &class).await;
@@ -135,7 +135,11 @@ async fn single(cluster: &'static Cluster) -> (Duration, Duration) {
         writes.push(opened.took);
         waits.push(called.duration_since(opened.received).unwrap());
     }
-    (median(writes), median(waits))
+    Single {
+        bare: median(bare),
+        writes: median(writes),
+        waits: median(waits),
+    }
 }
 
 /// Writes and bytes of the ledger for each volume, when all claims are there before the sidecar is.

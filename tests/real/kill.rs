@@ -78,6 +78,8 @@ struct Outcome {
     at_rest: Rest,
     /// After the last claim is gone, too.
     at_end: Rest,
+    /// What the sidecars said last.
+    said: String,
 }
 
 pub(crate) async fn alone(cluster: &'static Cluster) {
@@ -180,6 +182,9 @@ impl Outcome {
     fn assert_nothing_is_lost(&self) {
         let what = &self.what;
         for rest in [&self.at_rest, &self.at_end] {
+            if !rest.is_clean() {
+                eprintln!("--- {what}, last lines:\n{}", self.said);
+            }
             assert!(
                 rest.is_clean(),
                 "{what}: {} forgotten: {rest:#?}",
@@ -257,6 +262,11 @@ async fn run(cluster: &'static Cluster, run: Run) -> Outcome {
         lost_answers: driver.calls().iter().filter(|call| !call.lost.is_empty()).count(),
         at_rest,
         at_end,
+        said: sidecars
+            .iter()
+            .map(|sidecar| sidecar.process.tail(60))
+            .collect::<Vec<_>>()
+            .join("\n---\n"),
     }
 }
 

@@ -17,8 +17,9 @@ use crate::{
 
 /// Longer than a late driver takes, and than erasures of the ledger wait.
 const STABLE: Duration = Duration::from_millis(1500);
-/// Longer than any pause of a sidecar with the flags of these scenarios, a lease that must run out among them.
-const STUCK: Duration = Duration::from_secs(10);
+/// Longer than any pause of a sidecar with the flags of these scenarios, a lease that must run out among them, and than
+/// the 15 s after which the controller manager looks at each volume again.
+const STUCK: Duration = Duration::from_secs(25);
 
 /// What there is at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Rest {
     pub(crate) objects: BTreeSet<String>,
     /// How many PersistentVolumes: two may have one handle.
     pub(crate) object_count: usize,
+    /// Those that are not Bound, with their phase.
+    pub(crate) loose: BTreeSet<String>,
     pub(crate) bound: BTreeSet<String>,
     pub(crate) unbound: BTreeSet<String>,
     pub(crate) ledger: LedgerSeen,
@@ -47,7 +50,14 @@ impl Rest {
             |claims: Vec<PersistentVolumeClaim>| claims.iter().map(|claim| claim.name_any()).collect();
         let objects = world.volumes_of(&driver.name).await?;
         let handle = |volume: &PersistentVolume| volume.spec.clone()?.csi.map(|csi| csi.volume_handle);
+        let loose = |volume: &PersistentVolume| {
+            let phase = volume.status.as_ref()?.phase.clone()?;
+            let doomed = volume.metadata.deletion_timestamp.is_some();
+            let deleted = if doomed { ", deleted" } else { "" };
+            (phase != "Bound").then(|| format!("{}: {phase}{deleted}", volume.name_any()))
+        };
         Ok(Self {
+            loose: objects.iter().filter_map(loose).collect(),
             object_count: objects.len(),
             objects: objects.iter().filter_map(handle).collect(),
             bound: names(bound),
