@@ -13,7 +13,10 @@
 
 #[path = "flows/log.rs"]
 mod log;
+#[path = "flows/look.rs"]
+mod look;
 #[path = "flows/sidecar.rs"]
+#[allow(dead_code, reason = "the crash points use the rest")]
 mod sidecar;
 
 #[path = "flows/bad_driver.rs"]
@@ -54,6 +57,8 @@ mod reclaim;
 mod records;
 #[path = "flows/replicas.rs"]
 mod replicas;
+#[path = "flows/restarts.rs"]
+mod restarts;
 #[path = "flows/rights.rs"]
 mod rights;
 #[path = "flows/saving.rs"]

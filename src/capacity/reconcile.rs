@@ -245,7 +245,9 @@ impl Capacity {
         if !self.active.is_set() {
             return Ok(None);
         }
-        let answer = self.driver.get_capacity(request).await;
+        let Ok(answer) = self.driver.get_capacity(request).await else {
+            return Ok(None);
+        };
         let answer = answer.map_err(|error| Failure::answer(error.code.to_string(), &error))?;
         let values = diff::values(&answer).map_err(|error| Failure::answer("negative", &error))?;
         Ok(Some(values))

@@ -30,6 +30,8 @@ enum Certainty {
     Always,
     Until(Instant),
     Never,
+    /// Somebody else was seen to lead, and the election has not ended the term yet.
+    Resigned,
 }
 
 impl Active {
@@ -40,9 +42,15 @@ impl Active {
         active
     }
 
-    /// The lease is certainly ours until this moment; `None`: it is not.
+    /// The lease is certainly ours until this moment; `None`: it is not. Who has resigned does not lead before the term
+    /// has ended, so that a renewal that is confirmed meanwhile changes nothing.
     pub fn lead_until(&self, end: Option<Instant>) {
-        *self.0.certainty.lock() = end.map_or(Certainty::Never, Certainty::Until);
+        let mut certainty = self.0.certainty.lock();
+        *certainty = match (end, *certainty) {
+            (None, _) => Certainty::Never,
+            (Some(_), Certainty::Resigned) => Certainty::Resigned,
+            (Some(end), _) => Certainty::Until(end),
+        };
     }
 
     /// Whether the lease is certainly ours: what has begun may be finished.
@@ -50,7 +58,7 @@ impl Active {
         match *self.0.certainty.lock() {
             Certainty::Always => true,
             Certainty::Until(end) => Instant::now() < end,
-            Certainty::Never => false,
+            Certainty::Never | Certainty::Resigned => false,
         }
     }
 
@@ -65,15 +73,22 @@ impl Active {
         self.0.working.load(Ordering::SeqCst) && self.leads()
     }
 
-    /// Somebody else was seen to lead: from now on we do not, whatever we know of the lease. The election is told.
+    /// Somebody else was seen to lead: from now on we do not, whatever we know of the lease. The election is told. It
+    /// means nothing where there is no election, or the term is over already.
     pub fn resign(&self) {
-        self.lead_until(None);
-        self.0.resigned.notify_one();
+        let mut certainty = self.0.certainty.lock();
+        if matches!(*certainty, Certainty::Until(_)) {
+            *certainty = Certainty::Resigned;
+            self.0.resigned.notify_one();
+        }
     }
 
-    /// Waits until that is called.
+    /// Waits until this term is resigned.
     pub async fn resigned(&self) {
-        self.0.resigned.notified().await;
+        // The notification may be about an earlier term, which has ended otherwise.
+        while !matches!(*self.0.certainty.lock(), Certainty::Resigned) {
+            self.0.resigned.notified().await;
+        }
     }
 }
 
@@ -117,11 +132,22 @@ mod tests {
         active.resign();
         assert!(!active.leads());
         active.resigned().await;
+        // A renewal that was under way is confirmed.
+        active.lead_until(Some(Instant::now() + Duration::from_secs(10)));
+        assert!(!active.leads());
+        // The term is over, and the next one begins.
+        active.lead_until(None);
+        active.resign();
+        active.lead_until(Some(Instant::now() + Duration::from_secs(10)));
+        assert!(active.leads());
+        let stale = tokio::time::timeout(Duration::from_secs(1), active.resigned());
+        assert!(stale.await.is_err(), "nobody has resigned from this one");
     }
 
     #[test]
     fn without_an_election_only_the_work_counts() {
         let active = Active::default();
+        active.resign();
         assert!(active.leads() && !active.is_set());
         let _guard = active.set();
         assert!(active.is_set());

@@ -14,6 +14,7 @@ mod correlator;
 mod decode;
 pub mod events;
 mod header_timeout;
+pub mod lease_object;
 pub mod leases;
 pub mod node_selector;
 pub mod objects;

@@ -5,15 +5,38 @@
 //! must be enough to finish the creation when the claim is gone. The ledger never calls DeleteVolume: a volume whose
 //! claim is gone gets its object like any other volume, and the ordinary reclaim takes it from there.
 
+mod annotation;
+mod answers;
+mod judge;
+mod next;
 mod record;
+mod settings;
+mod shard;
+mod state;
+mod take_over;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod writer;
 
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
-pub use self::record::{Distrust, Entry, OpenError, Opening, Origin, RecordHead, Storable};
-use crate::base::api_error::ApiError;
+pub use self::{
+    record::{Distrust, Entry, OpenError, Opening, Origin, RecordHead, Storable},
+    settings::{CrashSafe, LedgerSettings, NoCrashSafe},
+};
+use self::{
+    state::{LedgerState, Ticket, value_of},
+    writer::Waiting,
+};
+use crate::cluster::{active::Active, leases::Leases};
 
 /// Hears what becomes of the ledger.
 pub type OnLedgerEvent = Box<dyn Fn(LedgerEvent<'_>) + Send + Sync>;
@@ -33,6 +56,11 @@ pub enum LedgerEvent<'a> {
         shard: &'a str,
         /// Why.
         why: &'a str,
+    },
+    /// A person wants a held record settled: it is open from now on, and somebody has to look at it.
+    Settle {
+        /// UID of its claim.
+        uid: &'a str,
     },
 }
 
@@ -62,112 +90,136 @@ pub struct TermFacts {
     pub undisturbed: bool,
 }
 
-/// Records by the UID of the claim they were opened for.
+/// Records by the UID of the claim they were opened for. They stand in Leases beside the leader's.
 pub struct Ledger<R> {
-    records: Mutex<HashMap<String, Entry<R>>>,
+    settings: LedgerSettings,
+    leases: Leases,
+    active: Active,
     on_event: OnLedgerEvent,
+    origin: Instant,
+    locked: Mutex<Locked<R>>,
+    /// There may be something to write.
+    wake: Notify,
+    /// Something has changed.
+    changed: Notify,
+}
+
+struct Locked<R> {
+    state: LedgerState<R>,
+    /// As it was told last.
+    status: LedgerStatus,
+    waiting: HashMap<Ticket, oneshot::Sender<Result<(), OpenError>>>,
+    /// Somebody polls [`Ledger::run`].
+    running: bool,
 }
 
 impl<R: Storable> Ledger<R> {
-    /// An empty ledger.
-    pub fn new(on_event: OnLedgerEvent) -> Self {
-        on_event(LedgerEvent::Status(&LedgerStatus::default()));
+    /// An empty ledger. Nothing is sent before [`Ledger::take_over`]; `leases` are those of the ledger's namespace.
+    pub fn new(settings: LedgerSettings, leases: Leases, active: Active, on_event: OnLedgerEvent) -> Self {
+        let state = LedgerState::new(settings.clone());
+        let status = state.status();
+        on_event(LedgerEvent::Status(&status));
         Self {
-            records: Mutex::default(),
+            settings,
+            leases,
+            active,
             on_event,
+            origin: Instant::now(),
+            locked: Mutex::new(Locked {
+                state,
+                status,
+                waiting: HashMap::new(),
+                running: false,
+            }),
+            wake: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
-    /// Begins a term: from now on records are opened and erased under it. `is_waiting` reads live whether the claim of
-    /// a record waits for a volume of ours still; a record that is not trusted is held unless it does.
-    ///
-    /// # Errors
-    /// [`ApiError`]: nothing may be reconciled yet.
-    pub async fn take_over<F>(
-        &self,
-        term: Option<&TermFacts>,
-        is_waiting: impl Fn(Arc<R>) -> F,
-    ) -> Result<(), ApiError>
-    where
-        F: Future<Output = Result<bool, ApiError>>,
-    {
-        let _ = is_waiting;
-        if term.is_some_and(|term| !term.undisturbed) {
-            self.change(|records| {
-                for entry in records.values_mut() {
-                    entry.origin = Origin::Inherited { distrust: None };
-                }
-            });
-        }
-        Ok(())
+    /// What is to be known of it from outside.
+    pub fn status(&self) -> LedgerStatus {
+        self.locked.lock().state.status()
+    }
+
+    /// Whether what is opened now outlives this process.
+    pub fn keeps(&self) -> bool {
+        self.locked.lock().state.keeps()
     }
 
     /// Opens the record of a claim, or replaces it; one that is replaced keeps its origin. When this returns, the
-    /// record is stored.
+    /// record is stored, as far as this ledger stores any. To open what is open already costs nothing.
+    /// [`Ledger::run`] must be polled meanwhile.
     ///
     /// # Errors
     /// [`OpenError`]: it is not stored, so the driver must not be called.
     pub async fn open(&self, uid: &str, record: Arc<R>) -> Result<(), OpenError> {
-        self.change(|records| match records.get_mut(uid) {
-            Some(entry) => entry.record = record,
-            None => {
-                let origin = Origin::Own;
-                records.insert(uid.to_owned(), Entry { record, origin });
-            }
-        });
-        Ok(())
+        if !self.active.leads() {
+            return Err(OpenError::NotLeading);
+        }
+        if self.change(|state| state.repeats(uid, &record)) {
+            return Ok(());
+        }
+        // Compressed without the lock.
+        let opening = self.locked.lock().state.opening(Timestamp::now());
+        let value = match self.settings.mode {
+            CrashSafe::Off => String::new(),
+            CrashSafe::Auto | CrashSafe::Required => value_of(&*record, &opening, false),
+        };
+        let now = self.origin.elapsed();
+        let (sender, answer) = oneshot::channel();
+        let ticket = self.change_locked(|locked| {
+            let ticket = locked.state.begin_open(uid, record, opening, value, now)?;
+            locked.waiting.extend(ticket.map(|ticket| (ticket, sender)));
+            Ok(ticket)
+        })?;
+        let Some(ticket) = ticket else { return Ok(()) };
+        self.wake.notify_one();
+        let mut waiting = Waiting {
+            ledger: self,
+            ticket,
+            answer,
+        };
+        (&mut waiting.answer).await.unwrap_or(Err(OpenError::NotLeading))
     }
 
     /// Replaces what this process remembers of a record, which is not written, if the record is open still. Returns
     /// whether it is: one that was erased meanwhile stays erased.
     pub fn update(&self, uid: &str, record: Arc<R>) -> bool {
-        self.change(|records| match records.get_mut(uid) {
-            Some(entry) => {
-                entry.record = record;
-                true
-            }
-            None => false,
-        })
+        let mut locked = self.locked.lock();
+        let known = locked.state.open.get_mut(uid);
+        known.map(|known| known.entry.record = record).is_some()
     }
 
     /// The open record of a claim.
     pub fn get(&self, uid: &str) -> Option<Entry<R>> {
-        self.records.lock().get(uid).cloned()
+        let locked = self.locked.lock();
+        Some(locked.state.open.get(uid)?.entry.clone())
     }
 
     /// The open records.
     pub fn entries(&self) -> Vec<Entry<R>> {
-        self.records.lock().values().cloned().collect()
+        let locked = self.locked.lock();
+        let records = locked.state.open.values();
+        records.map(|known| known.entry.clone()).collect()
     }
 
     /// UIDs of the claims that have an open record.
     pub fn claim_uids(&self) -> Vec<String> {
-        self.records.lock().keys().cloned().collect()
+        self.locked.lock().state.open.keys().cloned().collect()
     }
 
-    /// Erases a record, and says whether it was open: of two who close it only one hears true.
+    /// Erases a record, and says whether it was open: of two who close it only one hears true. It is taken off its
+    /// shard within a second.
     pub fn erase(&self, uid: &str) -> bool {
-        self.change(|records| records.remove(uid).is_some())
+        let now = self.origin.elapsed();
+        let erased = self.change(|state| state.erase(uid, now));
+        self.wake.notify_one();
+        erased
     }
 
     /// Sets a record aside: it is not acted upon until a person decides.
     pub fn hold(&self, uid: &str, why: &str) {
-        let _ = why;
-        self.erase(uid);
-    }
-
-    /// The status is told with the records locked, so that of two changes the later one is heard last.
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<String, Entry<R>>) -> T) -> T {
-        let mut records = self.records.lock();
-        let changed = change(&mut records);
-        if records.is_empty() {
-            // A map does not shrink by itself: without this, one burst would cost its memory for ever.
-            *records = HashMap::new();
-        }
-        (self.on_event)(LedgerEvent::Status(&LedgerStatus {
-            records: records.len(),
-            ..LedgerStatus::default()
-        }));
-        changed
+        self.change(|state| state.hold(uid, why));
+        self.wake.notify_one();
     }
 }

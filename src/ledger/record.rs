@@ -102,6 +102,8 @@ pub enum OpenError {
         /// What it would take.
         bytes: usize,
     },
+    /// No annotation can be named after the claim's UID.
+    NoKey(String),
     /// Records cannot be stored, and `--crash-safe=required`.
     NotDurable(ApiError),
     /// We do not lead any more.
@@ -133,6 +135,7 @@ impl fmt::Display for OpenError {
                  why they do not end",
             ),
             Self::TooLarge { bytes } => write!(f, "its record of {bytes} bytes is too large for an object's annotations"),
+            Self::NoKey(uid) => write!(f, "no annotation can be named after the claim's UID {uid:?}"),
             Self::NotDurable(error) => write!(f, "--crash-safe=required: {error}"),
             Self::NotLeading => f.write_str("another replica leads"),
         }

@@ -1,29 +1,38 @@
 //! From a plan to a volume at the driver: the first half of a creation.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use tokio::time::Instant;
+use std::{sync::Arc, time::Duration};
 
 use super::{
+    credentials::SecretUnavailable,
     decide::can_reschedule,
     memory::INFEASIBLE,
-    outcome::{CreateOutcome, SizeMismatch, outcome_of},
+    metrics::Settled,
+    outcome::{CreateOutcome, object_of, outcome_of},
     plan::Plan,
     reconcile::{FAILED, Provision},
-    record::Record,
+    record::{Record, SecretData},
+    settle::{ClaimState, Doubt, FinalAnswer, Known, Verdict, WithoutSecret, without_secret},
     volume::out_of_reach,
 };
 use crate::{
     cluster::{events::Event, objects::Claim, queue::Requeue},
-    csi::proto,
+    csi::{NotSent, RpcError},
+    ledger::{Entry, OpenError, Origin},
 };
 
-/// How often DeleteVolume is tried on an unusable volume before CreateVolume is called again, within one `--timeout`.
-const CLEANUPS: usize = 5;
+/// A record was closed while it was being worked on: the watch tells why within this time.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+const ASKED_AGAIN: &str =
+    "the same request is repeated, because an earlier one that was not answered may have made the volume";
 
 impl Provision {
-    /// Opens a record and makes the first call.
-    pub(super) async fn begin(&self, claim: &Claim, plan: Arc<Plan>) -> Requeue {
+    /// Opens a record and makes the first call. `before`: the open record that it takes the place of.
+    pub(super) async fn begin(
+        &self,
+        claim: &Claim,
+        plan: Arc<Plan>,
+        before: Option<Entry<Record>>,
+    ) -> Requeue {
         let begun = self.origin.elapsed();
         self.announce(claim);
         // Read before the record is opened: a secret that is missing is no reason to remember anything.
@@ -31,57 +40,103 @@ impl Provision {
             Ok(secrets) => secrets,
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
+        if !self.active.is_set() {
+            return Requeue::AwaitChange;
+        }
+        let doubt = match &before {
+            None => Doubt::None,
+            // Its object alone has changed.
+            Some(Entry { record, .. }) if is_same_request(&record.plan, &plan) => record.doubt,
+            Some(_) => Doubt::FRESH,
+        };
         let record = Record {
             uid: claim.uid.clone(),
             key: claim.key(),
             begun,
             plan,
-            secrets,
+            secrets: Some(secrets),
             created: None,
+            doubt: Doubt::FRESH,
+            renewable: false,
         };
-        self.create(record, Some(claim)).await
+        let record = Arc::new(record);
+        match self.ledger.open(&record.uid, record.clone()).await {
+            Ok(()) => {}
+            // Nothing has failed: the next leader sees to the claim.
+            Err(OpenError::NotLeading) => return Requeue::AwaitChange,
+            Err(error) => {
+                let text =
+                    format!("the driver is not called, because the creation cannot be recorded: {error}");
+                return self.fail(&record.plan, Some(claim), &text);
+            }
+        }
+        let origin = before.map_or(Origin::Own, |entry| entry.origin);
+        self.create(record, origin, doubt, Some(claim)).await
     }
 
     /// Repeats the call of an open record.
-    pub(super) async fn create_again(&self, record: &Record, claim: Option<&Claim>) -> Requeue {
+    pub(super) async fn create_again(&self, entry: &Entry<Record>, claim: Option<&Claim>) -> Requeue {
+        let Entry { record, origin } = entry;
         let begun = self.origin.elapsed();
-        let secrets = match self.secrets(record.plan.secret.as_ref()).await {
+        let read = self.secrets(record.plan.secret.as_ref()).await;
+        let secrets = match secrets_for(read, claim_state(claim), record.secrets.as_ref()) {
             Ok(secrets) => secrets,
-            // A claim's namespace takes the secret along, and the right to read it, which is denied first. What the
-            // driver was called with before is good enough to finish.
-            Err(error) if claim.is_none() && error.is_refusal() => record.secrets.clone(),
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
         };
-        let record = Record {
-            begun,
-            secrets,
-            created: None,
-            ..record.clone()
+        if !self.active.is_set() {
+            return Requeue::AwaitChange;
+        }
+        let doubt = match (origin, record.doubt) {
+            (Origin::Inherited { .. }, Doubt::None) => Doubt::FRESH,
+            (_, doubt) => doubt,
         };
-        self.create(record, claim).await
+        let record = Arc::new(Record {
+            begun,
+            secrets: Some(secrets),
+            created: None,
+            // Until it is answered.
+            doubt: Doubt::FRESH,
+            renewable: false,
+            ..Record::clone(record)
+        });
+        if !self.ledger.update(&record.uid, record.clone()) {
+            return Requeue::After(OVERTAKEN);
+        }
+        self.create(record, *origin, doubt, claim).await
     }
 
-    /// Stores the record, and calls the driver. No call without a record: after a lost answer only the record tells
-    /// that a volume may exist.
-    async fn create(&self, record: Record, claim: Option<&Claim>) -> Requeue {
-        if !self.active.is_set() {
-            return Requeue::AwaitChange;
-        }
-        let mut record = Arc::new(record);
-        if let Err(error) = self.ledger.open(&record.uid, record.clone()).await {
-            let text = format!("the driver is not called, because the creation cannot be recorded: {error}");
-            return self.fail(&record.plan, claim, &text);
-        }
+    /// Calls the driver. No call without a record: after a lost answer only the record tells that a volume may exist.
+    /// `doubt` is from before this call.
+    async fn create(
+        &self,
+        mut record: Arc<Record>,
+        origin: Origin,
+        doubt: Doubt,
+        claim: Option<&Claim>,
+    ) -> Requeue {
         // An object that was seen before the record stood has closed nothing, and is not told of again.
         if self.is_saved(&record) {
-            return self.close(&record, claim);
-        }
-        if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return self.close(&record, origin, claim);
         }
         let plan = record.plan.clone();
-        let request = plan.request_with(record.secrets.reveal());
-        let outcome = outcome_of(&plan, self.driver.create_volume(request).await);
+        let request = plan.request_with(record.secrets.clone().unwrap_or_default().reveal());
+        let answer = match self.active.is_set() {
+            true => self.driver.create_volume(request).await,
+            false => Err(NotSent),
+        };
+        let Ok(answer) = answer else {
+            self.remember(&record, doubt, false);
+            return Requeue::AwaitChange;
+        };
+        let mut outcome = outcome_of(&plan, answer);
+        // The call may have taken long.
+        let waits = self.cache.claim(&record.uid);
+        if let CreateOutcome::Unusable(made, _) = &outcome
+            && claim_state(waits.as_deref()) != ClaimState::Waits
+        {
+            // Nobody needs another size: it is deleted as any volume whose claim is gone.
+            outcome = CreateOutcome::Created(Box::new(object_of(&plan, made)));
+        }
         (self.on_answer)(
             &plan,
             match &outcome {
@@ -92,7 +147,9 @@ impl Provision {
         match outcome {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
-                Arc::make_mut(&mut record).created = Some(Arc::clone(&volume));
+                let known = Arc::make_mut(&mut record);
+                known.created = Some(Arc::clone(&volume));
+                known.doubt = doubt;
                 // Its object was seen while the call ran: another replica has finished this creation, and may have
                 // deleted the volume since.
                 if !self.ledger.update(&record.uid, record.clone()) {
@@ -104,29 +161,22 @@ impl Provision {
                 {
                     self.events.publish(claim, Event::warning(FAILED, text));
                 }
-                self.save(&record, claim, &volume).await
+                let made = Entry { record, origin };
+                let next = self.advance(&made, Known::Created, claim).await;
+                next.unwrap_or(Requeue::Backoff)
             }
-            CreateOutcome::Failed(error) => {
-                self.ledger.erase(&record.uid);
-                self.fail(&plan, claim, &error.to_string())
-            }
-            CreateOutcome::Reschedule(error) => {
-                self.ledger.erase(&record.uid);
-                match (claim, plan.node()) {
-                    (Some(claim), Some(node)) if can_reschedule(claim) => {
-                        self.reschedule(claim, &node.name, &error.to_string()).await
-                    }
-                    _ => self.fail(&plan, claim, &error.to_string()),
-                }
-            }
-            CreateOutcome::Infeasible(error) => {
-                self.ledger.erase(&record.uid);
-                self.infeasible.insert(&record.uid, &plan.class_uid);
-                let text = format!(
-                    "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
-                );
-                self.fail(&plan, claim, &text);
-                Requeue::After(INFEASIBLE)
+            CreateOutcome::Failed(ref error)
+            | CreateOutcome::Reschedule(ref error)
+            | CreateOutcome::Infeasible(ref error) => {
+                let (doubt, verdict) = doubt.judge(FinalAnswer {
+                    code: error.code,
+                    has_source: plan.request.volume_content_source.is_some(),
+                    claim: claim_state(waits.as_deref()),
+                    now: self.origin.elapsed(),
+                    timeout: self.timings.timeout,
+                });
+                let entry = Entry { record, origin };
+                self.refused(&entry, claim, &outcome, error, doubt, verdict).await
             }
             CreateOutcome::InBackground(error) => self.fail(&plan, claim, &error.to_string()),
             CreateOutcome::MissingId(what) => {
@@ -134,38 +184,96 @@ impl Provision {
                 self.fail(&plan, claim, &text)
             }
             CreateOutcome::Unusable(volume, mismatch) => {
-                let text = self
-                    .clean_up(volume.volume_id, mismatch, record.secrets.reveal())
-                    .await;
+                let (text, gone) = self.clean_up(&record, volume.volume_id, mismatch).await;
+                if gone {
+                    self.remember(&record, doubt.cleaned_up(), false);
+                }
                 self.fail(&plan, claim, &text)
             }
         }
     }
 
-    /// Deletes a volume that is not the one that was asked for. The record stays open: only a final answer of the
-    /// driver to another CreateVolume tells that none is left.
-    async fn clean_up(
+    /// Carries out what a final answer says.
+    async fn refused(
         &self,
-        id: String,
-        mismatch: SizeMismatch,
-        secrets: BTreeMap<String, String>,
-    ) -> String {
-        let end = Instant::now() + self.timeout;
-        let mut last = String::new();
-        for _ in 0..CLEANUPS {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+        Entry { record, origin }: &Entry<Record>,
+        claim: Option<&Claim>,
+        outcome: &CreateOutcome,
+        error: &RpcError,
+        doubt: Doubt,
+        verdict: Verdict,
+    ) -> Requeue {
+        let plan = &record.plan;
+        match verdict {
+            Verdict::Hold(why) => return self.hold(record, *origin, why),
+            Verdict::Repeat | Verdict::RepeatSlowly => {
+                self.remember(record, doubt, false);
+                let next = self.fail(plan, claim, &format!("{error}; {ASKED_AGAIN}"));
+                return match verdict {
+                    Verdict::RepeatSlowly => Requeue::After(self.timings.longest_retry),
+                    _ => next,
+                };
             }
-            let request = proto::DeleteVolumeRequest {
-                volume_id: id.clone(),
-                secrets: secrets.clone(),
-            };
-            match self.driver.within(left).delete_volume(request).await {
-                Ok(_) => return format!("{mismatch}; it was deleted and is asked for again"),
-                Err(error) => last = error.to_string(),
+            Verdict::Renew => self.remember(record, doubt, true),
+            Verdict::Erase => {
+                if self.ledger.erase(&record.uid) {
+                    self.count_settled(*origin, Settled::Erased);
+                }
             }
         }
-        format!("{mismatch}; deleting it failed, so volume {id} may be left at the driver: {last}")
+        match (outcome, claim, plan.node()) {
+            (CreateOutcome::Reschedule(_), Some(claim), Some(node)) if can_reschedule(claim) => {
+                self.reschedule(claim, &node.name, &error.to_string()).await
+            }
+            (CreateOutcome::Infeasible(_), ..) if verdict == Verdict::Erase => {
+                self.infeasible.insert(&record.uid, &plan.class_uid);
+                let text = format!(
+                    "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
+                );
+                self.fail(plan, claim, &text);
+                Requeue::After(INFEASIBLE)
+            }
+            _ => self.fail(plan, claim, &error.to_string()),
+        }
+    }
+
+    /// What this process remembers of a record beside what is stored.
+    fn remember(&self, record: &Record, doubt: Doubt, renewable: bool) {
+        let record = Record {
+            doubt,
+            renewable,
+            ..record.clone()
+        };
+        self.ledger.update(&record.uid.clone(), Arc::new(record));
+    }
+}
+
+/// The state of a claim by the cache, which has those that ask us for a volume and have none.
+pub(super) fn claim_state(claim: Option<&Claim>) -> ClaimState {
+    match claim {
+        Some(claim) if claim.deleting => ClaimState::BeingDeleted,
+        Some(_) => ClaimState::Waits,
+        None => ClaimState::Gone,
+    }
+}
+
+/// Whether the driver is asked for the same.
+fn is_same_request(one: &Plan, other: &Plan) -> bool {
+    (&one.request, &one.placement, &one.secret) == (&other.request, &other.placement, &other.secret)
+}
+
+/// The secrets to call the driver with.
+fn secrets_for(
+    read: Result<SecretData, SecretUnavailable>,
+    claim: ClaimState,
+    last: Option<&SecretData>,
+) -> Result<SecretData, SecretUnavailable> {
+    match (read, last) {
+        (Err(error), Some(last))
+            if error.is_refusal() && without_secret(claim, true) == WithoutSecret::UseLast =>
+        {
+            Ok(last.clone())
+        }
+        (read, _) => read,
     }
 }

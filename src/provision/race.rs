@@ -15,7 +15,7 @@ use super::{
 use crate::{
     base::{api_error::Reason, backoff::Backoff, duration::GoDuration},
     cluster::{api::SelectOutcome, events::Event, objects::Claim, queue::Requeue},
-    csi::proto,
+    csi::{NotSent, proto},
 };
 
 /// A node that could not take a claim tries again after this long at least, twice as long each time up to the longest
@@ -135,11 +135,12 @@ impl Provision {
                 accessible_topology: topology,
             };
             let room = match self.driver.get_capacity(request).await {
-                Ok(answer) => {
+                Ok(Ok(answer)) => {
                     let largest = answer.maximum_volume_size.filter(|largest| *largest > 0);
                     answer.available_capacity.min(largest.unwrap_or(i64::MAX))
                 }
-                Err(error) => {
+                Err(NotSent) => return None,
+                Ok(Err(error)) => {
                     tracing::warn!(volume = plan.request.name, %error, "the driver does not say how much room it has");
                     return None;
                 }

@@ -16,7 +16,7 @@ use crate::{
     },
     cluster::{
         active::Active,
-        api::ApiClient,
+        api::{ApiClient, LiveVolumes},
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Volume,
@@ -46,10 +46,11 @@ pub struct Reclaim {
     driver: Driver,
     driver_info: DriverInfo,
     api: ApiClient,
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     events: EventRecorder,
     metrics: ReclaimMetrics,
-    deletions: Deletions,
+    pub(super) deletions: Deletions,
+    pub(super) live: LiveVolumes,
     active: Active,
     in_progress: InProgress,
     on_deleted: OnDeleted,
@@ -72,6 +73,7 @@ impl Reclaim {
         in_progress: InProgress,
         on_deleted: OnDeleted,
     ) -> Self {
+        let live = LiveVolumes::new(api.clone(), &driver_info.name);
         Self {
             driver,
             driver_info,
@@ -80,6 +82,7 @@ impl Reclaim {
             events,
             metrics,
             deletions: Deletions::default(),
+            live,
             active,
             in_progress,
             on_deleted,
@@ -106,6 +109,7 @@ impl Reclaim {
 
     async fn reconcile_volume(&self, volume: &Volume) -> Requeue {
         let begun = Instant::now();
+        self.deletions.seen(volume);
         match self.decide(volume) {
             Decision::Leave => Requeue::AwaitChange,
             Decision::Protect => self.protect(volume, true).await,
@@ -174,6 +178,7 @@ impl Reclaim {
             .await
         {
             Ok(()) => Requeue::After(self.deletions.finalizer_changed(&volume.uid)),
+            Err(error) if error.reason == Reason::NotLeading => Requeue::AwaitChange,
             Err(error) => {
                 tracing::warn!(volume = volume.name, %error, "the volume's finalizer could not be changed");
                 Requeue::Backoff
@@ -197,9 +202,12 @@ impl Reclaim {
                 handle: handle.clone(),
                 secret,
             };
-            match live {
-                Some(live) if live.uid == volume.uid && self.decide(&live) == wanted => {}
+            let live = match live {
+                Some(live) if live.uid == volume.uid && self.decide(&live) == wanted => live,
                 _ => return Ok(false),
+            };
+            if let Some(objection) = self.objection(&live, &handle).await.map_err(text)? {
+                return Err(objection.to_string());
             }
             if !self.active.is_set() {
                 return Ok(false);
@@ -208,7 +216,9 @@ impl Reclaim {
                 volume_id: handle,
                 secrets,
             };
-            let answer = self.driver.delete_volume(request).await;
+            let Ok(answer) = self.driver.delete_volume(request).await else {
+                return Ok(false);
+            };
             answer.map_err(|error| match denied {
                 Some(denied) => format!("{error}; it was called without secrets: {denied}"),
                 None => error.to_string(),
@@ -221,7 +231,10 @@ impl Reclaim {
             Ok(Some(holding)) => self
                 .release(&volume.name, &volume.uid, holding)
                 .await
-                .map_err(text),
+                .or_else(|error| match error.reason {
+                    Reason::NotLeading => Ok(false),
+                    _ => Err(text(error)),
+                }),
             // The UID is another one's: ours is gone. Unless it was some other conflict.
             Err(error) if error.reason == Reason::Conflict => {
                 match self.api.volume(&volume.name).await.map_err(text)? {
@@ -229,6 +242,7 @@ impl Reclaim {
                     _ => Ok(true),
                 }
             }
+            Err(error) if error.reason == Reason::NotLeading => Ok(false),
             Err(error) => Err(text(error)),
         }
     }

@@ -214,3 +214,108 @@ async fn a_volume_from_before_our_finalizer_gets_it_and_loses_it_with_the_policy
     world.becomes_clean().await;
     sidecar.end(&world).await;
 }
+
+/// Another object for what is behind this volume, as an administrator adopts it.
+fn adopt(world: &World, volume: &str, phase: &str) {
+    let mut other = world.api.get(VOLUMES, "", volume).expect("a volume");
+    other["metadata"] = json!({
+        "name": "adopted", "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER},
+        "finalizers": ["kubernetes.io/pv-protection", FINALIZER],
+    });
+    other["spec"]["claimRef"] = match phase {
+        "Released" => json!({"namespace": "shop", "name": "kept", "uid": "kept-uid"}),
+        _ => json!(null),
+    };
+    other["status"]["phase"] = phase.into();
+    world.api.create(VOLUMES, "", other);
+    world
+        .api
+        .edit(VOLUMES, "", "adopted", |pv| pv["status"]["phase"] = phase.into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_was_adopted_under_another_name_is_not_deleted_with_the_first_object() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    let name = bound(&world).await;
+    adopt(&world, &name, "Available");
+    world.add_claim("default", "kept", "1Gi", |claim| {
+        claim["spec"]["volumeName"] = "adopted".into();
+    });
+    world.becomes_bound("kept").await;
+    world.api.delete(CLAIMS, "default", "data");
+    let words = [
+        "VolumeFailedDelete",
+        "PersistentVolume adopted has the same volumeHandle",
+        "Retain",
+    ];
+    world.is_told(&name, &words).await;
+    world
+        .always("its data stays", secs(600), |world| {
+            world.driver.volumes().len() == 1
+        })
+        .await;
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    // As the event says.
+    world.api.edit(VOLUMES, "", &name, |pv| {
+        pv["spec"]["persistentVolumeReclaimPolicy"] = "Retain".into();
+    });
+    world.api.delete(VOLUMES, "", &name);
+    world
+        .eventually("one object is left", |world| world.api.len(VOLUMES) == 1)
+        .await;
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_released_volumes_share_is_deleted_for_each_of_them_once() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    let name = bound(&world).await;
+    // Both are Released before either is looked at.
+    world
+        .driver
+        .upset("DeleteVolume", 1, Trouble::Refuse(Code::Unavailable, "busy"));
+    adopt(&world, &name, "Released");
+    world.api.delete(CLAIMS, "default", "data");
+    world.becomes_clean().await;
+    assert_eq!(world.driver.count("DeleteVolume"), 3, "and one was refused");
+    // To the driver the second call is a breach of its own book-keeping: it must be idempotent.
+    assert_eq!(sidecar.metric("volwright_panics_total", &[]).await, 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_ref_was_changed_after_its_release_is_not_deleted() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    let name = bound(&world).await;
+    world
+        .driver
+        .upset("DeleteVolume", 1, Trouble::Refuse(Code::Unavailable, "busy"));
+    world.api.delete(CLAIMS, "default", "data");
+    world.is_told(&name, &["VolumeFailedDelete", "busy"]).await;
+    let before = world.api.get(VOLUMES, "", &name).expect("it stands")["spec"]["claimRef"].clone();
+    let claim = |claim: serde_json::Value| {
+        world.api.edit(VOLUMES, "", &name, |pv| {
+            pv["spec"]["claimRef"] = claim;
+            pv["status"]["phase"] = "Released".into();
+        })
+    };
+    claim(json!({"namespace": "shop", "name": "kept", "uid": "kept-uid"}));
+    let words = [
+        "VolumeFailedDelete",
+        "its claimRef was changed after it was released",
+        "shop/kept",
+    ];
+    world.is_told(&name, &words).await;
+    world
+        .always("its data stays", secs(600), |world| {
+            world.driver.volumes().len() == 1
+        })
+        .await;
+    assert_eq!(world.driver.count("DeleteVolume"), 1);
+    claim(before);
+    world.becomes_clean().await;
+    sidecar.end(&world).await;
+}

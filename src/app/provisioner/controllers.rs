@@ -9,7 +9,7 @@ use std::{
 use futures::future::OptionFuture;
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +20,7 @@ use super::{
     metrics::Metrics,
 };
 use crate::{
+    base::reminder::Reminder,
     capacity::{reconcile::Capacity, run::Refresh},
     cluster::{
         active::Active,
@@ -29,8 +30,13 @@ use crate::{
         workers::WorkerPool,
     },
     csi::{Driver, DriverInfo},
-    ledger::{Ledger, LedgerEvent, TermFacts},
-    provision::{self, policy::Policy, reconcile::Provision, record::Record},
+    ledger::{Ledger, TermFacts},
+    provision::{
+        self,
+        policy::Policy,
+        reconcile::{Provision, Timings},
+        record::Record,
+    },
     reclaim::{self, reconcile::Reclaim},
     telemetry::metrics::MetricsError,
 };
@@ -40,8 +46,22 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(15);
 /// Nodes change together: a node plugin is rolled out, a zone comes up. One look is enough for all that comes so close.
 const TOPOLOGY_BURST: Duration = Duration::from_secs(1);
+/// Between two tries to read what is on record.
+const TAKE_OVER_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last writes may take after that.
 const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the controllers are built from.
+pub(super) struct Parts {
+    pub(super) identity: Identity,
+    pub(super) api: ApiClient,
+    pub(super) ledger: Ledger<Record>,
+    pub(super) active: Active,
+    pub(super) events: EventRecorder,
+    pub(super) driver: Driver,
+    pub(super) driver_info: DriverInfo,
+    pub(super) metrics: Metrics,
+}
 
 /// Everything that works while we lead.
 pub(super) struct Controllers {
@@ -67,15 +87,17 @@ impl Controllers {
     ///
     /// # Errors
     /// Two families of metrics have the same name.
-    pub(super) async fn build(
-        config: &Config,
-        identity: &Identity,
-        api: ApiClient,
-        events: EventRecorder,
-        driver: Driver,
-        driver_info: DriverInfo,
-        metrics: Metrics,
-    ) -> Result<Self, MetricsError> {
+    pub(super) async fn build(config: &Config, parts: Parts) -> Result<Self, MetricsError> {
+        let Parts {
+            identity,
+            api,
+            ledger,
+            active,
+            events,
+            driver,
+            driver_info,
+            metrics,
+        } = parts;
         let attributes_classes = match config.gates.attributes_class {
             Some(set) => set,
             None => serves_attributes_classes(&api).await,
@@ -95,14 +117,10 @@ impl Controllers {
             identity: identity.provisioner_identity(&driver_info.name, node),
         };
 
-        let counted = metrics.provision.clone();
-        let ledger = Arc::new(Ledger::<Record>::new(Box::new(move |event| {
-            if let LedgerEvent::Status(status) = event {
-                counted.records("open", status.records);
-                counted.records("held", status.held);
-            }
-        })));
-        let (tasks, active) = (TaskTracker::new(), Active::default());
+        let (ledger, tasks) = (Arc::new(ledger), TaskTracker::new());
+        let leads = active.clone();
+        let driver = driver.fenced(Arc::new(move || leads.leads()));
+        let api = api.fenced(active.clone());
         let pool = |name| metrics.worker_pool(name, config.work.at_once, config.work.backoff, tasks.clone());
         let (claims, volumes) = (pool("claims"), pool("volumes"));
 
@@ -152,7 +170,10 @@ impl Controllers {
             Provision::new(
                 driver.clone(),
                 driver_info.clone(),
-                config.driver.timeout,
+                Timings {
+                    timeout: config.driver.timeout,
+                    longest_retry: config.work.backoff.max,
+                },
                 api.clone(),
                 Arc::new(cache),
                 ledger.clone(),
@@ -240,7 +261,7 @@ impl Controllers {
     }
 
     /// Works until dropped. What is running then goes on by itself.
-    pub(super) async fn run(&self) {
+    async fn run(&self) {
         let _active = self.active.set();
         let (provision, reclaim) = (self.provision.clone(), self.reclaim.clone());
         tokio::join!(
@@ -265,7 +286,7 @@ impl Controllers {
     }
 
     /// Waits for that, for [`GRACE`] at most.
-    pub(super) async fn drain(&self) {
+    async fn drain(&self) {
         self.tasks.close();
         if timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -276,18 +297,48 @@ impl Controllers {
         self.tasks.reopen();
     }
 
-    /// Begins a term: what is on record comes first.
-    pub(super) async fn take_over(&self, term: Option<&TermFacts>) {
-        let is_waiting = |_| async { Ok(true) };
-        if let Err(error) = self.ledger.take_over(term, is_waiting).await {
-            tracing::warn!(%error, "the ledger cannot be taken over");
+    /// One term, until `over`: first what is on record is taken over, then the controllers work. Afterwards what runs
+    /// is waited for, and what can still be written is written, while the lease holds.
+    pub(super) async fn run_term(&self, term: Option<&TermFacts>, over: impl Future<Output = ()>) {
+        let work = async {
+            self.take_over(term).await;
+            self.run().await;
+        };
+        let term = async {
+            tokio::select! {
+                () = work => {}
+                () = over => {}
+            }
+            self.drain().await;
+            self.flush().await;
+        };
+        tokio::select! {
+            () = term => {}
+            // It writes for all of the above, and never ends.
+            _ = self.ledger.run() => {}
+        }
+    }
+
+    async fn take_over(&self, term: Option<&TermFacts>) {
+        let (mut reminder, origin) = (Reminder::default(), Instant::now());
+        let provision = &self.provision;
+        let is_waiting = |record: Arc<Record>| async move { provision.is_claim_waiting(&record).await };
+        while let Err(error) = self.ledger.take_over(term, is_waiting).await {
+            if reminder.is_due(&error, origin.elapsed()) {
+                tracing::warn!(%error, "waiting: the ledger cannot be read, and nothing is begun before");
+            }
+            sleep(TAKE_OVER_PAUSE).await;
         }
     }
 
     /// Writes what can still be written at the end of a term.
-    pub(super) async fn flush(&self) {
-        if timeout(FINAL_SAVE_TIMEOUT, self.provision.flush()).await.is_err() {
-            tracing::warn!("the API server does not answer: volumes that were made may lack their objects");
+    async fn flush(&self) {
+        let flush = async {
+            self.provision.flush().await;
+            self.ledger.flush().await;
+        };
+        if timeout(FINAL_SAVE_TIMEOUT, flush).await.is_err() {
+            tracing::warn!("the API server does not answer: what was made is finished by the next leader");
         }
     }
 

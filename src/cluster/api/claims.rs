@@ -7,6 +7,7 @@ use crate::{
     base::api_error::{ApiError, Reason},
     cluster::{
         active::Active,
+        decode::Decoded,
         objects::{Claim, SELECTED_NODE},
     },
 };
@@ -28,6 +29,25 @@ pub enum SelectOutcome {
 }
 
 impl ApiClient {
+    /// The claim as the API server has it at this moment, not as a watch told.
+    ///
+    /// # Errors
+    /// [`ApiError`]; a claim that does not exist is `Ok(None)`.
+    pub async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Claim>, ApiError> {
+        let Some(raw) = self.read_raw(&CLAIMS, namespace, name).await? else {
+            return Ok(None);
+        };
+        let decoded = serde_json::from_value::<Decoded<Claim>>(raw);
+        match decoded.map(|decoded| decoded.object) {
+            Ok(Ok(claim)) => Ok(Some(claim)),
+            Ok(Err(_)) | Err(_) => {
+                let place = format!("{namespace}/{name}");
+                let odd = "it is not what the API promises";
+                Err(ApiError::odd("list", CLAIMS.plural, &place, odd))
+            }
+        }
+    }
+
     /// Changes the node that is selected for the claim of this UID from `seen` to `node`; `None` is no node.
     ///
     /// The claim is read by a list that is limited to its name, and written by PUT as the raw object with the

@@ -1,4 +1,5 @@
-//! PersistentVolumes: read, created, deleted, and their finalizer.
+//! PersistentVolumes: read, created, deleted, and their finalizer. Nothing is written when we do not lead any more:
+//! [`Reason::NotLeading`].
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{
@@ -16,7 +17,7 @@ use crate::{
     },
 };
 
-const VOLUMES: &str = "persistentvolumes";
+pub(super) const VOLUMES: &str = "persistentvolumes";
 
 /// How the creation of a volume object ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,9 +61,8 @@ impl ApiClient {
         let name = volume.metadata.name.as_deref().unwrap_or_default();
         let api = Api::<PersistentVolume>::all(self.client.clone());
         let created = self
-            .ask(
+            .ask_leading(
                 "create",
-                "",
                 VOLUMES,
                 name,
                 api.create(&PostParams::default(), volume),
@@ -103,7 +103,7 @@ impl ApiClient {
         let params = of_uid(uid);
         let api = Api::<Decoded<Volume>>::all(self.client.clone());
         match self
-            .ask("delete", "", VOLUMES, name, api.delete(name, &params))
+            .ask_leading("delete", VOLUMES, name, api.delete(name, &params))
             .await
         {
             Ok(answer) => Ok(answer
@@ -144,7 +144,7 @@ impl ApiClient {
         let api = Api::<Decoded<Volume>>::all(self.client.clone());
         let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
         match self
-            .ask("patch", "", VOLUMES, name, api.patch(name, &params, &patch))
+            .ask_leading("patch", VOLUMES, name, api.patch(name, &params, &patch))
             .await
         {
             Ok(_) => Ok(()),

@@ -1,26 +1,44 @@
-//! Volumes of ours: those that need work are kept whole, of the others two UIDs.
+//! Volumes of ours: those that need work are kept whole, of the others two UIDs and a hash.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use super::{Cache, CacheEvent, Cached, Stores};
 use crate::cluster::{objects::Volume, store::Store};
 
-/// The UID of a volume and that of its claim, in one piece because there may be tens of thousands.
-pub(super) struct VolumeUids(Box<str>);
+/// The UID of a volume and that of its claim, in one piece because there may be tens of thousands, and the hash of its
+/// handle: what has the same is looked at more closely.
+pub(super) struct VolumeUids {
+    uids: Box<str>,
+    handle: u64,
+}
 
 impl VolumeUids {
     fn new(volume: &Volume) -> Self {
         let claim = volume.claim.as_ref().map_or("", |claim| &claim.uid);
-        Self(format!("{} {claim}", volume.uid).into())
+        let handle = volume.csi.as_ref().map_or("", |csi| &csi.handle);
+        Self {
+            uids: format!("{} {claim}", volume.uid).into(),
+            handle: hash(handle),
+        }
     }
 
     pub(super) fn volume(&self) -> &str {
-        self.0.split_once(' ').unwrap_or_default().0
+        self.uids.split_once(' ').unwrap_or_default().0
     }
 
     fn claim(&self) -> &str {
-        self.0.split_once(' ').unwrap_or_default().1
+        self.uids.split_once(' ').unwrap_or_default().1
     }
+}
+
+/// The same for the same handle, as long as this process runs.
+fn hash(handle: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    handle.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Cached for Volume {
@@ -96,6 +114,17 @@ impl Cache {
     pub fn claim_of_volume(&self, name: &str) -> Option<String> {
         let stores = self.stores.lock();
         stores.volumes.get(name).map(|uids| uids.claim().to_owned())
+    }
+
+    /// Whether a volume of ours other than the one of this UID has this handle, or perhaps another one with its hash.
+    ///
+    /// They are all gone through: this is asked once per deletion, and an index by the hash would cost more for each
+    /// volume than the hash itself.
+    pub fn may_share_handle(&self, handle: &str, uid: &str) -> bool {
+        let handle = hash(handle);
+        let stores = self.stores.lock();
+        let mut others = stores.volumes.values();
+        others.any(|other| other.handle == handle && other.volume() != uid)
     }
 
     /// A volume needs no work any more.

@@ -11,6 +11,7 @@ mod media;
 mod object;
 mod options;
 mod patch;
+mod process;
 mod rbac;
 mod route;
 mod rules;
@@ -347,6 +348,11 @@ impl Api {
     /// Forgets the requests so far.
     pub fn forget_requests(&self) {
         self.state.lock().log.clear();
+    }
+
+    /// Since the API was made, in virtual time: [`Request::at`] of a request that is answered now.
+    pub fn elapsed(&self) -> Duration {
+        self.epoch.1.elapsed()
     }
 
     /// The API's clock, as objects carry it.

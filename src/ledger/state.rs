@@ -1,0 +1,444 @@
+//! Pure. Everything that is known of the ledger: the open records, the shards, and what is still to be written.
+//!
+//! `next` says what to send, `answers` what follows from the answer, `judge` what a term begins with. Moments are
+//! durations since an origin.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    LedgerStatus,
+    annotation::{OPEN, StoredRecord, encode, fits_key, whole_seconds},
+    record::{Entry, OpenError, Opening, Origin, RecordHead, Storable},
+    settings::{CrashSafe, LedgerSettings},
+    shard::{LARGEST, SHARDS, Shard, bytes},
+};
+use crate::base::api_error::ApiError;
+
+/// Tells who waits for a record to be stored.
+pub(super) type Ticket = u64;
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In this process only.
+    Memory,
+    Shard(usize),
+}
+
+/// An open record, and how it is stored.
+#[derive(Debug)]
+pub(super) struct Known<R> {
+    pub(super) entry: Entry<R>,
+    pub(super) opening: Opening,
+    pub(super) vouched: bool,
+    pub(super) place: Place,
+}
+
+/// A record that waits to be stored.
+#[derive(Debug)]
+pub(super) struct PendingOpen<R> {
+    pub(super) ticket: Ticket,
+    pub(super) uid: String,
+    pub(super) record: Arc<R>,
+    pub(super) opening: Opening,
+    /// The annotation's value; without election the UID of the shard's Lease is missing in it still.
+    pub(super) value: String,
+    pub(super) since: Duration,
+    /// Nobody waits any more.
+    pub(super) cancelled: bool,
+}
+
+/// A record that is to be held, or is, where nothing can be written.
+#[derive(Debug)]
+pub(super) struct Aside<R> {
+    pub(super) record: Arc<R>,
+    pub(super) opening: Opening,
+    pub(super) place: Place,
+}
+
+/// A write that was sent, or is about to be.
+#[derive(Debug)]
+pub(super) struct InFlight<R> {
+    pub(super) create: bool,
+    pub(super) opens: Vec<PendingOpen<R>>,
+    pub(super) erased: Vec<(String, Opening)>,
+    pub(super) restored: Vec<String>,
+    pub(super) held: Vec<String>,
+    pub(super) settled: Vec<(String, Known<R>)>,
+    /// Records that stood in memory only.
+    pub(super) stored: Vec<(String, Opening)>,
+}
+
+/// One shard, and what is to be done there.
+#[derive(Debug)]
+pub(super) struct Slot<R> {
+    pub(super) shard: Shard,
+    /// It was written, or found absent, in this term.
+    pub(super) ours: bool,
+    /// What stands there may be something else than we know.
+    pub(super) must_read: bool,
+    /// It is to be written although nothing changes.
+    pub(super) must_write: bool,
+    pub(super) in_flight: Option<InFlight<R>>,
+    /// What must not stand there: erased, or never confirmed. An entry stays until a write is confirmed, since one
+    /// whose answer was lost may come late.
+    pub(super) erasing: BTreeMap<String, Opening>,
+    pub(super) erasing_since: Option<Duration>,
+    /// Records that a person took out or changed.
+    pub(super) restore: BTreeSet<String>,
+    /// Records that cannot be read.
+    pub(super) unreadable: BTreeSet<String>,
+    /// When it was last written, and last read or written.
+    pub(super) written: Duration,
+    pub(super) looked: Duration,
+}
+
+impl<R> Default for Slot<R> {
+    fn default() -> Self {
+        Self {
+            shard: Shard::Unread,
+            ours: false,
+            must_read: false,
+            must_write: false,
+            in_flight: None,
+            erasing: BTreeMap::new(),
+            erasing_since: None,
+            restore: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            written: Duration::ZERO,
+            looked: Duration::ZERO,
+        }
+    }
+}
+
+/// Why nothing can be stored, and when it is tried again.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) error: ApiError,
+    pub(super) until: Duration,
+}
+
+/// What is to be told when the state is no longer locked.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// A shard has so many bytes of records.
+    Written(usize),
+    Held {
+        head: RecordHead,
+        place: Place,
+        why: String,
+    },
+    /// A person wants it settled.
+    Settling(String),
+}
+
+/// What follows from a change.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) answers: Vec<(Ticket, Result<(), OpenError>)>,
+    pub(super) told: Vec<Told>,
+    /// Somebody else leads.
+    pub(super) resign: bool,
+}
+
+/// The term, as records carry it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TermMark {
+    pub(super) lease_uid: String,
+    pub(super) transitions: i64,
+}
+
+/// Everything that is known of the ledger.
+#[derive(Debug)]
+pub(super) struct LedgerState<R> {
+    pub(super) settings: LedgerSettings,
+    pub(super) open: HashMap<String, Known<R>>,
+    /// How many were opened when, since the oldest one is shown.
+    ages: BTreeMap<Timestamp, usize>,
+    /// UIDs of those that stand in memory only.
+    pub(super) in_memory: BTreeSet<String>,
+    pub(super) pending: VecDeque<PendingOpen<R>>,
+    pub(super) aside: BTreeMap<String, Aside<R>>,
+    /// Records that a person wants settled, by shard.
+    pub(super) settling: BTreeMap<(usize, String), Known<R>>,
+    pub(super) slots: Vec<Slot<R>>,
+    pub(super) term: TermMark,
+    /// The term has not begun yet: nothing but its own reads and writes is sent.
+    pub(super) taking: bool,
+    /// The term whose records were judged already.
+    pub(super) judged: Option<TermMark>,
+    pub(super) refused: Option<Refused>,
+    /// Nothing is sent before.
+    pub(super) not_before: Duration,
+    pub(super) failures: u32,
+    /// When the last write ended.
+    pub(super) last_write: Option<Duration>,
+    /// What is left is to be written now.
+    pub(super) flushing: bool,
+    pub(super) effects: Effects,
+    next_ticket: Ticket,
+}
+
+impl<R: Storable> LedgerState<R> {
+    pub(super) fn new(settings: LedgerSettings) -> Self {
+        Self {
+            settings,
+            open: HashMap::new(),
+            ages: BTreeMap::new(),
+            in_memory: BTreeSet::new(),
+            pending: VecDeque::new(),
+            aside: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            slots: (0..SHARDS).map(|_| Slot::default()).collect(),
+            term: TermMark::default(),
+            taking: true,
+            judged: None,
+            refused: None,
+            not_before: Duration::ZERO,
+            failures: 0,
+            last_write: None,
+            flushing: false,
+            effects: Effects::default(),
+            next_ticket: 0,
+        }
+    }
+
+    /// Whether what is opened now is stored.
+    pub(super) fn keeps(&self) -> bool {
+        self.settings.mode != CrashSafe::Off && self.refused.is_none()
+    }
+
+    pub(super) fn status(&self) -> LedgerStatus {
+        let in_memory = match (&self.refused, self.settings.mode) {
+            (_, CrashSafe::Off) => Some("--crash-safe=off".to_owned()),
+            (Some(Refused { error, .. }), _) => Some(error.to_string()),
+            (None, _) => None,
+        };
+        let there = self
+            .slots
+            .iter()
+            .map(|slot| slot.shard.held() + slot.unreadable.len());
+        LedgerStatus {
+            in_memory,
+            records: self.open.len(),
+            held: there.sum::<usize>() + self.aside.len(),
+            oldest: self.ages.keys().next().copied(),
+        }
+    }
+
+    /// What a record that is opened now says of its opening.
+    pub(super) fn opening(&self, wall: Timestamp) -> Opening {
+        Opening {
+            at: whole_seconds(wall),
+            driver: self.settings.driver.clone(),
+            lease_uid: self.term.lease_uid.clone(),
+            transitions: self.term.transitions,
+        }
+    }
+
+    /// Whether this is open already, and stored as far as that goes; then it is taken over.
+    pub(super) fn repeats(&mut self, uid: &str, record: &Arc<R>) -> bool {
+        let (stores, slots) = (self.keeps(), &self.slots);
+        let Some(known) = self.open.get_mut(uid) else {
+            return false;
+        };
+        let stored = match known.place {
+            Place::Memory => !stores && self.settings.mode != CrashSafe::Required,
+            Place::Shard(number) => !slots[number].restore.contains(uid),
+        };
+        let same = stored && known.entry.record.encode() == record.encode();
+        if same {
+            known.entry.record = record.clone();
+        }
+        same
+    }
+
+    /// Opens a record; whether it is there is told later, unless it is known at once.
+    pub(super) fn begin_open(
+        &mut self,
+        uid: &str,
+        record: Arc<R>,
+        mut opening: Opening,
+        value: String,
+        now: Duration,
+    ) -> Result<Option<Ticket>, OpenError> {
+        if let Some(known) = self.open.get(uid) {
+            opening.at = known.opening.at;
+        }
+        let taken = bytes(OPEN, uid) + value.len();
+        if !fits_key(uid) {
+            return Err(OpenError::NoKey(uid.to_owned()));
+        }
+        if taken > LARGEST {
+            return Err(OpenError::TooLarge { bytes: taken });
+        }
+        match (self.settings.mode, &self.refused) {
+            (CrashSafe::Required, Some(refused)) => Err(OpenError::NotDurable(refused.error.clone())),
+            (CrashSafe::Off, _) | (_, Some(_)) => {
+                self.keep_in_memory(uid, record, opening);
+                Ok(None)
+            }
+            _ => {
+                self.next_ticket += 1;
+                self.pending.push_back(PendingOpen {
+                    ticket: self.next_ticket,
+                    uid: uid.to_owned(),
+                    record,
+                    opening,
+                    value,
+                    since: now,
+                    cancelled: false,
+                });
+                Ok(Some(self.next_ticket))
+            }
+        }
+    }
+
+    /// Nobody waits for this any more.
+    pub(super) fn cancel(&mut self, ticket: Ticket) {
+        self.pending.retain(|open| open.ticket != ticket);
+        let sent = self.slots.iter_mut().filter_map(|slot| slot.in_flight.as_mut());
+        for open in sent.flat_map(|write| &mut write.opens) {
+            open.cancelled |= open.ticket == ticket;
+        }
+    }
+
+    /// All that wait hear the same.
+    pub(super) fn fail_pending(&mut self, error: &OpenError) {
+        for open in std::mem::take(&mut self.pending) {
+            self.effects.answers.push((open.ticket, Err(error.clone())));
+        }
+    }
+
+    /// The record is open without being stored. Where it replaces one that is, that is made up for later.
+    pub(super) fn keep_in_memory(&mut self, uid: &str, record: Arc<R>, opening: Opening) {
+        let place = self.open.get(uid).map_or(Place::Memory, |known| known.place);
+        if let Place::Shard(number) = place {
+            self.slots[number].restore.insert(uid.to_owned());
+        }
+        self.insert(uid, record, opening, place);
+    }
+
+    /// The record is open, and keeps the origin of the one that it replaces.
+    pub(super) fn insert(&mut self, uid: &str, record: Arc<R>, opening: Opening, place: Place) {
+        let origin = self.open.get(uid).map_or(Origin::Own, |known| known.entry.origin);
+        let entry = Entry { record, origin };
+        self.put(
+            uid,
+            Known {
+                entry,
+                opening,
+                vouched: false,
+                place,
+            },
+        );
+    }
+
+    /// As it is said here, whatever was known before.
+    pub(super) fn put(&mut self, uid: &str, known: Known<R>) {
+        let old = self.take(uid);
+        // What is replaced elsewhere must not be found there later.
+        if let Some(Known {
+            place: Place::Shard(number),
+            opening,
+            ..
+        }) = old
+            && known.place != Place::Shard(number)
+        {
+            self.must_go(number, uid, opening, Duration::ZERO);
+        }
+        *self.ages.entry(known.opening.at).or_default() += 1;
+        if known.place == Place::Memory {
+            self.in_memory.insert(uid.to_owned());
+        }
+        self.open.insert(uid.to_owned(), known);
+    }
+
+    /// Takes a record out of memory; what stands on a shard is another matter.
+    pub(super) fn take(&mut self, uid: &str) -> Option<Known<R>> {
+        let known = self.open.remove(uid)?;
+        if let Some(count) = self.ages.get_mut(&known.opening.at) {
+            *count -= 1;
+            if *count == 0 {
+                self.ages.remove(&known.opening.at);
+            }
+        }
+        self.in_memory.remove(uid);
+        if self.open.is_empty() {
+            // A map does not shrink by itself: without this, one burst would cost its memory for ever.
+            self.open = HashMap::new();
+        }
+        Some(known)
+    }
+
+    pub(super) fn erase(&mut self, uid: &str, now: Duration) -> bool {
+        let Some(known) = self.take(uid) else {
+            return false;
+        };
+        if let Place::Shard(number) = known.place {
+            self.must_go(number, uid, known.opening, now);
+        }
+        true
+    }
+
+    /// This record must not stand on the shard.
+    pub(super) fn must_go(&mut self, number: usize, uid: &str, opening: Opening, now: Duration) {
+        let slot = &mut self.slots[number];
+        slot.restore.remove(uid);
+        slot.erasing.insert(uid.to_owned(), opening);
+        slot.erasing_since.get_or_insert(now);
+    }
+
+    /// Sets a record aside.
+    pub(super) fn hold(&mut self, uid: &str, why: &str) {
+        if let Some(known) = self.take(uid) {
+            self.set_aside(uid, known, why);
+        }
+    }
+
+    pub(super) fn set_aside(&mut self, uid: &str, known: Known<R>, why: &str) {
+        let Known {
+            entry: Entry { record, .. },
+            opening,
+            place,
+            ..
+        } = known;
+        if let Place::Shard(number) = place {
+            self.slots[number].restore.remove(uid);
+        }
+        self.effects.told.push(Told::Held {
+            head: record.head(),
+            place,
+            why: why.to_owned(),
+        });
+        let aside = Aside {
+            record,
+            opening,
+            place,
+        };
+        self.aside.insert(uid.to_owned(), aside);
+    }
+
+    /// Whether nothing is left that `flush` is to write.
+    pub(super) fn is_flushed(&self) -> bool {
+        let written = |slot: &Slot<R>| !slot.ours || (slot.in_flight.is_none() && slot.erasing.is_empty());
+        let held = self.aside.values().all(|aside| aside.place == Place::Memory);
+        self.taking || !self.keeps() || (held && self.pending.is_empty() && self.slots.iter().all(written))
+    }
+}
+
+/// The value of a record's annotation.
+pub(super) fn value_of<R: Storable>(record: &R, opening: &Opening, vouched: bool) -> String {
+    encode(&StoredRecord {
+        head: record.head(),
+        opening: opening.clone(),
+        vouched,
+        record: record.encode(),
+    })
+}

@@ -1,0 +1,240 @@
+//! A process is killed while it makes a volume, and the next one goes on from the record.
+
+use sandbox::{
+    Fault, Harm, World,
+    driver::{Trouble, Volume},
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tonic::Code;
+
+use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, SECRETS, Sidecar, VOLUMES, empty_world, secs, text, world};
+
+/// Without an election a new process works at once, and a day passes quickly.
+const ALONE: &[&str] = &["--leader-election=false"];
+
+/// How many records are open, and how many are held.
+async fn records(sidecar: &Sidecar) -> (f64, f64) {
+    (
+        sidecar.metric("volwright_ledger_records", &[]).await,
+        sidecar.metric("volwright_ledger_held", &[]).await,
+    )
+}
+
+async fn settled(sidecar: &Sidecar, outcome: &str) -> f64 {
+    let outcome = format!("outcome=\"{outcome}\"");
+    sidecar
+        .metric("volwright_ledger_settled_total", &[&outcome])
+        .await
+}
+
+/// The process is killed when the driver has made the volume of the claim and the answer is under way. Gives the
+/// claim's UID.
+async fn killed(world: &World) -> String {
+    world.driver.upset("CreateVolume", 1, Trouble::LoseReply);
+    let sidecar = Sidecar::with(world, ALONE);
+    let uid = world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("the driver has made it", |world| {
+            !world.driver.volumes().is_empty()
+        })
+        .await;
+    sidecar.kill();
+    uid
+}
+
+/// Class parameters that name a secret.
+fn locked(class: &mut Value) {
+    class["parameters"] = json!({
+        "csi.storage.k8s.io/provisioner-secret-name": "key",
+        "csi.storage.k8s.io/provisioner-secret-namespace": "default",
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_waits_gets_what_was_asked_for_first_whatever_its_class_says_now() {
+    let world = empty_world().class("fast", &[("tier", "gold")]);
+    killed(&world).await;
+    world.api.delete("storageclasses", "", "fast");
+    let world = world.class("fast", &[("tier", "lead")]);
+    let sidecar = Sidecar::with(&world, ALONE);
+    world.becomes_bound("data").await;
+    assert_eq!(world.driver.volumes().len(), 1);
+    let calls = world.driver.calls();
+    let sent = calls.iter().filter(|call| call.method == "CreateVolume").count();
+    assert_eq!(sent, 2, "one of each process");
+    assert_eq!(world.driver.volumes()[0].parameters["tier"], "gold");
+    assert_eq!(settled(&sidecar, "saved").await, 1.0);
+    assert_eq!(records(&sidecar).await, (0.0, 0.0));
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_volume_of_a_claim_that_is_gone_gets_its_object_and_goes_the_ordinary_way() {
+    let world = world();
+    let uid = killed(&world).await;
+    world.api.delete(CLAIMS, "default", "data");
+    let sidecar = Sidecar::with(&world, ALONE);
+    world
+        .eventually("its object is written", |world| world.volume_of(&uid).is_some())
+        .await;
+    world.becomes_clean().await;
+    let phases = world.api.history(VOLUMES);
+    assert!(phases.iter().any(|pv| text(pv, "/status/phase") == "Released"));
+    assert_eq!(world.driver.count("DeleteVolume"), 1);
+    assert_eq!(settled(&sidecar, "saved").await, 1.0);
+    sidecar.end(&world).await;
+}
+
+/// A PersistentVolume by hand.
+fn adopted(world: &World, name: &str, handle: &str, claim_uid: &str) {
+    world.api.create(
+        VOLUMES,
+        "",
+        json!({
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+                "persistentVolumeReclaimPolicy": "Retain",
+                "csi": {"driver": DRIVER, "volumeHandle": handle},
+                "claimRef": {"namespace": "default", "name": "other", "uid": claim_uid},
+            },
+        }),
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_was_adopted_under_another_name_is_left_alone() {
+    let world = world();
+    let uid = killed(&world).await;
+    let handle = world.driver.volumes()[0].id.clone();
+    adopted(&world, "adopted", &handle, "");
+    world.api.delete(CLAIMS, "default", "data");
+    let sidecar = Sidecar::with(&world, ALONE);
+    world
+        .eventually("it is asked for", |world| world.driver.count("CreateVolume") == 2)
+        .await;
+    sleep(secs(60)).await;
+    assert!(world.volume_of(&uid).is_none(), "{}", world.print());
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    assert_eq!(settled(&sidecar, "found").await, 1.0);
+    assert_eq!(records(&sidecar).await, (0.0, 0.0));
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_has_got_another_one_is_held_and_shown() {
+    let world = world();
+    let uid = killed(&world).await;
+    world.driver.add_volume(Volume {
+        id: "by-hand".into(),
+        name: "by-hand".into(),
+        bytes: 1 << 30,
+        parameters: Default::default(),
+    });
+    world.api.delete(CLAIMS, "default", "data");
+    adopted(&world, "by-hand", "by-hand", &uid);
+    let sidecar = Sidecar::with(&world, ALONE);
+    world
+        .eventually("it is held", |_| {
+            sidecar.logged(&["held", "default/data", "another"])
+        })
+        .await;
+    sleep(secs(60)).await;
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    assert_eq!(world.driver.volumes().len(), 2);
+    assert_eq!(records(&sidecar).await, (0.0, 1.0));
+    assert_eq!(settled(&sidecar, "held").await, 1.0);
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_of_objects_must_be_complete_before_one_is_written() {
+    let world = world();
+    let uid = killed(&world).await;
+    world.api.delete(CLAIMS, "default", "data");
+    let sidecar = Sidecar::with(&world, ALONE);
+    world
+        .api
+        .harm(Fault::new(Harm::Status(500)).on("list", VOLUMES).times(6));
+    world
+        .eventually("it is asked for", |world| world.driver.count("CreateVolume") > 3)
+        .await;
+    assert!(world.volume_of(&uid).is_none(), "{}", world.print());
+    world.api.heal();
+    world.becomes_clean().await;
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn b4_without_its_secret_a_request_is_never_repeated_and_the_log_says_what_it_waits_for() {
+    let world = empty_world()
+        .rbac(SECRETS, HOME)
+        .class_with("locked", locked)
+        .secret("default", "key", &[("user", "joe")]);
+    let uid = killed(&world).await;
+    world.api.delete(CLAIMS, "default", "data");
+    world.api.delete("secrets", "default", "key");
+    let sidecar = Sidecar::with(&world, ALONE);
+    sleep(secs(1000)).await;
+    assert_eq!(world.driver.count("CreateVolume"), 1, "never without");
+    assert_eq!(records(&sidecar).await, (1.0, 0.0));
+    assert!(sidecar.logged(&["cannot finish a creation yet", "default/key not found"]));
+    let world = world.secret("default", "key", &[("user", "joe")]);
+    world
+        .eventually("its object is written", |world| world.volume_of(&uid).is_some())
+        .await;
+    world.becomes_clean().await;
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_down_is_asked_for_a_day_and_then_the_record_is_held() {
+    let world = world();
+    killed(&world).await;
+    world.api.delete(CLAIMS, "default", "data");
+    let down = Trouble::Refuse(Code::Internal, "backend down");
+    world.driver.upset("CreateVolume", usize::MAX, down);
+    let flags = [ALONE[0], "--retry-interval-max=1h"];
+    let sidecar = Sidecar::with(&world, &flags);
+    sleep(secs(3600)).await;
+    let before = world.driver.count("CreateVolume");
+    sleep(secs(10 * 3600)).await;
+    let asked = world.driver.count("CreateVolume") - before;
+    assert!((9..=11).contains(&asked), "{asked} times in ten hours");
+    assert_eq!(records(&sidecar).await, (1.0, 0.0));
+    sleep(secs(15 * 3600)).await;
+    assert_eq!(records(&sidecar).await, (0.0, 1.0));
+    assert!(sidecar.logged(&["held", "default/data", "24 hours"]));
+    let asked = world.driver.count("CreateVolume");
+    sleep(secs(10 * 3600)).await;
+    assert_eq!(world.driver.count("CreateVolume"), asked);
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_is_given_up_after_two_answers() {
+    let world = world();
+    world.driver.upset("CreateVolume", 1, Trouble::Hang);
+    let sidecar = Sidecar::with(&world, ALONE);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("it is asked for", |world| world.driver.count("CreateVolume") == 1)
+        .await;
+    sidecar.kill();
+    world.api.delete(CLAIMS, "default", "data");
+    let full = Trouble::Refuse(Code::ResourceExhausted, "full");
+    world.driver.upset("CreateVolume", usize::MAX, full);
+    let sidecar = Sidecar::with(&world, ALONE);
+    world
+        .eventually("it is asked for", |world| world.driver.count("CreateVolume") == 2)
+        .await;
+    sleep(secs(10)).await;
+    assert_eq!(records(&sidecar).await, (1.0, 0.0), "one answer is none");
+    sleep(secs(60)).await;
+    assert_eq!(records(&sidecar).await, (0.0, 0.0));
+    assert_eq!(settled(&sidecar, "erased").await, 1.0);
+    sidecar.end(&world).await;
+}
