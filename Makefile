@@ -89,4 +89,5 @@ kill-test: binary ## KILLS=500 kill -9 under load; what is forgotten, beside ups
 .PHONY: test-all
 test-all: test ## `make test`, then the real cluster again and again, and 100000 foreign objects
 	for round in 1 2 3; do CSI_PROVISIONER=$(binary) cargo test --locked --test real; done
+	KILLS=100 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- "kill test"
 	FOREIGN=100000 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures

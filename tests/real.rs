@@ -254,7 +254,7 @@ fn main() -> ExitCode {
         ));
         // Upstream has no ledger.
         if sidecar::under_test() == sidecar::Binary::Ours {
-            trials.push(alone("the ledger costs little", |c| {
+            trials.push(alone("figures of the ledger", |c| {
                 Box::pin(cost::of_the_ledger(c))
             }));
         }
