@@ -5,7 +5,7 @@ use super::{
     steps::Steps,
     world::{At, Broken, Came, ClaimLife, Holder, Open, Rules, Stored, Unsure, World},
 };
-use crate::provision::settle::{ClaimState, HoldReason, Known, RecordFacts, Step, settle};
+use crate::provision::settle::{ClaimState, HoldReason, RecordFacts, Step, VolumeState, settle};
 
 pub(super) fn claim_state(seen: ClaimLife) -> ClaimState {
     match seen {
@@ -229,9 +229,9 @@ impl World {
             Some(_) if restores && rules.broken != Some(Broken::RepeatedUnstored) => {}
             Some(open) => {
                 let known = if open.created.is_some() {
-                    Known::CreatedEarlier
+                    VolumeState::CreatedEarlier
                 } else {
-                    Known::Nothing
+                    VolumeState::Nothing
                 };
                 self.advance(me, known, rules, steps);
             }
@@ -276,7 +276,7 @@ impl World {
     }
 
     /// As far as a record goes now.
-    fn advance(&self, me: usize, known: Known, rules: Rules, steps: &mut Steps) {
+    fn advance(&self, me: usize, known: VolumeState, rules: Rules, steps: &mut Steps) {
         let mut world = *self;
         let object = self.object;
         let adopted = self.adopted;

@@ -2,7 +2,7 @@
 
 use crate::{
     ledger::{Distrust, Origin},
-    provision::settle::{Doubt, Finals, Known},
+    provision::settle::{Doubt, Finals, VolumeState},
 };
 
 use super::{NOW, TIMEOUT};
@@ -204,7 +204,7 @@ pub(super) enum At {
         before: Unsure,
         spent: bool,
     },
-    /// The driver has made it, or a list has come after that: [`Known`] in order.
+    /// The driver has made it, or a list has come after that: [`VolumeState`] in order.
     Made,
     Unlisted,
     Listed,
@@ -218,12 +218,12 @@ pub(super) enum At {
 }
 
 impl At {
-    pub(super) fn known(self) -> Option<Known> {
+    pub(super) fn known(self) -> Option<VolumeState> {
         Some(match self {
-            Self::Made => Known::Created,
-            Self::Unlisted => Known::Unlisted,
-            Self::Listed => Known::Listed,
-            Self::OtherListed => Known::OtherListed,
+            Self::Made => VolumeState::Created,
+            Self::Unlisted => VolumeState::Unlisted,
+            Self::Listed => VolumeState::Listed,
+            Self::OtherListed => VolumeState::OtherListed,
             _ => return None,
         })
     }
