@@ -170,8 +170,8 @@ impl Storm {
             }
             Act::KillLeader => {
                 let holder = holder(&self.world);
-                let leads = |pod: &&str| holder.split('_').next() == Some(pod);
-                if let Some(which) = PODS.iter().position(|pod| leads(&pod))
+                let leads = |pod: &str| holder.split('_').next() == Some(pod);
+                if let Some(which) = PODS.iter().position(|pod| leads(pod))
                     && let Some((_, process)) = self.crew[which].take()
                 {
                     process.kill();
