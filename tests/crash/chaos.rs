@@ -12,17 +12,18 @@ use std::{
     time::Duration,
 };
 
-use sandbox::{Gust, Line, World};
+use sandbox::{Gust, Line, World, driver::Trouble};
 use tokio::time::{Instant, advance, sleep_until};
 
 use crate::{
     always::Eye,
     rest::Rest,
     sidecar::{CLAIMS, Pod, Sidecar, secs, world},
+    stage::holder,
 };
 
 /// As many as `make test` has time for.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 40;
 /// So many threads share them.
 const THREADS: usize = 2;
 const PODS: [&str; 2] = ["pod-a", "pod-b"];
@@ -41,6 +42,8 @@ enum Act {
     Add(usize),
     Delete(usize),
     Kill(usize),
+    /// Whoever leads.
+    KillLeader,
     Start(usize),
     Hold(usize),
     LetGo(usize),
@@ -78,16 +81,18 @@ fn script(seed: u64) -> Vec<(Duration, Act)> {
         acts.push((at, pair.0));
         acts.push((at + pair.2, pair.1));
     }
+    // Most go while they are made, and often so does who makes them.
     for _ in 0..30 {
         let (at, name) = (rng.u64(0..LASTS), rng.usize(0..NAMES));
-        acts.push((
-            at,
-            if rng.bool() {
-                Act::Add(name)
-            } else {
-                Act::Delete(name)
-            },
-        ));
+        acts.push((at, Act::Add(name)));
+        if rng.u8(0..4) > 0 {
+            acts.push((at + rng.u64(20..5_000), Act::Delete(name)));
+        }
+        if rng.bool() {
+            let killed = at + rng.u64(5..4_000);
+            acts.push((killed, Act::KillLeader));
+            acts.extend((0..PODS.len()).map(|which| (killed + rng.u64(200..15_000), Act::Start(which))));
+        }
     }
     acts.sort_by_key(|(at, _)| *at);
     acts.into_iter()
@@ -110,6 +115,12 @@ struct Storm {
 impl Storm {
     fn new(seed: u64, flags: &'static [&'static str]) -> Self {
         let world = world();
+        // A driver takes its time, beyond the timeout now and then.
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..200 {
+            let time = Duration::from_millis(rng.u64(10..7_000));
+            world.driver.upset("CreateVolume", 1, Trouble::Delay(time));
+        }
         let eye = Eye::new(&world, true, false).tolerant();
         // It holds the log and takes no part.
         let cut = Line::new();
@@ -157,6 +168,15 @@ impl Storm {
                     process.kill();
                 }
             }
+            Act::KillLeader => {
+                let holder = holder(&self.world);
+                let leads = |pod: &str| holder.split('_').next() == Some(pod);
+                if let Some(which) = PODS.iter().position(|pod| leads(pod))
+                    && let Some((_, process)) = self.crew[which].take()
+                {
+                    process.kill();
+                }
+            }
             Act::Start(which) => self.start(which),
             Act::Hold(which) => line(which).into_iter().for_each(Line::hold),
             Act::LetGo(which) => line(which).into_iter().for_each(Line::let_go),
@@ -176,6 +196,7 @@ impl Storm {
     fn heal(&mut self) {
         self.world.api.thaw_cache();
         self.world.driver.start();
+        self.world.driver.heal();
         for (_, line) in &self.lines {
             line.calm();
             line.join();
@@ -196,7 +217,7 @@ impl Storm {
 
     async fn comes_to_rest(&mut self) {
         let rest = Rest::volumes(0);
-        let limit = Instant::now() + secs(60 * 60);
+        let limit = Instant::now() + secs(30 * 60);
         loop {
             let rest = Rest {
                 volumes: 0..=self.world.api.len(CLAIMS),

@@ -123,11 +123,11 @@ impl Stage {
         line.let_go();
     }
 
-    /// Waits until the driver was asked for a volume.
+    /// Waits until the driver was asked for a volume, by us or by another one that leads.
     pub(crate) async fn is_asked(&self) {
         self.world
             .eventually("the driver is asked", |world| {
-                world.driver.count("CreateVolume") > 0
+                world.driver.count("CreateVolume") > 0 || !world.driver.volumes().is_empty()
             })
             .await;
     }
