@@ -13,7 +13,7 @@ use super::{
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::CrashSafe,
     shard::Shard,
-    slot::{InFlight, Known, PendingOpen, Place, Refused, Told},
+    slot::{Known, PendingOpen, Place, Refused, SentWrite, Told},
     state::LedgerState,
 };
 use crate::base::{
@@ -70,7 +70,7 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// The request was given up, or its answer was lost.
-    fn lost(&mut self, number: usize, write: InFlight<R>, error: &OpenError, now: Duration) {
+    fn lost(&mut self, number: usize, write: SentWrite<R>, error: &OpenError, now: Duration) {
         self.slots[number].must_read = true;
         for open in write.opens {
             self.effects.answers.push((open.ticket, Err(error.clone())));
@@ -147,7 +147,7 @@ impl<R: Storable> LedgerState<R> {
         }
     }
 
-    fn confirmed(&mut self, number: usize, write: InFlight<R>, object: Value, now: Duration) {
+    fn confirmed(&mut self, number: usize, write: SentWrite<R>, object: Value, now: Duration) {
         self.refused = None;
         self.failures = 0;
         self.not_before = now;

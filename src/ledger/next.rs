@@ -10,7 +10,7 @@ use super::{
     record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Changes,
-    slot::{InFlight, Known, PendingOpen, Place, Slot, value_of},
+    slot::{Known, PendingOpen, Place, SentWrite, Slot, value_of},
     state::LedgerState,
 };
 
@@ -156,7 +156,7 @@ impl<R: Storable> LedgerState<R> {
     /// Puts together what is written to a shard now, and counts it as sent.
     pub(super) fn write(&mut self, number: usize, wall: Timestamp) -> Next {
         let create = !self.slots[number].shard.is_present();
-        let mut write = InFlight {
+        let mut write = SentWrite {
             create,
             opens: Vec::new(),
             erased: Vec::new(),
@@ -189,7 +189,13 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Records that are held from now on, and those that are not held any more.
-    fn move_aside(&mut self, number: usize, write: &mut InFlight<R>, changes: &mut Changes, wall: Timestamp) {
+    fn move_aside(
+        &mut self,
+        number: usize,
+        write: &mut SentWrite<R>,
+        changes: &mut Changes,
+        wall: Timestamp,
+    ) {
         let shard = &self.slots[number].shard;
         for (uid, aside) in &self.aside {
             if aside.place != Place::Shard(number) {
@@ -242,7 +248,7 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Records that a person took out, and that this process knows.
-    fn restore(&mut self, number: usize, write: &mut InFlight<R>, changes: &mut Changes) {
+    fn restore(&mut self, number: usize, write: &mut SentWrite<R>, changes: &mut Changes) {
         for uid in self.slots[number].restore.clone() {
             let Some(known) = self
                 .open
@@ -263,7 +269,7 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Adds what fits: records that stand in memory only, then those that wait, first come first served.
-    fn fill(&mut self, number: usize, write: &mut InFlight<R>, changes: &mut Changes) {
+    fn fill(&mut self, number: usize, write: &mut SentWrite<R>, changes: &mut Changes) {
         if self.refused.is_none() {
             let asides = self
                 .aside

@@ -57,7 +57,7 @@ pub(super) struct Aside<R> {
 
 /// A write that was sent, or is about to be.
 #[derive(Debug)]
-pub(super) struct InFlight<R> {
+pub(super) struct SentWrite<R> {
     pub(super) create: bool,
     pub(super) opens: Vec<PendingOpen<R>>,
     pub(super) erased: Vec<(String, Vec<Opening>)>,
@@ -78,7 +78,7 @@ pub(super) struct Slot<R> {
     pub(super) must_read: bool,
     /// It is to be written although nothing changes.
     pub(super) must_write: bool,
-    pub(super) in_flight: Option<InFlight<R>>,
+    pub(super) in_flight: Option<SentWrite<R>>,
     /// What must not stand there: erased, or never confirmed. An entry stays until a write is confirmed, since one
     /// whose answer was lost may come late.
     pub(super) erasing: BTreeMap<String, Vec<Opening>>,
