@@ -184,7 +184,7 @@ async fn waits_for_one(driver: &Driver, sidecar: &Sidecar) {
         let answered = creations().count() - begun;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
         let last = creations()
-            .last()
+            .next_back()
             .map_or(Duration::ZERO, |call| Duration::from_micros(call.at));
         let since = now.saturating_sub(last);
         if begun == answered + 1 && since > LATE / 5 && since < LATE / 2 {
