@@ -171,7 +171,10 @@ pub(crate) fn written_since(world: &World, pod: &str, at: SystemTime) -> Vec<Str
         .filter(|request| request.is_of_pod(pod) && request.is_since(at))
         .filter(|request| WRITES.contains(&request.verb.as_str()))
         .filter(|request| !["events", "leases"].contains(&request.resource()))
-        .map(|request| format!("{} {}", request.verb, request.uri))
+        .map(|request| {
+            let after = SystemTime::from(request.request_received_timestamp).duration_since(at);
+            format!("{} {} after {after:?}", request.verb, request.uri)
+        })
         .collect()
 }
 
