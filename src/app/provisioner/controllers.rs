@@ -7,10 +7,7 @@ use std::{
 };
 
 use futures::future::OptionFuture;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -20,7 +17,6 @@ use super::{
     metrics::Metrics,
 };
 use crate::{
-    base::reminder::Reminder,
     capacity::{reconcile::Capacity, run::Refresh},
     cluster::{
         active::Active,
@@ -30,7 +26,7 @@ use crate::{
         workers::WorkerPool,
     },
     csi::{Driver, DriverInfo},
-    ledger::{Ledger, TermFacts},
+    ledger::Ledger,
     provision::{
         self,
         policy::Policy,
@@ -38,18 +34,11 @@ use crate::{
         record::Record,
     },
     reclaim::{self, reconcile::Reclaim},
-    telemetry::metrics::MetricsError,
+    telemetry::{Readiness, metrics::MetricsError},
 };
 
-/// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
-/// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
-const GRACE: Duration = Duration::from_secs(15);
 /// Nodes change together: a node plugin is rolled out, a zone comes up. One look is enough for all that comes so close.
 const TOPOLOGY_BURST: Duration = Duration::from_secs(1);
-/// Between two tries to read what is on record.
-const TAKE_OVER_PAUSE: Duration = Duration::from_secs(1);
-/// How long the last writes may take after that.
-const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the controllers are built from.
 pub(super) struct Parts {
@@ -63,15 +52,16 @@ pub(super) struct Parts {
     pub(super) driver: Driver,
     pub(super) driver_info: DriverInfo,
     pub(super) metrics: Metrics,
+    pub(super) ready: Readiness,
 }
 
 /// Everything that works while we lead.
 pub(super) struct Controllers {
     driver: Driver,
-    provision: Arc<Provision>,
+    pub(super) provision: Arc<Provision>,
     reclaim: Arc<Reclaim>,
     capacity: Option<Arc<Capacity>>,
-    ledger: Arc<Ledger<Record>>,
+    pub(super) ledger: Arc<Ledger<Record>>,
     /// By the UID of a claim: the claim and its record are one object of work.
     claims: Arc<WorkerPool>,
     /// By the UID of a volume.
@@ -79,9 +69,10 @@ pub(super) struct Controllers {
     topology_changed: Arc<Notify>,
     settle: Arc<Notify>,
     /// What runs in either pool.
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
     active: Active,
     events: EventRecorder,
+    pub(super) ready: Readiness,
     pub(super) metrics: Metrics,
 }
 
@@ -101,6 +92,7 @@ impl Controllers {
             driver,
             driver_info,
             metrics,
+            ready,
         } = parts;
         let attributes_classes = match config.gates.attributes_class {
             Some(set) => set,
@@ -227,6 +219,7 @@ impl Controllers {
             tasks,
             active,
             events,
+            ready,
             metrics,
         })
     }
@@ -277,7 +270,7 @@ impl Controllers {
     }
 
     /// Works until dropped. What is running then goes on by itself.
-    async fn run(&self) {
+    pub(super) async fn run(&self) {
         let _active = self.active.set();
         let (provision, reclaim) = (self.provision.clone(), self.reclaim.clone());
         tokio::join!(
@@ -300,63 +293,6 @@ impl Controllers {
             self.settle_what_was_held(),
             OptionFuture::from(self.capacity.as_ref().map(|capacity| capacity.run())),
         );
-    }
-
-    /// Waits for that, for [`GRACE`] at most.
-    async fn drain(&self) {
-        self.tasks.close();
-        if timeout(GRACE, self.tasks.wait()).await.is_err() {
-            tracing::warn!(
-                running = self.tasks.len(),
-                "calls are still running, not waiting for them any longer"
-            );
-        }
-        self.tasks.reopen();
-    }
-
-    /// One term, until `over`: first what is on record is taken over, then the controllers work. Afterwards what runs
-    /// is waited for, and what can still be written is written, while the lease holds.
-    pub(super) async fn run_term(&self, term: Option<&TermFacts>, over: impl Future<Output = ()>) {
-        let work = async {
-            self.take_over(term).await;
-            self.run().await;
-        };
-        let term = async {
-            tokio::select! {
-                () = work => {}
-                () = over => {}
-            }
-            self.drain().await;
-            self.flush().await;
-        };
-        tokio::select! {
-            () = term => {}
-            // It writes for all of the above, and never ends.
-            _ = self.ledger.run() => {}
-        }
-    }
-
-    async fn take_over(&self, term: Option<&TermFacts>) {
-        let (mut reminder, origin) = (Reminder::default(), Instant::now());
-        let provision = &self.provision;
-        let is_waiting = |record: Arc<Record>| async move { provision.is_claim_waiting(&record).await };
-        while let Err(error) = self.ledger.take_over(term, is_waiting).await {
-            if reminder.is_due(&error, origin.elapsed()) {
-                tracing::warn!(%error, "waiting: the ledger cannot be read, and nothing is begun before");
-            }
-            sleep(TAKE_OVER_PAUSE).await;
-        }
-    }
-
-    /// Writes what can still be written at the end of a term.
-    async fn flush(&self) {
-        let flush = async {
-            self.provision.flush().await;
-            self.ledger.flush().await;
-        };
-        if timeout(FINAL_SAVE_TIMEOUT, flush).await.is_err() {
-            tracing::warn!("the API server does not answer: what was made is finished by the next leader");
-        }
     }
 
     /// Logs what the process leaves unfinished, whoever leads.

@@ -155,13 +155,36 @@ pub(super) fn listener(
 
 /// What an operator should know of the ledger.
 fn note(status: &LedgerStatus) -> Option<String> {
-    match (&status.in_memory, status.held) {
-        (None, 0) => None,
-        (None, held) => Some(format!(
-            "{held} records are held, see the annotations held.volwright.dev/ of its Leases"
-        )),
-        (Some(why), _) => Some(format!(
-            "records are in memory only and do not survive this process: {why}"
-        )),
+    let held = (status.held > 0).then(|| {
+        format!(
+            "{} records are held, see the annotations of its Leases and docs/reliability.md",
+            status.held
+        )
+    });
+    let in_memory = status
+        .in_memory
+        .as_ref()
+        .map(|why| format!("records are in memory only and do not survive this process: {why}"));
+    let notes: Vec<_> = held.into_iter().chain(in_memory).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_says_what_is_held_and_why_nothing_is_stored() {
+        let well = LedgerStatus::default();
+        assert_eq!(note(&well), None);
+        let held = LedgerStatus { held: 2, ..well };
+        let text = note(&held).unwrap();
+        assert!(text.starts_with("2 records are held"), "{text}");
+        let both = LedgerStatus {
+            in_memory: Some("no right".into()),
+            ..held
+        };
+        let text = note(&both).unwrap();
+        assert!(text.contains("2 records") && text.ends_with("no right"), "{text}");
     }
 }

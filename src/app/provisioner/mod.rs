@@ -15,6 +15,7 @@ mod ledger;
 pub mod metrics;
 pub mod requirements;
 mod startup;
+mod term;
 
 use std::{
     process::ExitCode,
@@ -246,6 +247,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         driver: driver.clone(),
         driver_info: driver_info.clone(),
         metrics: metrics.clone(),
+        ready: ready.clone(),
     };
     let controllers = Controllers::build(&config, parts);
     let Some(controllers) = stop.run_until_cancelled(controllers).await else {
