@@ -39,6 +39,8 @@ mod claims;
 mod codes;
 #[path = "flows/deletion.rs"]
 mod deletion;
+#[path = "flows/doubles.rs"]
+mod doubles;
 #[path = "flows/election.rs"]
 mod election;
 #[path = "flows/events.rs"]

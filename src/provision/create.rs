@@ -25,6 +25,14 @@ const OVERTAKEN: Duration = Duration::from_secs(1);
 const ASKED_AGAIN: &str =
     "the same request is repeated, because an earlier one that was not answered may have made the volume";
 
+/// What is left of the calls of a record before the one that comes now.
+#[derive(Clone, Copy)]
+struct EarlierCalls {
+    /// There were some, and none has told which volume there is.
+    asked: bool,
+    doubt: Doubt,
+}
+
 impl Provision {
     /// Opens a record and makes the first call. `before`: the open record that it takes the place of.
     pub(super) async fn begin(
@@ -43,11 +51,14 @@ impl Provision {
         if !self.active.is_set() {
             return Requeue::AwaitChange;
         }
-        let doubt = match &before {
-            None => Doubt::None,
-            // Its object alone has changed.
-            Some(Entry { record, .. }) if is_same_request(&record.plan, &plan) => record.doubt,
-            Some(_) => Doubt::FRESH,
+        let earlier = EarlierCalls {
+            asked: before.as_ref().is_some_and(|entry| entry.record.asked),
+            doubt: match &before {
+                None => Doubt::None,
+                // Its object alone has changed.
+                Some(Entry { record, .. }) if is_same_request(&record.plan, &plan) => record.doubt,
+                Some(_) => Doubt::FRESH,
+            },
         };
         let record = Record {
             uid: claim.uid.clone(),
@@ -56,6 +67,7 @@ impl Provision {
             plan,
             secrets: Some(secrets),
             created: None,
+            asked: true,
             doubt: Doubt::FRESH,
             renewable: false,
         };
@@ -71,7 +83,7 @@ impl Provision {
             }
         }
         let origin = before.map_or(Origin::Own, |entry| entry.origin);
-        self.create(record, origin, doubt, Some(claim)).await
+        self.create(record, origin, earlier, Some(claim)).await
     }
 
     /// Repeats the call of an open record.
@@ -86,15 +98,19 @@ impl Provision {
         if !self.active.is_set() {
             return Requeue::AwaitChange;
         }
-        let doubt = match (origin, record.doubt) {
-            (Origin::Inherited { .. }, Doubt::None) => Doubt::FRESH,
-            (_, doubt) => doubt,
+        let earlier = EarlierCalls {
+            asked: record.asked,
+            doubt: match (origin, record.doubt) {
+                (Origin::Inherited { .. }, Doubt::None) => Doubt::FRESH,
+                (_, doubt) => doubt,
+            },
         };
         let record = Arc::new(Record {
             begun,
             secrets: Some(secrets),
             created: None,
             // Until it is answered.
+            asked: true,
             doubt: Doubt::FRESH,
             renewable: false,
             ..Record::clone(record)
@@ -102,20 +118,19 @@ impl Provision {
         if !self.ledger.update(&record.uid, record.clone()) {
             return Requeue::After(OVERTAKEN);
         }
-        self.create(record, *origin, doubt, claim).await
+        self.create(record, *origin, earlier, claim).await
     }
 
     /// Calls the driver. No call without a record: after a lost answer only the record tells that a volume may exist.
-    /// `doubt` is from before this call.
     async fn create(
         &self,
         mut record: Arc<Record>,
         origin: Origin,
-        doubt: Doubt,
+        EarlierCalls { asked, doubt }: EarlierCalls,
         claim: Option<&Claim>,
     ) -> Requeue {
         // An object that was seen before the record stood has closed nothing, and is not told of again.
-        if self.is_saved(&record) {
+        if !asked && self.has_object(&record) {
             return self.close(&record, origin, claim);
         }
         let plan = record.plan.clone();
@@ -125,6 +140,7 @@ impl Provision {
             false => Err(NotSent),
         };
         let Ok(answer) = answer else {
+            Arc::make_mut(&mut record).asked = asked;
             self.remember(&record, doubt, false);
             return Requeue::AwaitChange;
         };
@@ -149,9 +165,10 @@ impl Provision {
                 let volume = Arc::from(volume);
                 let known = Arc::make_mut(&mut record);
                 known.created = Some(Arc::clone(&volume));
+                known.asked = false;
                 known.doubt = doubt;
-                // Its object was seen while the call ran: another replica has finished this creation, and may have
-                // deleted the volume since.
+                // It was closed while the call ran: another replica has finished this creation, and may have deleted
+                // the volume since.
                 if !self.ledger.update(&record.uid, record.clone()) {
                     self.look_for_orphan(&record, &volume).await;
                     return Requeue::AwaitChange;
