@@ -128,3 +128,35 @@ async fn an_object_for_another_volume_that_is_gone_by_now_is_in_nobodys_way() {
     sidecar.stop();
     sidecar.ended().await.expect("a clean end");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_of_the_wrong_size_costs_a_list_only_where_an_object_may_name_it() {
+    for named in [false, true] {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        world.add_claim("default", "first", "1Gi", |_| {});
+        world.becomes_bound("first").await;
+        if named {
+            // The driver counts its volumes.
+            let handle = world.driver.volumes()[0].id.replace("-1", "-2");
+            write_object(&world, "elsewhere", &handle);
+            world.api.edit(VOLUMES, "", "pvc-elsewhere", |object| {
+                object["spec"].as_object_mut().unwrap().remove("claimRef");
+                object["spec"]["storageClassName"] = "adopted".into();
+            });
+            tokio::time::sleep(secs(1)).await;
+        }
+        let before = world.api.count("list", VOLUMES);
+        world.driver.upset("CreateVolume", 1, Trouble::WrongSize(5));
+        world.add_claim("default", "data", "1Gi", |_| {});
+        let words = match named {
+            true => "it is not deleted, because PersistentVolume pvc-elsewhere names it",
+            false => "it was deleted and is asked for again",
+        };
+        world.is_told("data", &["ProvisioningFailed", words]).await;
+        let lists = world.api.count("list", VOLUMES) - before;
+        assert_eq!(lists, usize::from(named), "named: {named}");
+        sidecar.stop();
+        sidecar.ended().await.expect("a clean end");
+    }
+}
