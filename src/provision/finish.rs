@@ -50,6 +50,15 @@ impl Provision {
                     Requeue::AwaitChange
                 }
                 (Step::Close, _) => self.close(record, *origin, claim),
+                // The cache may not show the claim yet.
+                (Step::Hold(why @ HoldReason::Distrust(_)), _) => match self.is_claim_waiting(record).await {
+                    Ok(false) => self.hold(record, *origin, why),
+                    Ok(true) => Requeue::Backoff,
+                    Err(error) => {
+                        let text = format!("it is not known whether its claim waits still: {error}");
+                        self.fail(&record.plan, claim, &text)
+                    }
+                },
                 (Step::Hold(why), _) => self.hold(record, *origin, why),
                 (Step::Save, Some(volume)) => self.save(entry, claim, volume).await,
                 (Step::Look, Some(volume)) => match self.api.volume(&record.plan.request.name).await {
