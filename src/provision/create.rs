@@ -72,18 +72,25 @@ impl Provision {
             renewable: false,
         };
         let record = Arc::new(record);
-        match self.ledger.open(&record.uid, record.clone()).await {
-            Ok(()) => {}
-            // Nothing has failed: the next leader sees to the claim.
-            Err(OpenError::NotLeading) => return Requeue::AwaitChange,
-            Err(error) => {
-                let text =
-                    format!("the driver is not called, because the creation cannot be recorded: {error}");
-                return self.fail(&record.plan, Some(claim), &text);
-            }
+        if let Err(next) = self.open(&record, Some(claim)).await {
+            return next;
         }
         let origin = before.map_or(Origin::Own, |entry| entry.origin);
         self.create(record, origin, earlier, Some(claim)).await
+    }
+
+    /// The record is stored, as far as this ledger stores any; or what to do instead of calling the driver.
+    async fn open(&self, record: &Arc<Record>, claim: Option<&Claim>) -> Result<(), Requeue> {
+        match self.ledger.open(&record.uid, record.clone()).await {
+            Ok(()) => Ok(()),
+            // Nothing has failed: the next leader sees to the claim.
+            Err(OpenError::NotLeading) => Err(Requeue::AwaitChange),
+            Err(error) => {
+                let text =
+                    format!("the driver is not called, because the creation cannot be recorded: {error}");
+                Err(self.fail(&record.plan, claim, &text))
+            }
+        }
     }
 
     /// Repeats the call of an open record.
@@ -115,8 +122,13 @@ impl Provision {
             renewable: false,
             ..Record::clone(record)
         });
-        if !self.ledger.update(&record.uid, record.clone()) {
+        if self.ledger.get(&record.uid).is_none() {
             return Requeue::After(OVERTAKEN);
+        }
+        // The shard may have another request, which replaced this one as far as its next reader knows: what is sent is
+        // what is stored.
+        if let Err(next) = self.open(&record, claim).await {
+            return next;
         }
         self.create(record, *origin, earlier, claim).await
     }
