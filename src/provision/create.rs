@@ -9,7 +9,7 @@ use super::{
     metrics::Settled,
     outcome::{CreateOutcome, object_of, outcome_of},
     plan::Plan,
-    reconcile::{FAILED, Provision},
+    reconcile::{FAILED, NOT_LEADING, Provision},
     record::{Record, SecretData},
     settle::{ClaimState, Doubt, FinalAnswer, Verdict, VolumeState, WithoutSecret, without_secret},
     volume::out_of_reach,
@@ -49,7 +49,7 @@ impl Provision {
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
         if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         }
         let earlier = EarlierCalls {
             asked: before.as_ref().is_some_and(|entry| entry.record.asked),
@@ -84,7 +84,7 @@ impl Provision {
         match self.ledger.open(&record.uid, record.clone()).await {
             Ok(()) => Ok(()),
             // Nothing has failed: the next leader sees to the claim.
-            Err(OpenError::NotLeading) => Err(Requeue::AwaitChange),
+            Err(OpenError::NotLeading) => Err(NOT_LEADING),
             Err(error) => {
                 let text =
                     format!("the driver is not called, because the creation cannot be recorded: {error}");
@@ -103,7 +103,7 @@ impl Provision {
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
         };
         if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         }
         let earlier = EarlierCalls {
             asked: record.asked,
@@ -154,7 +154,7 @@ impl Provision {
         let Ok(answer) = answer else {
             Arc::make_mut(&mut record).asked = asked;
             self.remember(&record, doubt, false);
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         };
         let mut outcome = outcome_of(&plan, answer);
         // The call may have taken long.
@@ -183,7 +183,7 @@ impl Provision {
                 // the volume since.
                 if !self.ledger.update(&record.uid, record.clone()) {
                     self.look_for_orphan(&record, &volume).await;
-                    return Requeue::AwaitChange;
+                    return Requeue::After(OVERTAKEN);
                 }
                 if let (Some(claim), Some(node)) = (claim, plan.node())
                     && let Some(text) = out_of_reach(&volume, node)

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use super::{
     create::claim_state,
     decide::concerns,
+    memory::WATCH_LAG,
     metrics::Settled,
     reconcile::Provision,
     record::Record,
@@ -161,7 +162,7 @@ impl Provision {
                 self.publish_success(record, claim);
             }
         }
-        Requeue::AwaitChange
+        self.when_bound(record)
     }
 
     fn publish_success(&self, record: &Record, claim: Option<&Claim>) {
@@ -195,7 +196,19 @@ impl Provision {
             _ => why.to_string(),
         };
         self.ledger.hold(&record.uid, &text);
-        Requeue::AwaitChange
+        if why == HoldReason::OtherVolume {
+            self.saved.insert(&record.uid);
+        }
+        self.when_bound(record)
+    }
+
+    /// The claim is to be bound to the object that stands. If the watch shows neither that nor the object, which may have
+    /// come and gone unseen, the claim is looked at all the same.
+    fn when_bound(&self, record: &Record) -> Requeue {
+        match self.cache.claim(&record.uid) {
+            Some(_) => Requeue::After(WATCH_LAG),
+            None => Requeue::AwaitChange,
+        }
     }
 
     /// Standbys forget the records that the leader has settled.

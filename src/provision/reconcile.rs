@@ -30,6 +30,10 @@ use crate::{
     ledger::{Entry, Ledger},
 };
 
+/// The lease is not certainly ours at the moment, and nothing is sent. The term may go on all the same, when a renewal is
+/// confirmed late: then the claim is looked at after this pause. Where the term is over the queue is closed, and takes no
+/// key.
+pub(super) const NOT_LEADING: Requeue = Requeue::After(Duration::from_secs(1));
 pub(super) const FAILED: &str = "ProvisioningFailed";
 
 /// Hears of each answer to CreateVolume: what was asked for, and the object of the volume if it was made.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{
     finish::{is_object_of, log_orphan},
-    reconcile::Provision,
+    reconcile::{NOT_LEADING, Provision},
     record::Record,
     refusal::Refusal,
     settle::{HoldReason, SeenObject},
@@ -52,7 +52,7 @@ impl Provision {
             }
             // Only the answer was lost.
             Err(_) if self.seen_object(record) == SeenObject::Same => self.close(record, origin, claim),
-            Err(error) if error.reason == Reason::NotLeading => Requeue::AwaitChange,
+            Err(error) if error.reason == Reason::NotLeading => NOT_LEADING,
             Err(error) => {
                 let text =
                     format!("the volume exists at the driver, but its object cannot be saved: {error}");
