@@ -39,6 +39,10 @@ mod claims;
 mod codes;
 #[path = "flows/deletion.rs"]
 mod deletion;
+#[path = "flows/distrust.rs"]
+mod distrust;
+#[path = "flows/doubles.rs"]
+mod doubles;
 #[path = "flows/election.rs"]
 mod election;
 #[path = "flows/events.rs"]

@@ -187,6 +187,12 @@ impl<R: Storable> Ledger<R> {
         erased
     }
 
+    /// Forgets a record that is stored, and does not erase it: whoever leads next reads it. One that is in memory only
+    /// stays open. Returns whether it was stored.
+    pub fn forget(&self, uid: &str) -> bool {
+        self.change(|state| state.forget(uid))
+    }
+
     /// Sets a record aside: it is not acted upon until a person decides.
     pub fn hold(&self, uid: &str, why: &str) {
         self.change(|state| state.hold(uid, why));

@@ -267,6 +267,19 @@ impl<R: Storable> LedgerState<R> {
         slot.erasing_since.get_or_insert(now);
     }
 
+    /// Takes a record out of memory that stands on a shard, and stays there.
+    pub(super) fn forget(&mut self, uid: &str) -> bool {
+        let Some(&Known {
+            place: Place::Shard(number),
+            ..
+        }) = self.open.get(uid)
+        else {
+            return false;
+        };
+        self.slots[number].restore.remove(uid);
+        self.take(uid).is_some()
+    }
+
     /// Sets a record aside.
     pub(super) fn hold(&mut self, uid: &str, why: &str) {
         if let Some(known) = self.take(uid) {

@@ -9,7 +9,7 @@ use super::{
     metrics::Settled,
     outcome::{CreateOutcome, object_of, outcome_of},
     plan::Plan,
-    reconcile::{FAILED, Provision},
+    reconcile::{FAILED, NOT_LEADING, Provision},
     record::{Record, SecretData},
     settle::{ClaimState, Doubt, FinalAnswer, Verdict, VolumeState, WithoutSecret, without_secret},
     volume::out_of_reach,
@@ -24,6 +24,14 @@ use crate::{
 const OVERTAKEN: Duration = Duration::from_secs(1);
 const ASKED_AGAIN: &str =
     "the same request is repeated, because an earlier one that was not answered may have made the volume";
+
+/// What is left of the calls of a record before the one that comes now.
+#[derive(Clone, Copy)]
+struct EarlierCalls {
+    /// There were some, and none has told which volume there is.
+    asked: bool,
+    doubt: Doubt,
+}
 
 impl Provision {
     /// Opens a record and makes the first call. `before`: the open record that it takes the place of.
@@ -41,13 +49,16 @@ impl Provision {
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
         if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         }
-        let doubt = match &before {
-            None => Doubt::None,
-            // Its object alone has changed.
-            Some(Entry { record, .. }) if is_same_request(&record.plan, &plan) => record.doubt,
-            Some(_) => Doubt::FRESH,
+        let earlier = EarlierCalls {
+            asked: before.as_ref().is_some_and(|entry| entry.record.asked),
+            doubt: match &before {
+                None => Doubt::None,
+                // Its object alone has changed.
+                Some(Entry { record, .. }) if is_same_request(&record.plan, &plan) => record.doubt,
+                Some(_) => Doubt::FRESH,
+            },
         };
         let record = Record {
             uid: claim.uid.clone(),
@@ -56,22 +67,30 @@ impl Provision {
             plan,
             secrets: Some(secrets),
             created: None,
+            asked: true,
             doubt: Doubt::FRESH,
             renewable: false,
         };
         let record = Arc::new(record);
+        if let Err(next) = self.open(&record, Some(claim)).await {
+            return next;
+        }
+        let origin = before.map_or(Origin::Own, |entry| entry.origin);
+        self.create(record, origin, earlier, Some(claim)).await
+    }
+
+    /// The record is stored, as far as this ledger stores any; or what to do instead of calling the driver.
+    async fn open(&self, record: &Arc<Record>, claim: Option<&Claim>) -> Result<(), Requeue> {
         match self.ledger.open(&record.uid, record.clone()).await {
-            Ok(()) => {}
+            Ok(()) => Ok(()),
             // Nothing has failed: the next leader sees to the claim.
-            Err(OpenError::NotLeading) => return Requeue::AwaitChange,
+            Err(OpenError::NotLeading) => Err(NOT_LEADING),
             Err(error) => {
                 let text =
                     format!("the driver is not called, because the creation cannot be recorded: {error}");
-                return self.fail(&record.plan, Some(claim), &text);
+                Err(self.fail(&record.plan, claim, &text))
             }
         }
-        let origin = before.map_or(Origin::Own, |entry| entry.origin);
-        self.create(record, origin, doubt, Some(claim)).await
     }
 
     /// Repeats the call of an open record.
@@ -84,38 +103,46 @@ impl Provision {
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
         };
         if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         }
-        let doubt = match (origin, record.doubt) {
-            (Origin::Inherited { .. }, Doubt::None) => Doubt::FRESH,
-            (_, doubt) => doubt,
+        let earlier = EarlierCalls {
+            asked: record.asked,
+            doubt: match (origin, record.doubt) {
+                (Origin::Inherited { .. }, Doubt::None) => Doubt::FRESH,
+                (_, doubt) => doubt,
+            },
         };
         let record = Arc::new(Record {
             begun,
             secrets: Some(secrets),
             created: None,
             // Until it is answered.
+            asked: true,
             doubt: Doubt::FRESH,
             renewable: false,
             ..Record::clone(record)
         });
-        if !self.ledger.update(&record.uid, record.clone()) {
+        if self.ledger.get(&record.uid).is_none() {
             return Requeue::After(OVERTAKEN);
         }
-        self.create(record, *origin, doubt, claim).await
+        // The shard may have another request, which replaced this one as far as its next reader knows: what is sent is
+        // what is stored.
+        if let Err(next) = self.open(&record, claim).await {
+            return next;
+        }
+        self.create(record, *origin, earlier, claim).await
     }
 
     /// Calls the driver. No call without a record: after a lost answer only the record tells that a volume may exist.
-    /// `doubt` is from before this call.
     async fn create(
         &self,
         mut record: Arc<Record>,
         origin: Origin,
-        doubt: Doubt,
+        EarlierCalls { asked, doubt }: EarlierCalls,
         claim: Option<&Claim>,
     ) -> Requeue {
         // An object that was seen before the record stood has closed nothing, and is not told of again.
-        if self.is_saved(&record) {
+        if !asked && self.has_object(&record) {
             return self.close(&record, origin, claim);
         }
         let plan = record.plan.clone();
@@ -125,8 +152,9 @@ impl Provision {
             false => Err(NotSent),
         };
         let Ok(answer) = answer else {
+            Arc::make_mut(&mut record).asked = asked;
             self.remember(&record, doubt, false);
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         };
         let mut outcome = outcome_of(&plan, answer);
         // The call may have taken long.
@@ -149,12 +177,13 @@ impl Provision {
                 let volume = Arc::from(volume);
                 let known = Arc::make_mut(&mut record);
                 known.created = Some(Arc::clone(&volume));
+                known.asked = false;
                 known.doubt = doubt;
-                // Its object was seen while the call ran: another replica has finished this creation, and may have
-                // deleted the volume since.
+                // It was closed while the call ran: another replica has finished this creation, and may have deleted
+                // the volume since.
                 if !self.ledger.update(&record.uid, record.clone()) {
                     self.look_for_orphan(&record, &volume).await;
-                    return Requeue::AwaitChange;
+                    return Requeue::After(OVERTAKEN);
                 }
                 if let (Some(claim), Some(node)) = (claim, plan.node())
                     && let Some(text) = out_of_reach(&volume, node)

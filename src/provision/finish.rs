@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use super::{
     create::claim_state,
     decide::concerns,
+    memory::WATCH_LAG,
     metrics::Settled,
     reconcile::Provision,
     record::Record,
-    settle::{HoldReason, RecordFacts, Step, VolumeState, settle},
+    settle::{HoldReason, RecordFacts, SeenObject, Step, VolumeState, settle},
 };
 use crate::{
     base::api_error::ApiError,
@@ -31,11 +32,13 @@ impl Provision {
         claim: Option<&Claim>,
     ) -> Option<Requeue> {
         let Entry { record, origin } = entry;
+        let mut live = None;
         loop {
             let step = settle(RecordFacts {
                 // What takes long may change it.
                 claim: claim_state(self.cache.claim(&record.uid).as_deref()),
-                saved: self.is_saved(record),
+                object: live.unwrap_or_else(|| self.seen_object(record)),
+                asked: record.asked,
                 origin: *origin,
                 known,
             });
@@ -48,8 +51,37 @@ impl Provision {
                     Requeue::AwaitChange
                 }
                 (Step::Close, _) => self.close(record, *origin, claim),
+                // The cache may not show the claim yet.
+                (Step::Hold(why @ HoldReason::Distrust(_)), _) => match self.is_claim_waiting(record).await {
+                    Ok(false) => self.hold(record, *origin, why),
+                    Ok(true) => Requeue::Backoff,
+                    Err(error) => {
+                        let text = format!("it is not known whether its claim waits still: {error}");
+                        self.fail(&record.plan, claim, &text)
+                    }
+                },
                 (Step::Hold(why), _) => self.hold(record, *origin, why),
                 (Step::Save, Some(volume)) => self.save(entry, claim, volume).await,
+                (Step::Look, Some(volume)) => match self.api.volume(&record.plan.request.name).await {
+                    Ok(standing) => {
+                        let standing = standing.filter(|standing| {
+                            let claim = standing.claim.as_ref();
+                            claim.is_some_and(|claim| claim.uid == record.uid)
+                        });
+                        live = Some(match standing {
+                            None => SeenObject::Absent,
+                            Some(standing) if is_object_of(&standing, volume) => SeenObject::Same,
+                            Some(_) => SeenObject::OtherLive,
+                        });
+                        continue;
+                    }
+                    Err(error) => {
+                        let text = format!(
+                            "the volume exists at the driver, and an object of its name is for another one: {error}"
+                        );
+                        self.fail(&record.plan, claim, &text)
+                    }
+                },
                 (Step::List, Some(volume)) => match self.listed(record, volume).await {
                     Ok(listed) => {
                         known = listed;
@@ -62,7 +94,7 @@ impl Provision {
                         self.fail(&record.plan, claim, &text)
                     }
                 },
-                (Step::Create, _) | (Step::Save | Step::List, None) => return None,
+                (Step::Create, _) | (Step::Save | Step::List | Step::Look, None) => return None,
             });
         }
     }
@@ -100,12 +132,18 @@ impl Provision {
     }
 
     /// The object of a volume was seen: nothing of its creation is left to be remembered, whoever wrote it and whoever
-    /// leads.
+    /// leads; unless a call of ours may have made another volume. Then the one who leads has to ask, and a standby may
+    /// forget: what is on record is read when it leads again.
     pub fn volume_seen(&self, volume: &str, claim_uid: &str) {
         if let Some(Entry { record, origin }) = self.ledger.get(claim_uid)
             && record.plan.request.name == volume
         {
-            self.close(&record, origin, self.cache.claim(claim_uid).as_deref());
+            if self.seen_object(&record).closes(record.asked) {
+                self.close(&record, origin, self.cache.claim(claim_uid).as_deref());
+            } else if !self.active.leads() {
+                self.announced.remove(claim_uid);
+                self.ledger.forget(claim_uid);
+            }
         }
     }
 
@@ -124,7 +162,7 @@ impl Provision {
                 self.publish_success(record, claim);
             }
         }
-        Requeue::AwaitChange
+        self.when_bound(record)
     }
 
     fn publish_success(&self, record: &Record, claim: Option<&Claim>) {
@@ -145,9 +183,32 @@ impl Provision {
     /// A person is to decide.
     pub(super) fn hold(&self, record: &Record, origin: Origin, why: HoldReason) -> Requeue {
         self.announced.remove(&record.uid);
+        // What becomes of a record that another leader has is not ours to say.
+        if !self.active.leads() && self.ledger.forget(&record.uid) {
+            if why == HoldReason::OtherVolume {
+                log_orphan(record);
+            }
+            return Requeue::AwaitChange;
+        }
         self.count_settled(origin, Settled::Held);
-        self.ledger.hold(&record.uid, &why.to_string());
-        Requeue::AwaitChange
+        let text = match (why, record.handle()) {
+            (HoldReason::OtherVolume, Some(handle)) => format!("{why}: volume {handle} at the driver"),
+            _ => why.to_string(),
+        };
+        self.ledger.hold(&record.uid, &text);
+        if why == HoldReason::OtherVolume {
+            self.saved.insert(&record.uid);
+        }
+        self.when_bound(record)
+    }
+
+    /// The claim is to be bound to the object that stands. If the watch shows neither that nor the object, which may have
+    /// come and gone unseen, the claim is looked at all the same.
+    fn when_bound(&self, record: &Record) -> Requeue {
+        match self.cache.claim(&record.uid) {
+            Some(_) => Requeue::After(WATCH_LAG),
+            None => Requeue::AwaitChange,
+        }
     }
 
     /// Standbys forget the records that the leader has settled.
@@ -172,9 +233,13 @@ impl Provision {
     }
 
     /// The last thing of a term: objects that could not be written are tried once more. Not those of records that were
-    /// inherited: another replica may have deleted the volume.
+    /// inherited: another replica may have deleted the volume. And what another replica has finished most likely is
+    /// forgotten, as by a standby.
     pub async fn flush(&self) {
         for entry in self.ledger.entries() {
+            if self.seen_object(&entry.record) == SeenObject::Unproven {
+                self.ledger.forget(&entry.record.uid);
+            }
             if let (Origin::Own, Some(volume)) = (entry.origin, &entry.record.created) {
                 let claim = self.cache.claim(&entry.record.uid);
                 self.save(&entry, claim.as_deref(), volume).await;
@@ -186,10 +251,8 @@ impl Provision {
     pub fn report_unfinished(&self) {
         let is_lost = self.ledger.status().in_memory.is_some();
         for Entry { record, .. } in self.ledger.entries() {
-            let created = record.created.as_ref();
-            let csi = created.and_then(|volume| volume.spec.as_ref()?.csi.as_ref());
             let (claim, volume) = (&record.key, &record.plan.request.name);
-            let handle = csi.map(|csi| csi.volume_handle.as_str());
+            let handle = record.handle();
             if is_lost {
                 tracing::error!(
                     claim,
@@ -208,6 +271,16 @@ impl Provision {
             }
         }
     }
+}
+
+/// Nobody knows of a volume but the log.
+pub(super) fn log_orphan(record: &Record) {
+    tracing::error!(
+        claim = record.key,
+        volume = record.plan.request.name,
+        handle = record.handle(),
+        "the driver has made this volume, but the PersistentVolume of its name is for another one: delete it at the driver"
+    );
 }
 
 /// Whether an object that stands is for the volume at the driver that `created` was written for.

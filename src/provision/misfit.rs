@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{outcome::SizeMismatch, reconcile::Provision, record::Record};
-use crate::csi::{NotSent, proto};
+use crate::{
+    cluster::objects::Volume,
+    csi::{NotSent, proto},
+};
 
 /// How often DeleteVolume is tried before CreateVolume is called again, within one `--timeout`.
 const CLEANUPS: usize = 5;
@@ -20,11 +23,18 @@ impl Provision {
         id: String,
         mismatch: SizeMismatch,
     ) -> (String, bool) {
-        let handle: Arc<str> = id.as_str().into();
-        let in_use = self.live.find(move |volume| {
-            volume.csi.as_ref().is_some_and(|csi| *csi.handle == *handle) && volume.phase != "Released"
-        });
-        match in_use.await {
+        // The cache says whether a volume may have the handle, for nothing; only then are all volumes read.
+        let in_use = match self.cache.may_share_handle(&id, "") {
+            false => Ok(None),
+            true => {
+                let handle: Arc<str> = id.as_str().into();
+                let has_handle =
+                    move |volume: &Volume| volume.csi.as_ref().is_some_and(|csi| *csi.handle == *handle);
+                let in_use = move |volume: &Volume| has_handle(volume) && volume.phase != "Released";
+                self.live.find(in_use).await
+            }
+        };
+        match in_use {
             Ok(None) => {}
             Ok(Some(other)) => {
                 let text = format!(

@@ -10,7 +10,7 @@ use super::{
     plan::Plan,
     policy::NodePolicy,
     races::Race,
-    reconcile::{FAILED, Provision},
+    reconcile::{FAILED, NOT_LEADING, Provision},
 };
 use crate::{
     base::{api_error::Reason, backoff::Backoff, duration::GoDuration},
@@ -42,11 +42,13 @@ impl Provision {
             return self.cannot_take(claim, &why).await;
         }
         if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         }
         let selected = self.api.select_node(claim, None, Some(&node.name), &self.active);
         match selected.await {
-            Ok(SelectOutcome::Done | SelectOutcome::Overtaken) => Requeue::AwaitChange,
+            Ok(SelectOutcome::Done) => Requeue::AwaitChange,
+            // Which may mean that we do not lead.
+            Ok(SelectOutcome::Overtaken) => NOT_LEADING,
             // Somebody else has written the claim, most likely another node.
             Err(error) if error.reason == Reason::Conflict => Requeue::After(self.lose_race(claim)),
             Err(error) => self.cannot_take(claim, &error.to_string()).await,

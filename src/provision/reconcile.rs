@@ -14,7 +14,7 @@ use super::{
     races::Races,
     record::Record,
     refusal::Refusal,
-    settle::VolumeState,
+    settle::{SeenObject, VolumeState},
 };
 use crate::{
     base::names,
@@ -30,6 +30,10 @@ use crate::{
     ledger::{Entry, Ledger},
 };
 
+/// The lease is not certainly ours at the moment, and nothing is sent. The term may go on all the same, when a renewal is
+/// confirmed late: then the claim is looked at after this pause. Where the term is over the queue is closed, and takes no
+/// key.
+pub(super) const NOT_LEADING: Requeue = Requeue::After(Duration::from_secs(1));
 pub(super) const FAILED: &str = "ProvisioningFailed";
 
 /// Hears of each answer to CreateVolume: what was asked for, and the object of the volume if it was made.
@@ -194,8 +198,9 @@ impl Provision {
 
     /// What to do with a claim, by what is known now.
     fn decide(&self, claim: &Claim, entry: Option<&Entry<Record>>) -> Decision {
-        let in_progress = entry
-            .is_some_and(|Entry { record, .. }| !record.renewable || claim.deleting || self.is_saved(record));
+        let in_progress = entry.is_some_and(|Entry { record, .. }| {
+            !record.renewable || claim.deleting || self.has_object(record)
+        });
         let has_topology = self.driver_info.topology && self.policy.topology;
         let topology = has_topology.then(|| self.cache.topology());
         let class = self.cache.class(claim.class());
@@ -235,10 +240,21 @@ impl Provision {
         }
     }
 
-    /// Whether the object of a creation was seen.
-    pub(super) fn is_saved(&self, record: &Record) -> bool {
+    /// Whether an object of the volume's name was seen that is for the claim.
+    pub(super) fn has_object(&self, record: &Record) -> bool {
         let claim = self.cache.claim_of_volume(&record.plan.request.name);
         claim.as_deref() == Some(&*record.uid)
+    }
+
+    /// What was seen of the object of a creation.
+    pub(super) fn seen_object(&self, record: &Record) -> SeenObject {
+        let name = &record.plan.request.name;
+        match record.handle() {
+            _ if !self.has_object(record) => SeenObject::Absent,
+            None => SeenObject::Unproven,
+            Some(handle) if self.cache.volume_has_handle(name, handle) => SeenObject::Same,
+            Some(_) => SeenObject::Other,
+        }
     }
 
     /// Once for a claim, however many attempts it takes.

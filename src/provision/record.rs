@@ -21,6 +21,8 @@ pub struct Record {
     pub secrets: Option<SecretData>,
     /// The object to be written, once the driver has created the volume.
     pub created: Option<Arc<PersistentVolume>>,
+    /// This process has called the driver, and was not told since which volume there is. Not stored.
+    pub asked: bool,
     /// Whether a volume may exist that a final answer says nothing about. Not stored.
     pub doubt: Doubt,
     /// The driver has refused so often that the claim may get another request in place of this one. Not stored.
@@ -37,9 +39,16 @@ impl Record {
             plan: Arc::new(plan),
             secrets: None,
             created: None,
+            asked: false,
             doubt: Doubt::FRESH,
             renewable: false,
         }
+    }
+
+    /// How the driver calls the volume, once it has created it.
+    pub(super) fn handle(&self) -> Option<&str> {
+        let created = self.created.as_ref()?.spec.as_ref()?;
+        created.csi.as_ref().map(|csi| csi.volume_handle.as_str())
     }
 }
 

@@ -2,7 +2,13 @@
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 
-use super::{finish::is_object_of, reconcile::Provision, record::Record, refusal::Refusal};
+use super::{
+    finish::{is_object_of, log_orphan},
+    reconcile::{NOT_LEADING, Provision},
+    record::Record,
+    refusal::Refusal,
+    settle::{HoldReason, SeenObject},
+};
 use crate::{
     base::api_error::Reason,
     cluster::{api::SaveOutcome, objects::Claim, queue::Requeue},
@@ -22,10 +28,12 @@ impl Provision {
         let name = &plan.request.name;
         match self.api.create_volume(volume).await {
             Ok(SaveOutcome::Created) => self.close(record, origin, claim),
-            Ok(SaveOutcome::AlreadySaved) => {
-                self.look_for_orphan(record, volume).await;
+            Ok(SaveOutcome::AlreadySaved(standing)) if is_object_of(&standing, volume) => {
                 self.close(record, origin, claim)
             }
+            // CSI: CreateVolume of one name gives one volume. But who led before may have written this object late, for
+            // one that is deleted by now; and where each node has a driver of its own, another may have made one, too.
+            Ok(SaveOutcome::AlreadySaved(_)) => self.hold(record, origin, HoldReason::OtherVolume),
             Ok(SaveOutcome::NameTaken { by }) => {
                 tracing::error!(
                     claim = record.key,
@@ -43,8 +51,8 @@ impl Provision {
                 self.fail(plan, claim, &Refusal::NameTaken(name.clone()).to_string())
             }
             // Only the answer was lost.
-            Err(_) if self.is_saved(record) => self.close(record, origin, claim),
-            Err(error) if error.reason == Reason::NotLeading => Requeue::AwaitChange,
+            Err(_) if self.seen_object(record) == SeenObject::Same => self.close(record, origin, claim),
+            Err(error) if error.reason == Reason::NotLeading => NOT_LEADING,
             Err(error) => {
                 let text =
                     format!("the volume exists at the driver, but its object cannot be saved: {error}");
@@ -57,21 +65,13 @@ impl Provision {
         }
     }
 
-    /// The object of a volume stands already. CSI: CreateVolume of one name gives one volume; but where each node has a
-    /// driver of its own, another node may have made one, too. Then nobody knows of this one but the log.
+    /// A record was closed while the driver made this volume for it. If the object that stands is for another one, then
+    /// nobody knows of this one but the log.
     pub(super) async fn look_for_orphan(&self, record: &Record, created: &PersistentVolume) {
-        let name = &record.plan.request.name;
-        if let Ok(Some(standing)) = self.api.volume(name).await
+        if let Ok(Some(standing)) = self.api.volume(&record.plan.request.name).await
             && !is_object_of(&standing, created)
         {
-            let csi = created.spec.as_ref().and_then(|spec| spec.csi.as_ref());
-            tracing::error!(
-                claim = record.key,
-                volume = name,
-                handle = csi.map(|csi| csi.volume_handle.as_str()),
-                "the driver has made this volume, but the PersistentVolume of its name is for another one: delete it at \
-                 the driver"
-            );
+            log_orphan(record);
         }
     }
 }

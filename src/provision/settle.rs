@@ -42,13 +42,42 @@ pub enum VolumeState {
     OtherListed,
 }
 
+/// What stands under the name of a record's volume, for its claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenObject {
+    /// Nothing.
+    Absent,
+    /// An object, and the driver has not said which volume there is.
+    Unproven,
+    /// The object of the volume that the driver has made.
+    Same,
+    /// By the cache, which may be old, the object of another volume.
+    Other,
+    /// The same by what the API server has at this moment.
+    OtherLive,
+}
+
+impl SeenObject {
+    /// Whether nothing of the creation is left to be remembered. `asked`: a call of ours may have made a volume that the
+    /// object is not for, since an earlier leader may have written it late, for one that is deleted by now.
+    pub const fn closes(self, asked: bool) -> bool {
+        match self {
+            Self::Same => true,
+            Self::Unproven => !asked,
+            Self::Absent | Self::Other | Self::OtherLive => false,
+        }
+    }
+}
+
 /// What is known about an open record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordFacts {
     /// Its claim.
     pub claim: ClaimState,
-    /// Its PersistentVolume was seen.
-    pub saved: bool,
+    /// What was seen of its PersistentVolume.
+    pub object: SeenObject,
+    /// This process has called the driver, and was not told since which volume there is.
+    pub asked: bool,
     /// How it came to this process.
     pub origin: Origin,
     /// Its volume.
@@ -64,6 +93,8 @@ pub enum Step {
     Hold(HoldReason),
     /// The driver is to be asked again, with the same request.
     Create,
+    /// The object of the volume's name is to be read live.
+    Look,
     /// A live list is to tell whether there is an object for the volume.
     List,
     /// The PersistentVolume is to be written.
@@ -85,14 +116,21 @@ pub enum HoldReason {
 pub fn settle(facts: RecordFacts) -> Step {
     let RecordFacts {
         claim,
-        saved,
+        object,
+        asked,
         origin,
         known,
     } = facts;
     // A request to write the object whose answer was lost, or another leader, has done it. Writing it again later,
     // when the volume has been deleted, would make an object for nothing.
-    if saved {
+    if object.closes(asked) {
         return Step::Close;
+    }
+    match object {
+        SeenObject::Other => return Step::Look,
+        SeenObject::OtherLive => return Step::Hold(HoldReason::OtherVolume),
+        // Only asking again tells what the object is for.
+        SeenObject::Absent | SeenObject::Unproven | SeenObject::Same => {}
     }
     match (origin, claim, known) {
         (Origin::Own, _, VolumeState::Nothing) => Step::Create,

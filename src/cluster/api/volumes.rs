@@ -24,8 +24,9 @@ pub(super) const VOLUMES: &str = "persistentvolumes";
 pub enum SaveOutcome {
     /// It stands now.
     Created,
-    /// It stood already, for the same claim: an earlier request had arrived after all.
-    AlreadySaved,
+    /// It stood already, for the same claim: an earlier request had arrived after all, or somebody else's had. This is
+    /// what it is.
+    AlreadySaved(Box<Volume>),
     /// An object of that name is there, and it is for somebody else.
     NameTaken {
         /// UID of the claim that the other object is for; "" if for none.
@@ -79,9 +80,10 @@ impl ApiClient {
             .and_then(|spec| spec.claim_ref.as_ref()?.uid.clone());
         match self.volume(name).await? {
             Some(standing) => {
-                let by = standing.claim.map(|claim| claim.uid).unwrap_or_default();
+                let claim = standing.claim.as_ref();
+                let by = claim.map(|claim| claim.uid.clone()).unwrap_or_default();
                 Ok(if Some(&by) == wanted.as_ref() {
-                    SaveOutcome::AlreadySaved
+                    SaveOutcome::AlreadySaved(Box::new(standing))
                 } else {
                     SaveOutcome::NameTaken { by }
                 })

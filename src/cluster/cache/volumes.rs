@@ -116,6 +116,15 @@ impl Cache {
         stores.volumes.get(name).map(|uids| uids.claim().to_owned())
     }
 
+    /// Whether our volume of this name has this handle, or perhaps another one with its hash.
+    pub fn volume_has_handle(&self, name: &str, handle: &str) -> bool {
+        let stores = self.stores.lock();
+        stores
+            .volumes
+            .get(name)
+            .is_some_and(|uids| uids.handle == hash(handle))
+    }
+
     /// Whether a volume of ours other than the one of this UID has this handle, or perhaps another one with its hash.
     ///
     /// They are all gone through: this is asked once per deletion, and an index by the hash would cost more for each

@@ -68,9 +68,10 @@ async fn a_create_whose_answer_was_lost_counts_as_saved_when_it_is_tried_again()
     let client = client(&api);
     let lost = client.create_volume(&volume("u1")).await.unwrap_err();
     assert_eq!(lost.reason, Reason::Unavailable);
+    let standing = client.volume("pvc-1").await.unwrap().unwrap();
     assert_eq!(
         client.create_volume(&volume("u1")).await,
-        Ok(SaveOutcome::AlreadySaved)
+        Ok(SaveOutcome::AlreadySaved(Box::new(standing)))
     );
     assert_eq!(api.len(VOLUMES), 1);
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::settle::{
     ClaimState::{self, *},
-    Doubt, FinalAnswer, Finals, HoldReason, PATIENCE, RecordFacts, Step, Verdict, VolumeState, WithoutSecret,
-    settle, without_secret,
+    Doubt, FinalAnswer, Finals, HoldReason, PATIENCE, RecordFacts, SeenObject, Step, Verdict, VolumeState,
+    WithoutSecret, settle, without_secret,
 };
 use crate::{
     csi::Code,
@@ -53,13 +53,28 @@ fn an_open_record_is_finished_whatever_became_of_its_claim() {
         for (known, expected) in steps {
             let facts = RecordFacts {
                 claim,
-                saved: false,
+                object: SeenObject::Absent,
+                asked: false,
                 origin,
                 known,
             };
             assert_eq!(settle(facts), expected, "{facts:?}");
-            let seen = RecordFacts { saved: true, ..facts };
-            assert_eq!(settle(seen), Step::Close, "{facts:?}, and its object was seen");
+            // What stands under the volume's name comes first, whatever became of the claim.
+            for (object, asked, wanted) in [
+                (SeenObject::Same, false, Step::Close),
+                (SeenObject::Same, true, Step::Close),
+                (SeenObject::Unproven, false, Step::Close),
+                (SeenObject::Unproven, true, expected),
+                (SeenObject::Other, false, Step::Look),
+                (SeenObject::OtherLive, false, Step::Hold(HoldReason::OtherVolume)),
+            ] {
+                let facts = RecordFacts {
+                    object,
+                    asked,
+                    ..facts
+                };
+                assert_eq!(settle(facts), wanted, "{facts:?}");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     steps::Steps,
     world::{At, Broken, Came, ClaimLife, Holder, Open, Rules, Stored, Unsure, World},
 };
-use crate::provision::settle::{ClaimState, HoldReason, RecordFacts, Step, VolumeState, settle};
+use crate::provision::settle::{ClaimState, HoldReason, RecordFacts, SeenObject, Step, VolumeState, settle};
 
 pub(super) fn claim_state(seen: ClaimLife) -> ClaimState {
     match seen {
@@ -282,7 +282,7 @@ impl World {
         let adopted = self.adopted;
         let may_send = self.may_send(me, rules);
         let own = &mut world.replicas[me];
-        let (saved, is_other) = (own.is_saved(rules), own.is_other(rules));
+        let seen = own.seen_object(rules);
         let Some(open) = &mut own.record else {
             own.at = At::Idle;
             steps.will("is told that its record was closed", 4, world);
@@ -290,14 +290,22 @@ impl World {
         };
         let facts = RecordFacts {
             claim: claim_state(own.sees_claim),
-            saved,
+            object: seen,
+            asked: open.asked,
             origin: open.came.origin(),
             known,
         };
         let calm = if own.at == At::Idle { 8 } else { 4 };
         let mut step = settle(facts);
-        if is_other {
-            step = Step::Hold(HoldReason::OtherVolume);
+        if step == Step::Look {
+            step = settle(RecordFacts {
+                object: match object {
+                    None => SeenObject::Absent,
+                    Some(object) if Some(object.handle) == open.created => SeenObject::Same,
+                    Some(_) => SeenObject::OtherLive,
+                },
+                ..facts
+            });
         }
         // As it should be: a claim that the cache does not show is looked for before its record is held.
         if self.claim == ClaimLife::Waits && matches!(step, Step::Hold(HoldReason::Distrust(_))) {
@@ -315,6 +323,8 @@ impl World {
                 own.at = At::Idle;
                 "sets its record aside"
             }
+            // Once is enough.
+            Step::Look => return,
             Step::Create if own.at != At::Idle => {
                 own.at = At::Idle;
                 "comes again later"
@@ -368,17 +378,20 @@ impl World {
 impl super::world::Replica {
     /// The object of its record was seen.
     fn is_saved(&self, rules: Rules) -> bool {
-        let any = rules.broken == Some(Broken::ClosedByName);
-        let (Some(object), Some(open)) = (self.sees_object, self.record) else {
-            return false;
-        };
-        any || open.created.map_or(!open.asked, |handle| handle == object.handle)
+        let asked = self.record.is_some_and(|open| open.asked);
+        self.record.is_some() && self.seen_object(rules).closes(asked)
     }
 
-    /// The driver has made another volume than the one that the object is for.
-    fn is_other(&self, rules: Rules) -> bool {
+    /// What was seen of the object of its record.
+    fn seen_object(&self, rules: Rules) -> SeenObject {
         let created = self.record.and_then(|open| open.created);
-        created.is_some() && self.sees_object.is_some() && !self.is_saved(rules)
+        match (self.sees_object, created) {
+            (None, _) => SeenObject::Absent,
+            (Some(_), _) if rules.broken == Some(Broken::ClosedByName) => SeenObject::Same,
+            (Some(_), None) => SeenObject::Unproven,
+            (Some(object), Some(handle)) if object.handle == handle => SeenObject::Same,
+            (Some(_), Some(_)) => SeenObject::Other,
+        }
     }
 
     /// The object stands.
