@@ -77,60 +77,78 @@ impl<R: Storable> LedgerState<R> {
 
     /// Sorts what was found, and returns what is not trusted.
     pub(super) fn judge(&mut self, judging: Judging<'_>, now: Duration) -> Vec<Questionable<R>> {
+        if !judging.undisturbed {
+            self.forget_plans();
+        }
         let mut found = HashMap::new();
         for number in 0..self.slots.len() {
             for (uid, known, kept) in self.read_records(number, judging) {
                 self.add_found(&mut found, uid, known, kept, now);
             }
-            self.look_for_settle(number);
         }
-        // A person may want one settled that this process knows as open; `settling` has it, then.
         let mut questionable = Vec::new();
         let before: Vec<_> = self.open.keys().cloned().collect();
         for uid in before {
-            let Some(known) = self.open.get(&uid) else {
-                continue;
-            };
-            if found
-                .get(&uid)
-                .is_some_and(|(there, _)| there.opening == known.opening)
-            {
-                continue;
+            match found.remove(&uid) {
+                Some((there, kept)) => self.judge_known(uid, there, kept, judging, now, &mut questionable),
+                None => self.judge_missing(&uid, judging, &mut questionable),
             }
-            self.judge_missing(&uid, judging, &mut questionable);
         }
         for (uid, (there, kept)) in found {
-            let known = match self.open.get(&uid) {
-                Some(known) if judging.undisturbed && known.opening != there.opening => {
-                    // An edit by hand, or a request that was replaced while nothing could be written.
-                    if let Place::Shard(number) = there.place
-                        && known.place != there.place
-                    {
-                        self.must_go(number, &uid, there.opening, now);
-                    }
-                    continue;
-                }
-                Some(known) if known.opening == there.opening => {
-                    let entry = known.entry.clone();
-                    // A request that was replaced while nothing could be written.
-                    if let Place::Shard(number) = there.place
-                        && entry.record.encode() != there.entry.record.encode()
-                    {
-                        self.slots[number].restore.insert(uid.clone());
-                    }
-                    if judging.undisturbed {
-                        self.put(&uid, Known { entry, ..there });
-                        continue;
-                    }
-                    // What is in memory besides: the secret's data, for one.
-                    Known { entry, ..there }
-                }
-                _ => there,
-            };
-            self.take(&uid);
-            self.sort(uid, known, kept, judging, &mut questionable);
+            self.sort(uid, there, kept, judging, &mut questionable);
+        }
+        for number in 0..self.slots.len() {
+            self.look_for_settle(number);
         }
         questionable
+    }
+
+    /// Another has led: what this process wanted to write follows from what was so before. A record that it wanted to
+    /// erase or to hold, and that stands there still, may have been inherited, and the driver may be at work for it.
+    fn forget_plans(&mut self) {
+        for slot in &mut self.slots {
+            slot.erasing.clear();
+            slot.erasing_since = None;
+        }
+        self.aside.retain(|_, aside| aside.place == Place::Memory);
+    }
+
+    /// A record that this process knows, and one of the same claim that was found.
+    fn judge_known(
+        &mut self,
+        uid: String,
+        there: Known<R>,
+        kept: bool,
+        judging: Judging<'_>,
+        now: Duration,
+        questionable: &mut Vec<Questionable<R>>,
+    ) {
+        let Some(known) = self.open.get(&uid) else { return };
+        let (same, entry) = (known.opening == there.opening, known.entry.clone());
+        let alike = same && entry.record.encode() == there.entry.record.encode();
+        if !judging.undisturbed {
+            self.take(&uid);
+            // Besides what is stored this process may have the secret's data, for one. Where it has another request, the
+            // other leader has replaced it, and may have sent that.
+            let entry = if alike { entry } else { there.entry };
+            self.sort(uid, Known { entry, ..there }, kept, judging, questionable);
+        } else if same {
+            // A request that was replaced while nothing could be written.
+            if let Place::Shard(number) = there.place
+                && !alike
+            {
+                self.slots[number].restore.insert(uid.clone());
+            }
+            self.put(&uid, Known { entry, ..there });
+        } else {
+            // An edit by hand, or a request that was replaced while nothing could be written.
+            if let Place::Shard(number) = there.place
+                && known.place != there.place
+            {
+                self.must_go(number, &uid, there.opening, now);
+            }
+            self.judge_missing(&uid, judging, questionable);
+        }
     }
 
     /// The open records of a shard, and whether somebody has kept it.

@@ -135,6 +135,9 @@ impl World {
         if own.erasing && (undisturbed || rules.broken == Some(Broken::OldErasures)) {
             self.record = None;
         }
+        if own.holding && undisturbed {
+            (self.record, self.held) = (None, true);
+        }
         (own.erasing, own.holding) = (false, false);
         match (self.record, known) {
             (Some(stored), known) => {
