@@ -1,8 +1,11 @@
 //! Whether this process may act at this very moment.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -51,6 +54,15 @@ impl Active {
             (Some(_), Certainty::Resigned) => Certainty::Resigned,
             (Some(end), _) => Certainty::Until(end),
         };
+    }
+
+    /// When a request has to have ended that may take so long: no later than the certainty.
+    pub fn deadline(&self, limit: Duration) -> Instant {
+        let end = Instant::now() + limit;
+        match *self.0.certainty.lock() {
+            Certainty::Until(certain) => end.min(certain),
+            _ => end,
+        }
     }
 
     /// Whether the lease is certainly ours: what has begun may be finished.
@@ -104,8 +116,6 @@ impl Drop for ActiveGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::advance;
 
     use super::*;
@@ -142,6 +152,17 @@ mod tests {
         assert!(active.leads());
         let stale = tokio::time::timeout(Duration::from_secs(1), active.resigned());
         assert!(stale.await.is_err(), "nobody has resigned from this one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_ends_before_the_certainty() {
+        let limit = Duration::from_secs(10);
+        let (active, now) = (Active::elected(), Instant::now());
+        for (certain, left) in [(3, 3), (30, 10)] {
+            active.lead_until(Some(now + Duration::from_secs(certain)));
+            assert_eq!(active.deadline(limit), now + Duration::from_secs(left));
+        }
+        assert_eq!(Active::default().deadline(limit), now + limit);
     }
 
     #[test]

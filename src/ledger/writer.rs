@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, sleep_until},
+    time::{sleep, sleep_until},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::base::api_error::ApiError;
 
-/// How long a request may take.
+/// How long a request may take, while the lease is certain.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// How often somebody who waits looks whether we lead still.
 const LOOK: Duration = Duration::from_millis(250);
@@ -92,7 +92,8 @@ impl<R: Storable> Ledger<R> {
 
     /// Reads a shard.
     pub(super) async fn read_shard(&self, number: usize) -> Result<Option<Value>, ApiError> {
-        self.leases.get(&self.shard(number), Instant::now() + LIMIT).await
+        let deadline = self.active.deadline(LIMIT);
+        self.leases.get(&self.shard(number), deadline).await
     }
 
     /// Sends a write, if we lead, and hands the answer back.
@@ -102,7 +103,7 @@ impl<R: Storable> Ledger<R> {
             create,
             object,
         } = write;
-        let (name, deadline) = (self.shard(number), Instant::now() + LIMIT);
+        let (name, deadline) = (self.shard(number), self.active.deadline(LIMIT));
         // The state may have been locked for a while, or the whole process stopped.
         if !self.active.leads() {
             self.change(|state| state.unsent(number));
