@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     annotation::{HELD, OPEN, SETTLE, decode},
+    next::LOOK,
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::CrashSafe,
     shard::Shard,
@@ -42,6 +43,14 @@ impl<R: Storable> LedgerState<R> {
             Ok(object) => return self.confirmed(number, write, object, now),
             Err(error) => error,
         };
+        // A person has put something there that no object may have. The other shards are written all the same.
+        if error.reason == Reason::Invalid && !write.create {
+            let before = self.slots[number].invalid_until.replace(now + LOOK);
+            if before.is_none() {
+                self.effects.told.push(Told::Invalid(error));
+            }
+            return self.wait_again(write.opens);
+        }
         let pause = FAILED.delay(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + pause;
@@ -154,7 +163,7 @@ impl<R: Storable> LedgerState<R> {
         let slot = &mut self.slots[number];
         slot.shard = Shard::new(Some(object));
         (slot.ours, slot.must_write, slot.must_read) = (true, false, false);
-        (slot.written, slot.looked) = (now, now);
+        (slot.written, slot.looked, slot.invalid_until) = (now, now, None);
         for (uid, erased) in &write.erased {
             if let Some(openings) = slot.erasing.get_mut(uid) {
                 openings.retain(|opening| !erased.contains(opening));
@@ -265,7 +274,7 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn gone(&mut self, number: usize) {
         let slot = &mut self.slots[number];
         slot.shard = Shard::Absent;
-        (slot.must_read, slot.ours) = (false, true);
+        (slot.must_read, slot.ours, slot.invalid_until) = (false, true, None);
         slot.unreadable.clear();
         let here = self
             .open

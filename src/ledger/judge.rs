@@ -69,8 +69,7 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn found(&mut self, number: usize, object: Option<Value>, now: Duration) {
         let slot = &mut self.slots[number];
         slot.shard = Shard::new(object);
-        slot.ours = true;
-        slot.looked = now;
+        (slot.ours, slot.looked, slot.invalid_until) = (true, now, None);
         // The first one is made now, so that it is known from the beginning whether anything can be stored.
         slot.must_write = slot.shard.is_present() || number == 0;
     }

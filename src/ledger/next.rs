@@ -126,14 +126,14 @@ impl<R: Storable> LedgerState<R> {
             || self.aside.values().any(|aside| aside.place == here)
             || self.settling.keys().any(|(shard, _)| *shard == number);
         if at_once {
-            return Some(Duration::ZERO);
+            return Some(slot.invalid_until.unwrap_or_default());
         }
         let erase = slot.erasing_since.map(|since| match self.flushing {
             true => Duration::ZERO,
             false => since + ERASE,
         });
         let keep = slot.shard.has_records().then_some(slot.written + KEEP);
-        erase.into_iter().chain(keep).min()
+        erase.into_iter().chain(keep).min().max(slot.invalid_until)
     }
 
     pub(super) fn is_at(&self, uid: &str, number: usize) -> bool {

@@ -65,7 +65,11 @@ impl<R: Storable> LedgerState<R> {
     /// Whether a record of this claim may be added to what is written to the shard.
     pub(super) fn fits(&self, number: usize, uid: &str, length: usize, changes: &Changes) -> bool {
         let slot = &self.slots[number];
-        if slot.must_read || slot.shard.is_unread() || (slot.shard.is_present() && !slot.ours) {
+        if slot.must_read
+            || slot.invalid_until.is_some()
+            || slot.shard.is_unread()
+            || (slot.shard.is_present() && !slot.ours)
+        {
             return false;
         }
         let slack = if self.settings.elected { 0 } else { UID_SLACK };

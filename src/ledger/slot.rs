@@ -90,6 +90,8 @@ pub(super) struct Slot<R> {
     /// When it was last written, and last read or written.
     pub(super) written: Duration,
     pub(super) looked: Duration,
+    /// The API server does not accept what stands there, whatever we change: nothing is written before.
+    pub(super) invalid_until: Option<Duration>,
 }
 
 impl<R> Default for Slot<R> {
@@ -106,6 +108,7 @@ impl<R> Default for Slot<R> {
             unreadable: BTreeSet::new(),
             written: Duration::ZERO,
             looked: Duration::ZERO,
+            invalid_until: None,
         }
     }
 }
@@ -129,6 +132,8 @@ pub(super) enum Told {
     },
     /// A person wants it settled.
     Settling(String),
+    /// A shard is left alone, since the API server does not accept it.
+    Invalid(ApiError),
 }
 
 /// What follows from a change.

@@ -299,8 +299,12 @@ impl<R: Storable> LedgerState<R> {
 
     /// Whether nothing is left that `flush` is to write.
     pub(super) fn is_flushed(&self) -> bool {
-        let written = |slot: &Slot<R>| !slot.ours || (slot.in_flight.is_none() && slot.erasing.is_empty());
-        let held = self.aside.values().all(|aside| aside.place == Place::Memory);
+        let left = |slot: &Slot<R>| !slot.ours || slot.invalid_until.is_some();
+        let written = |slot: &Slot<R>| left(slot) || (slot.in_flight.is_none() && slot.erasing.is_empty());
+        let held = self.aside.values().all(|aside| match aside.place {
+            Place::Memory => true,
+            Place::Shard(number) => left(&self.slots[number]),
+        });
         self.taking || !self.keeps() || (held && self.pending.is_empty() && self.slots.iter().all(written))
     }
 }

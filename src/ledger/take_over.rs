@@ -125,11 +125,14 @@ impl<R: Storable> Ledger<R> {
         loop {
             let next = self.change(|state| state.write(number, Timestamp::now()));
             let Next::Write(write) = next else { return Ok(()) };
+            let create = write.create;
             match self.send(write).await {
                 Err(ApiError {
                     reason: Reason::TooManyRequests(pause),
                     ..
                 }) => sleep(pause).await,
+                // A person has made it so: it is left alone.
+                Err(error) if error.reason == Reason::Invalid && !create => return Ok(()),
                 answer => return answer,
             }
         }

@@ -170,6 +170,9 @@ impl<R: Storable> Ledger<R> {
                         why: &why,
                     });
                 }
+                Told::Invalid(error) => {
+                    tracing::warn!(err = %error, "A shard of the ledger is left alone, since it cannot be written");
+                }
                 Told::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
             }
         }

@@ -131,6 +131,33 @@ fn a_settlement_whose_answer_is_lost_is_made_good() {
 }
 
 #[test]
+fn a_shard_that_a_person_made_invalid_does_not_hold_up_the_others() {
+    let mut scene = scene(true);
+    scene.opened("large", note("large", 60_000));
+    let told = |scene: &Scene| {
+        let told = scene.told.iter();
+        told.filter(|told| matches!(told, Told::Invalid(_))).count()
+    };
+    scene.state.erase("uid", scene.now);
+    scene.state.erase("large", scene.now);
+    scene.now += S(1);
+    assert!(scene.step(Fate::Refused(Reason::Invalid)), "the first shard");
+    assert!(scene.step(Fate::Done), "the second one, at once");
+    assert_eq!(scene.server.open(), [("uid".to_owned(), 0)]);
+    assert!(scene.state.is_flushed(), "nobody waits for the first");
+    scene.opened("next", note("next", 900));
+    assert!(scene.server.open().contains(&("next".to_owned(), 1)));
+    // It is tried again every minute, and said once.
+    scene.now += S(60);
+    assert!(scene.step(Fate::Refused(Reason::Invalid)));
+    assert!(!scene.step(Fate::Done));
+    scene.now += S(60);
+    assert!(scene.step(Fate::Done));
+    assert_eq!(scene.server.open(), [("next".to_owned(), 1)]);
+    assert_eq!(told(&scene), 1);
+}
+
+#[test]
 fn flow_control_is_obeyed_and_fails_nothing() {
     let mut scene = scene(true);
     let ticket = scene.open("next", note("next", 900)).unwrap().unwrap();
