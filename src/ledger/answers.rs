@@ -87,11 +87,11 @@ impl<R: Storable> LedgerState<R> {
                 // What was there before counts still.
                 self.slots[number].restore.insert(open.uid);
             } else {
-                self.must_go(number, &open.uid, open.opening, now);
+                self.must_go(number, &open.uid, now);
             }
         }
-        for (uid, opening) in write.stored {
-            self.must_go(number, &uid, opening, now);
+        for (uid, _) in write.stored {
+            self.must_go(number, &uid, now);
         }
         for (uid, known) in write.settled {
             self.slots[number].restore.insert(uid.clone());
@@ -164,12 +164,7 @@ impl<R: Storable> LedgerState<R> {
         slot.shard = Shard::new(Some(object));
         (slot.ours, slot.must_write, slot.must_read) = (true, false, false);
         (slot.written, slot.looked, slot.invalid_until) = (now, now, None);
-        for (uid, erased) in &write.erased {
-            if let Some(openings) = slot.erasing.get_mut(uid) {
-                openings.retain(|opening| !erased.contains(opening));
-            }
-        }
-        slot.erasing.retain(|_, openings| !openings.is_empty());
+        slot.erasing.retain(|uid| !write.erased.contains(uid));
         for uid in &write.restored {
             slot.restore.remove(uid);
         }
@@ -198,7 +193,7 @@ impl<R: Storable> LedgerState<R> {
                 known.opening = opening;
                 self.in_memory.remove(uid);
             }
-            _ => self.must_go(number, uid, opening, now),
+            _ => self.must_go(number, uid, now),
         }
     }
 
@@ -213,7 +208,7 @@ impl<R: Storable> LedgerState<R> {
         } = open;
         // Nobody has heard of it, so nobody has called the driver.
         if cancelled && !self.open.contains_key(&uid) {
-            return self.must_go(number, &uid, opening, now);
+            return self.must_go(number, &uid, now);
         }
         let slot = &mut self.slots[number];
         slot.erasing.remove(&uid);

@@ -1,6 +1,6 @@
 //! Pure. What a term begins with: which of the records that are found are open, in doubt, or held.
 
-use std::{collections::HashMap, mem::take, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -144,7 +144,7 @@ impl<R: Storable> LedgerState<R> {
             if let Place::Shard(number) = there.place
                 && known.place != there.place
             {
-                self.must_go(number, &uid, there.opening, now);
+                self.must_go(number, &uid, now);
             }
             self.judge_missing(&uid, judging, questionable);
         }
@@ -192,35 +192,32 @@ impl<R: Storable> LedgerState<R> {
         now: Duration,
     ) {
         let Place::Shard(number) = known.place else { return };
+        if self.slots[number].erasing.contains(&uid) {
+            return;
+        }
         // It is to be held, and was not moved yet.
-        match self.aside.get(&uid) {
-            Some(aside) if aside.opening == known.opening => return,
+        match self.aside.get_mut(&uid) {
+            Some(aside) if aside.opening == known.opening => {
+                aside.place = known.place;
+                return;
+            }
             Some(aside) if aside.place == known.place => {
                 self.aside.remove(&uid);
             }
             _ => {}
         }
-        let erasing = &mut self.slots[number].erasing;
-        match erasing.get(&uid) {
-            Some(openings) if openings.contains(&known.opening) => return,
-            // Opened by another leader since.
-            _ => erasing.remove(&uid),
-        };
-        let double = match found.get(&uid) {
-            None => None,
-            Some((other, _)) if other.opening.at >= known.opening.at => Some((number, known.opening.clone())),
-            Some((other, _)) => match other.place {
-                Place::Shard(there) => Some((there, other.opening.clone())),
-                Place::Memory => None,
-            },
-        };
-        let newer = double.as_ref().is_none_or(|(there, _)| *there != number);
-        if let Some((there, opening)) = double {
-            self.must_go(there, &uid, opening, now);
-        }
-        if newer {
+        let Some((other, _)) = found.get(&uid) else {
             found.insert(uid, (known, kept));
+            return;
+        };
+        if other.opening.at >= known.opening.at {
+            self.must_go(number, &uid, now);
+            return;
         }
+        if let Place::Shard(there) = other.place {
+            self.must_go(there, &uid, now);
+        }
+        found.insert(uid, (known, kept));
     }
 
     /// A record that this process knows, and that stands nowhere.
@@ -301,14 +298,11 @@ impl<R: Storable> LedgerState<R> {
     /// All records of the term were judged: from now on this process knows how.
     pub(super) fn all_judged(&mut self) {
         self.judged = Some(self.term.clone());
-        let stranded = take(&mut self.aside);
-        // What was to be moved on a shard that another has changed since stands there as it does.
-        self.aside = stranded
-            .into_iter()
-            .filter(|(uid, aside)| match aside.place {
-                Place::Memory => true,
-                Place::Shard(number) => self.slots[number].shard.value(OPEN, uid).is_some(),
-            })
-            .collect();
+        // What was to be moved on a shard that a person has changed since stands there as it does.
+        let slots = &self.slots;
+        self.aside.retain(|uid, aside| match aside.place {
+            Place::Memory => true,
+            Place::Shard(number) => slots[number].shard.value(OPEN, uid).is_some(),
+        });
     }
 }

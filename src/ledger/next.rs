@@ -1,12 +1,16 @@
 //! Pure. What the ledger sends next, and which records go into one write.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     annotation::{HELD, OPEN, SETTLE},
+    placing::Unstored,
     record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Changes,
@@ -159,7 +163,7 @@ impl<R: Storable> LedgerState<R> {
         let mut write = SentWrite {
             create,
             opens: Vec::new(),
-            erased: Vec::new(),
+            erased: BTreeSet::new(),
             restored: Vec::new(),
             held: Vec::new(),
             settled: Vec::new(),
@@ -170,10 +174,7 @@ impl<R: Storable> LedgerState<R> {
         // appear then. Without election a record needs the UID of its shard besides.
         if !create {
             changes = self.removals(number);
-            let erasing = self.slots[number].erasing.iter();
-            write.erased = erasing
-                .map(|(uid, opening)| (uid.clone(), opening.clone()))
-                .collect();
+            write.erased = self.slots[number].erasing.clone();
             self.move_aside(number, &mut write, &mut changes, wall);
             self.restore(number, &mut write, &mut changes);
             self.fill(number, &mut write, &mut changes);
@@ -271,40 +272,32 @@ impl<R: Storable> LedgerState<R> {
     /// Adds what fits: records that stand in memory only, then those that wait, first come first served.
     fn fill(&mut self, number: usize, write: &mut SentWrite<R>, changes: &mut Changes) {
         if self.refused.is_none() {
-            let asides = self
-                .aside
-                .iter()
-                .filter(|(_, aside)| aside.place == Place::Memory);
-            let asides: Vec<_> = asides
-                .map(|(uid, aside)| (uid.clone(), aside.record.clone(), aside.opening.clone()))
-                .collect();
-            for (uid, record, opening) in asides {
-                let value = value_of(&*record, &self.opening_at(number, opening), false);
-                if self.fits(number, &uid, value.len(), changes) {
-                    changes.insert(format!("{HELD}{uid}"), Some(value));
-                    write.held.push(uid);
-                }
-            }
-            for uid in self.in_memory.clone() {
-                let Some(known) = self.open.get(&uid) else {
+            for Unstored {
+                uid,
+                record,
+                opening,
+                vouched,
+                held,
+            } in self.unstored()
+            {
+                let opening = self.opening_at(number, opening.clone());
+                let value = value_of(&**record, &opening, vouched);
+                if self.is_elsewhere(number, uid, value.len())
+                    || !self.fits(number, uid, value.len(), changes)
+                {
                     continue;
-                };
-                let opening = self.opening_at(number, known.opening.clone());
-                let value = value_of(&*known.entry.record, &opening, known.vouched);
-                let elsewhere = self
-                    .preferred(&uid, value.len())
-                    .is_some_and(|home| home != number);
-                if !elsewhere && self.fits(number, &uid, value.len(), changes) {
-                    changes.insert(format!("{OPEN}{uid}"), Some(value));
-                    write.stored.push((uid, opening));
+                }
+                let prefix = if held { HELD } else { OPEN };
+                changes.insert(format!("{prefix}{uid}"), Some(value));
+                match held {
+                    true => write.held.push(uid.clone()),
+                    false => write.stored.push((uid.clone(), opening)),
                 }
             }
         }
         let mut left = VecDeque::new();
         for mut open in std::mem::take(&mut self.pending) {
-            let elsewhere = self
-                .preferred(&open.uid, open.value.len())
-                .is_some_and(|home| home != number);
+            let elsewhere = self.is_elsewhere(number, &open.uid, open.value.len());
             // One record of a claim in one write.
             let key = format!("{OPEN}{}", open.uid);
             let twice = changes.get(&key).is_some_and(Option::is_some);

@@ -1,10 +1,6 @@
 //! Pure. One shard and what is to be done there, and how records are remembered.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     annotation::{StoredRecord, encode},
@@ -60,7 +56,7 @@ pub(super) struct Aside<R> {
 pub(super) struct SentWrite<R> {
     pub(super) create: bool,
     pub(super) opens: Vec<PendingOpen<R>>,
-    pub(super) erased: Vec<(String, Vec<Opening>)>,
+    pub(super) erased: BTreeSet<String>,
     pub(super) restored: Vec<String>,
     pub(super) held: Vec<String>,
     pub(super) settled: Vec<(String, Known<R>)>,
@@ -81,7 +77,7 @@ pub(super) struct Slot<R> {
     pub(super) in_flight: Option<SentWrite<R>>,
     /// What must not stand there: erased, or never confirmed. An entry stays until a write is confirmed, since one
     /// whose answer was lost may come late.
-    pub(super) erasing: BTreeMap<String, Vec<Opening>>,
+    pub(super) erasing: BTreeSet<String>,
     pub(super) erasing_since: Option<Duration>,
     /// Records that a person took out or changed.
     pub(super) restore: BTreeSet<String>,
@@ -102,7 +98,7 @@ impl<R> Default for Slot<R> {
             must_read: false,
             must_write: false,
             in_flight: None,
-            erasing: BTreeMap::new(),
+            erasing: BTreeSet::new(),
             erasing_since: None,
             restore: BTreeSet::new(),
             unreadable: BTreeSet::new(),

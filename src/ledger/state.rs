@@ -215,12 +215,11 @@ impl<R: Storable> LedgerState<R> {
         // What is replaced elsewhere must not be found there later.
         if let Some(Known {
             place: Place::Shard(number),
-            opening,
             ..
         }) = old
             && known.place != Place::Shard(number)
         {
-            self.must_go(number, uid, opening, Duration::ZERO);
+            self.must_go(number, uid, Duration::ZERO);
         }
         *self.ages.entry(known.opening.at).or_default() += 1;
         if known.place == Place::Memory {
@@ -251,19 +250,16 @@ impl<R: Storable> LedgerState<R> {
             return false;
         };
         if let Place::Shard(number) = known.place {
-            self.must_go(number, uid, known.opening, now);
+            self.must_go(number, uid, now);
         }
         true
     }
 
     /// This record must not stand on the shard.
-    pub(super) fn must_go(&mut self, number: usize, uid: &str, opening: Opening, now: Duration) {
+    pub(super) fn must_go(&mut self, number: usize, uid: &str, now: Duration) {
         let slot = &mut self.slots[number];
         slot.restore.remove(uid);
-        let openings = slot.erasing.entry(uid.to_owned()).or_default();
-        if !openings.contains(&opening) {
-            openings.push(opening);
-        }
+        slot.erasing.insert(uid.to_owned());
         slot.erasing_since.get_or_insert(now);
     }
 
