@@ -14,7 +14,7 @@ use super::{
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::CrashSafe,
     shard::Shard,
-    slot::{Known, PendingOpen, Place, Refused, SentWrite, Told},
+    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite},
     state::LedgerState,
 };
 use crate::base::{
@@ -47,7 +47,7 @@ impl<R: Storable> LedgerState<R> {
         if error.reason == Reason::Invalid && !write.create {
             let before = self.slots[number].invalid_until.replace(now + LOOK);
             if before.is_none() {
-                self.effects.told.push(Told::Invalid(error));
+                self.effects.notices.push(Notice::Invalid(error));
             }
             return self.wait_again(write.opens);
         }
@@ -119,10 +119,10 @@ impl<R: Storable> LedgerState<R> {
         }
     }
 
-    fn settled(&mut self, number: usize, uid: String, known: Known<R>) {
+    fn settled(&mut self, number: usize, uid: String, known: OpenRecord<R>) {
         self.settling.remove(&(number, uid.clone()));
         self.put(&uid, known);
-        self.effects.told.push(Told::Settling(uid));
+        self.effects.notices.push(Notice::Settling(uid));
     }
 
     fn fail_opens(&mut self, opens: Vec<PendingOpen<R>>, error: &ApiError) {
@@ -168,9 +168,9 @@ impl<R: Storable> LedgerState<R> {
         for uid in &write.restored {
             slot.restore.remove(uid);
         }
-        self.effects.told.push(Told::Written(slot.shard.size()));
+        self.effects.notices.push(Notice::Written(slot.shard.size()));
         for uid in &write.held {
-            self.aside.remove(uid);
+            self.pending_holds.remove(uid);
         }
         for (uid, known) in write.settled {
             self.settled(number, uid, known);
@@ -254,7 +254,7 @@ impl<R: Storable> LedgerState<R> {
         let shard = &slot.shard;
         slot.unreadable.retain(|uid| shard.value(OPEN, uid).is_some());
         if !first && slot.shard.version() != before.version() {
-            let here = |known: &Known<R>| known.place == Place::Shard(number);
+            let here = |known: &OpenRecord<R>| known.place == Place::Shard(number);
             let changed = self
                 .open
                 .iter()
@@ -297,10 +297,10 @@ impl<R: Storable> LedgerState<R> {
                 record: Arc::new(record),
                 origin: Origin::Inherited { distrust: None },
             };
-            let known = Known {
+            let known = OpenRecord {
                 entry,
                 opening: stored.opening,
-                vouched: true,
+                approved: true,
                 place: Place::Shard(number),
             };
             self.settling.insert((number, uid.to_owned()), known);

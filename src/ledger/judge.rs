@@ -9,7 +9,7 @@ use super::{
     annotation::{OPEN, Unreadable, decode},
     record::{Distrust, Entry, OpenError, Origin, Storable},
     shard::Shard,
-    slot::{Known, Place, TermMark},
+    slot::{OpenRecord, Place, TermMark},
     state::LedgerState,
     status::TermFacts,
     trust::{Found, distrust, is_kept},
@@ -17,9 +17,9 @@ use super::{
 
 /// A record that is not trusted: whether its claim waits decides.
 #[derive(Debug)]
-pub(super) struct Questionable<R> {
+pub(super) struct Untrusted<R> {
     pub(super) uid: String,
-    pub(super) known: Known<R>,
+    pub(super) known: OpenRecord<R>,
     pub(super) why: Distrust,
 }
 
@@ -75,7 +75,7 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Sorts what was found, and returns what is not trusted.
-    pub(super) fn judge(&mut self, judging: Judging<'_>, now: Duration) -> Vec<Questionable<R>> {
+    pub(super) fn judge(&mut self, judging: Judging<'_>, now: Duration) -> Vec<Untrusted<R>> {
         if !judging.undisturbed {
             self.forget_plans();
         }
@@ -85,21 +85,21 @@ impl<R: Storable> LedgerState<R> {
                 self.add_found(&mut found, uid, known, kept, now);
             }
         }
-        let mut questionable = Vec::new();
+        let mut untrusted = Vec::new();
         let before: Vec<_> = self.open.keys().cloned().collect();
         for uid in before {
             match found.remove(&uid) {
-                Some((there, kept)) => self.judge_known(uid, there, kept, judging, now, &mut questionable),
-                None => self.judge_missing(&uid, judging, &mut questionable),
+                Some((there, kept)) => self.judge_known(uid, there, kept, judging, now, &mut untrusted),
+                None => self.judge_missing(&uid, judging, &mut untrusted),
             }
         }
         for (uid, (there, kept)) in found {
-            self.sort(uid, there, kept, judging, &mut questionable);
+            self.sort(uid, there, kept, judging, &mut untrusted);
         }
         for number in 0..self.slots.len() {
             self.look_for_settle(number);
         }
-        questionable
+        untrusted
     }
 
     /// Another has led: what this process wanted to write follows from what was so before. A record that it wanted to
@@ -109,18 +109,18 @@ impl<R: Storable> LedgerState<R> {
             slot.erasing.clear();
             slot.erasing_since = None;
         }
-        self.aside.retain(|_, aside| aside.place == Place::Memory);
+        self.pending_holds.retain(|_, hold| hold.place == Place::Memory);
     }
 
     /// A record that this process knows, and one of the same claim that was found.
     fn judge_known(
         &mut self,
         uid: String,
-        there: Known<R>,
+        there: OpenRecord<R>,
         kept: bool,
         judging: Judging<'_>,
         now: Duration,
-        questionable: &mut Vec<Questionable<R>>,
+        untrusted: &mut Vec<Untrusted<R>>,
     ) {
         let Some(known) = self.open.get(&uid) else { return };
         let (same, entry) = (known.opening == there.opening, known.entry.clone());
@@ -130,7 +130,7 @@ impl<R: Storable> LedgerState<R> {
             // Besides what is stored this process may have the secret's data, for one. Where it has another request, the
             // other leader has replaced it, and may have sent that.
             let entry = if alike { entry } else { there.entry };
-            self.sort(uid, Known { entry, ..there }, kept, judging, questionable);
+            self.sort(uid, OpenRecord { entry, ..there }, kept, judging, untrusted);
         } else if same {
             // A request that was replaced while nothing could be written.
             if let Place::Shard(number) = there.place
@@ -138,7 +138,7 @@ impl<R: Storable> LedgerState<R> {
             {
                 self.slots[number].restore.insert(uid.clone());
             }
-            self.put(&uid, Known { entry, ..there });
+            self.put(&uid, OpenRecord { entry, ..there });
         } else {
             // An edit by hand, or a request that was replaced while nothing could be written.
             if let Place::Shard(number) = there.place
@@ -146,12 +146,12 @@ impl<R: Storable> LedgerState<R> {
             {
                 self.must_go(number, &uid, now);
             }
-            self.judge_missing(&uid, judging, questionable);
+            self.judge_missing(&uid, judging, untrusted);
         }
     }
 
     /// The open records of a shard, and whether somebody has kept it.
-    fn read_records(&mut self, number: usize, judging: Judging<'_>) -> Vec<(String, Known<R>, bool)> {
+    fn read_records(&mut self, number: usize, judging: Judging<'_>) -> Vec<(String, OpenRecord<R>, bool)> {
         let slot = &mut self.slots[number];
         let kept = is_kept(slot.shard.renewed(), judging.wall);
         let mut records = Vec::new();
@@ -166,10 +166,10 @@ impl<R: Storable> LedgerState<R> {
                         record: Arc::new(record),
                         origin: Origin::Inherited { distrust: None },
                     };
-                    let known = Known {
+                    let known = OpenRecord {
                         entry,
                         opening: stored.opening,
-                        vouched: stored.vouched,
+                        approved: stored.approved,
                         place: Place::Shard(number),
                     };
                     records.push((uid.to_owned(), known, kept));
@@ -185,9 +185,9 @@ impl<R: Storable> LedgerState<R> {
     /// Of two records of one claim the later counts; what is to be erased does not.
     fn add_found(
         &mut self,
-        found: &mut HashMap<String, (Known<R>, bool)>,
+        found: &mut HashMap<String, (OpenRecord<R>, bool)>,
         uid: String,
-        known: Known<R>,
+        known: OpenRecord<R>,
         kept: bool,
         now: Duration,
     ) {
@@ -196,13 +196,13 @@ impl<R: Storable> LedgerState<R> {
             return;
         }
         // It is to be held, and was not moved yet.
-        match self.aside.get_mut(&uid) {
-            Some(aside) if aside.opening == known.opening => {
-                aside.place = known.place;
+        match self.pending_holds.get_mut(&uid) {
+            Some(hold) if hold.opening == known.opening => {
+                hold.place = known.place;
                 return;
             }
-            Some(aside) if aside.place == known.place => {
-                self.aside.remove(&uid);
+            Some(hold) if hold.place == known.place => {
+                self.pending_holds.remove(&uid);
             }
             _ => {}
         }
@@ -221,7 +221,7 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// A record that this process knows, and that stands nowhere.
-    fn judge_missing(&mut self, uid: &str, judging: Judging<'_>, questionable: &mut Vec<Questionable<R>>) {
+    fn judge_missing(&mut self, uid: &str, judging: Judging<'_>, untrusted: &mut Vec<Untrusted<R>>) {
         let Some(known) = self.open.get(uid) else { return };
         match known.place {
             // Whether it stands there cannot be known.
@@ -238,33 +238,39 @@ impl<R: Storable> LedgerState<R> {
             Place::Memory => {}
         }
         let Some(known) = self.take(uid) else { return };
-        let known = Known {
+        let known = OpenRecord {
             place: Place::Memory,
             ..known
         };
         if judging.undisturbed {
             self.put(uid, known);
         } else {
-            self.sort(uid.to_owned(), known, true, judging, questionable);
+            self.sort(uid.to_owned(), known, true, judging, untrusted);
         }
     }
 
     fn sort(
         &mut self,
         uid: String,
-        mut known: Known<R>,
+        mut known: OpenRecord<R>,
         kept: bool,
         judging: Judging<'_>,
-        questionable: &mut Vec<Questionable<R>>,
+        untrusted: &mut Vec<Untrusted<R>>,
     ) {
         known.entry.origin = Origin::Inherited { distrust: None };
         match self.distrust(&uid, &known, kept, judging) {
             None => self.put(&uid, known),
-            Some(why) => questionable.push(Questionable { uid, known, why }),
+            Some(why) => untrusted.push(Untrusted { uid, known, why }),
         }
     }
 
-    fn distrust(&self, uid: &str, known: &Known<R>, kept: bool, judging: Judging<'_>) -> Option<Distrust> {
+    fn distrust(
+        &self,
+        uid: &str,
+        known: &OpenRecord<R>,
+        kept: bool,
+        judging: Judging<'_>,
+    ) -> Option<Distrust> {
         let shard = match known.place {
             Place::Shard(number) => self.slots[number].shard.uid(),
             // It was never written anywhere.
@@ -281,17 +287,17 @@ impl<R: Storable> LedgerState<R> {
         };
         let record = &known.entry.record;
         let (volume, deletes) = (record.head().volume, record.deletes());
-        distrust(uid, &known.opening, known.vouched, &volume, deletes, found)
+        distrust(uid, &known.opening, known.approved, &volume, deletes, found)
     }
 
     /// It is known whether the claim of a record that is not trusted waits.
-    pub(super) fn decided(&mut self, record: Questionable<R>, is_waiting: bool) {
-        let Questionable { uid, mut known, why } = record;
+    pub(super) fn decided(&mut self, record: Untrusted<R>, is_waiting: bool) {
+        let Untrusted { uid, mut known, why } = record;
         if is_waiting {
             known.entry.origin = Origin::Inherited { distrust: Some(why) };
             self.put(&uid, known);
         } else {
-            self.set_aside(&uid, known, &why.to_string());
+            self.begin_hold(&uid, known, &why.to_string());
         }
     }
 
@@ -300,7 +306,7 @@ impl<R: Storable> LedgerState<R> {
         self.judged = Some(self.term.clone());
         // What was to be moved on a shard that a person has changed since stands there as it does.
         let slots = &self.slots;
-        self.aside.retain(|uid, aside| match aside.place {
+        self.pending_holds.retain(|uid, hold| match hold.place {
             Place::Memory => true,
             Place::Shard(number) => slots[number].shard.value(OPEN, uid).is_some(),
         });

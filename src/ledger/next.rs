@@ -14,7 +14,7 @@ use super::{
     record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Changes,
-    slot::{Known, PendingOpen, Place, SentWrite, Slot, value_of},
+    slot::{OpenRecord, PendingOpen, Place, SentWrite, Slot, value_of},
     state::LedgerState,
 };
 
@@ -78,7 +78,7 @@ impl<R: Storable> LedgerState<R> {
         {
             return self.write(number, wall);
         }
-        if let Some(number) = self.place_for_stranded() {
+        if let Some(number) = self.place_for_unstored() {
             return self.write(number, wall);
         }
         while let Some(at) = self.opens_due_at(now) {
@@ -127,7 +127,7 @@ impl<R: Storable> LedgerState<R> {
         let here = Place::Shard(number);
         let at_once = slot.must_write
             || slot.restore.iter().any(|uid| self.is_at(uid, number))
-            || self.aside.values().any(|aside| aside.place == here)
+            || self.pending_holds.values().any(|hold| hold.place == here)
             || self.settling.keys().any(|(shard, _)| *shard == number);
         if at_once {
             return Some(slot.invalid_until.unwrap_or_default());
@@ -175,7 +175,7 @@ impl<R: Storable> LedgerState<R> {
         if !create {
             changes = self.removals(number);
             write.erased = self.slots[number].erasing.clone();
-            self.move_aside(number, &mut write, &mut changes, wall);
+            self.move_held(number, &mut write, &mut changes, wall);
             self.restore(number, &mut write, &mut changes);
             self.fill(number, &mut write, &mut changes);
         }
@@ -190,21 +190,15 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Records that are held from now on, and those that are not held any more.
-    fn move_aside(
-        &mut self,
-        number: usize,
-        write: &mut SentWrite<R>,
-        changes: &mut Changes,
-        wall: Timestamp,
-    ) {
+    fn move_held(&mut self, number: usize, write: &mut SentWrite<R>, changes: &mut Changes, wall: Timestamp) {
         let shard = &self.slots[number].shard;
-        for (uid, aside) in &self.aside {
-            if aside.place != Place::Shard(number) {
+        for (uid, hold) in &self.pending_holds {
+            if hold.place != Place::Shard(number) {
                 continue;
             }
             let value = match shard.value(OPEN, uid) {
                 Some(value) => value.to_owned(),
-                None => value_of(&*aside.record, &aside.opening, false),
+                None => value_of(&*hold.record, &hold.opening, false),
             };
             changes.insert(format!("{OPEN}{uid}"), None);
             changes.insert(format!("{HELD}{uid}"), Some(value));
@@ -226,10 +220,10 @@ impl<R: Storable> LedgerState<R> {
             changes.insert(format!("{OPEN}{uid}"), Some(value));
             changes.insert(format!("{HELD}{uid}"), None);
             changes.insert(format!("{SETTLE}{uid}"), None);
-            let known = Known {
+            let known = OpenRecord {
                 entry: known.entry.clone(),
                 opening,
-                vouched: true,
+                approved: true,
                 place: Place::Shard(number),
             };
             write.settled.push((uid.clone(), known));
@@ -260,7 +254,7 @@ impl<R: Storable> LedgerState<R> {
                 continue;
             };
             let opening = self.opening_at(number, known.opening.clone());
-            let value = value_of(&*known.entry.record, &opening, known.vouched);
+            let value = value_of(&*known.entry.record, &opening, known.approved);
             changes.insert(format!("{OPEN}{uid}"), Some(value));
             if let Some(known) = self.open.get_mut(&uid) {
                 known.opening = opening;
@@ -276,12 +270,12 @@ impl<R: Storable> LedgerState<R> {
                 uid,
                 record,
                 opening,
-                vouched,
+                approved,
                 held,
             } in self.unstored()
             {
                 let opening = self.opening_at(number, opening.clone());
-                let value = value_of(&**record, &opening, vouched);
+                let value = value_of(&**record, &opening, approved);
                 if self.is_elsewhere(number, uid, value.len())
                     || !self.fits(number, uid, value.len(), changes)
                 {

@@ -18,7 +18,7 @@ pub(super) struct Unstored<'a, R> {
     pub(super) uid: &'a String,
     pub(super) record: &'a Arc<R>,
     pub(super) opening: &'a Opening,
-    pub(super) vouched: bool,
+    pub(super) approved: bool,
     /// It is to be held.
     pub(super) held: bool,
 }
@@ -31,11 +31,11 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// A shard for a record that stands in memory only, or is to be held and stands nowhere.
-    pub(super) fn place_for_stranded(&self) -> Option<usize> {
+    pub(super) fn place_for_unstored(&self) -> Option<usize> {
         if self.refused.is_some() {
             return None;
         }
-        let value = |record: &Unstored<'_, R>| value_of(&**record.record, record.opening, record.vouched);
+        let value = |record: &Unstored<'_, R>| value_of(&**record.record, record.opening, record.approved);
         self.unstored()
             .find_map(|record| self.place_for(record.uid, value(&record).len()))
     }
@@ -48,21 +48,21 @@ impl<R: Storable> LedgerState<R> {
                 uid,
                 record: &known.entry.record,
                 opening: &known.opening,
-                vouched: known.vouched,
+                approved: known.approved,
                 held: false,
             })
         });
-        let aside = self.aside.iter();
-        let aside = aside
-            .filter(|(_, aside)| aside.place == Place::Memory)
-            .map(|(uid, aside)| Unstored {
+        let hold = self.pending_holds.iter();
+        let hold = hold
+            .filter(|(_, hold)| hold.place == Place::Memory)
+            .map(|(uid, hold)| Unstored {
                 uid,
-                record: &aside.record,
-                opening: &aside.opening,
-                vouched: false,
+                record: &hold.record,
+                opening: &hold.opening,
+                approved: false,
                 held: true,
             });
-        open.chain(aside)
+        open.chain(hold)
     }
 
     /// Whether a record of this claim goes to another shard than this one.

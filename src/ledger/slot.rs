@@ -22,10 +22,10 @@ pub(super) enum Place {
 
 /// An open record, and how it is stored.
 #[derive(Debug)]
-pub(super) struct Known<R> {
+pub(super) struct OpenRecord<R> {
     pub(super) entry: Entry<R>,
     pub(super) opening: Opening,
-    pub(super) vouched: bool,
+    pub(super) approved: bool,
     pub(super) place: Place,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct PendingOpen<R> {
 
 /// A record that is to be held, or is, where nothing can be written.
 #[derive(Debug)]
-pub(super) struct Aside<R> {
+pub(super) struct PendingHold<R> {
     pub(super) record: Arc<R>,
     pub(super) opening: Opening,
     pub(super) place: Place,
@@ -59,7 +59,7 @@ pub(super) struct SentWrite<R> {
     pub(super) erased: BTreeSet<String>,
     pub(super) restored: Vec<String>,
     pub(super) held: Vec<String>,
-    pub(super) settled: Vec<(String, Known<R>)>,
+    pub(super) settled: Vec<(String, OpenRecord<R>)>,
     /// Records that stood in memory only.
     pub(super) stored: Vec<(String, Opening)>,
 }
@@ -118,7 +118,7 @@ pub(super) struct Refused {
 
 /// What is to be told when the state is no longer locked.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum Notice {
     /// A shard has so many bytes of records.
     Written(usize),
     Held {
@@ -136,7 +136,7 @@ pub(super) enum Told {
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) answers: Vec<(Ticket, Result<(), OpenError>)>,
-    pub(super) told: Vec<Told>,
+    pub(super) notices: Vec<Notice>,
     /// Somebody else leads.
     pub(super) resign: bool,
 }
@@ -149,11 +149,11 @@ pub(super) struct TermMark {
 }
 
 /// The value of a record's annotation.
-pub(super) fn value_of<R: Storable>(record: &R, opening: &Opening, vouched: bool) -> String {
+pub(super) fn value_of<R: Storable>(record: &R, opening: &Opening, approved: bool) -> String {
     encode(&StoredRecord {
         head: record.head(),
         opening: opening.clone(),
-        vouched,
+        approved,
         record: record.encode(),
     })
 }

@@ -26,7 +26,7 @@ pub(super) struct Found<'a> {
 pub(super) fn distrust(
     claim_uid: &str,
     opening: &Opening,
-    vouched: bool,
+    approved: bool,
     volume: &str,
     deletes: bool,
     found: Found<'_>,
@@ -39,7 +39,7 @@ pub(super) fn distrust(
         return Some(Distrust::Stale);
     }
     // A person has looked at it.
-    if vouched {
+    if approved {
         return None;
     }
     if !has_whole_uid(volume, claim_uid) {

@@ -14,7 +14,7 @@ use super::{
     next::{Next, Write},
     record::Storable,
     shard::shard_name,
-    slot::{Effects, Place, Ticket, Told},
+    slot::{Effects, Notice, Place, Ticket},
     state::LedgerState,
 };
 use crate::base::api_error::ApiError;
@@ -156,10 +156,10 @@ impl<R: Storable> Ledger<R> {
     }
 
     fn tell(&self, effects: Effects) {
-        for told in effects.told {
+        for told in effects.notices {
             match told {
-                Told::Written(bytes) => (self.on_event)(LedgerEvent::Written(bytes)),
-                Told::Held { head, place, why } => {
+                Notice::Written(bytes) => (self.on_event)(LedgerEvent::Written(bytes)),
+                Notice::Held { head, place, why } => {
                     let shard = match place {
                         Place::Shard(number) => self.shard(number),
                         Place::Memory => String::new(),
@@ -170,10 +170,10 @@ impl<R: Storable> Ledger<R> {
                         why: &why,
                     });
                 }
-                Told::Invalid(error) => {
+                Notice::Invalid(error) => {
                     tracing::warn!(err = %error, "A shard of the ledger is left alone, since it cannot be written");
                 }
-                Told::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
+                Notice::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
             }
         }
         if effects.resign {

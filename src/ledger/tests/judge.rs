@@ -5,7 +5,7 @@ use super::{
         annotation::{HELD, OPEN},
         record::{Distrust, Origin},
         shard::Shard,
-        slot::Told,
+        slot::Notice,
     },
     LedgerSettings, Note, S, TermFacts, UID, note,
     server::{Fate, Scene},
@@ -84,7 +84,10 @@ fn without_trust_a_record_resumes_for_a_claim_that_waits_and_is_held_otherwise()
                 (wanted, vec![format!("{key}{UID}")]),
                 "{name}, {waits}"
             );
-            let held = scene.told.iter().any(|told| matches!(told, Told::Held { .. }));
+            let held = scene
+                .notices
+                .iter()
+                .any(|told| matches!(told, Notice::Held { .. }));
             assert_eq!(
                 (held, scene.state.status().held),
                 (wanted.is_none(), usize::from(wanted.is_none())),
