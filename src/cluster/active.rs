@@ -1,18 +1,23 @@
 //! Whether this process may act at this very moment.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{sync::Notify, time::Instant};
 
 /// Whether this process may act: it works, and the lease is certainly its own, or there is no election.
 ///
 /// A reconcile may reach its request when its time is over: after a request that hung, or because the whole process was
 /// stopped for a while. A flag that a task clears would be late then, so the end of the lease's certainty is compared
-/// with the clock, right before each request. Clones are about the same process.
+/// with the clock, right before each request. That clock stands still while the machine is suspended, so what it has
+/// slept is added. Clones are about the same process.
 #[derive(Clone, Default)]
 pub struct Active(Arc<ActiveState>);
 
@@ -20,6 +25,8 @@ pub struct Active(Arc<ActiveState>);
 struct ActiveState {
     working: AtomicBool,
     certainty: Mutex<Certainty>,
+    /// What the machine had slept when the lease was last written.
+    slept: Mutex<Option<Duration>>,
     resigned: Notify,
 }
 
@@ -28,10 +35,30 @@ enum Certainty {
     /// There is no election.
     #[default]
     Always,
-    Until(Instant),
+    Until {
+        end: Instant,
+        slept: Duration,
+    },
     Never,
     /// Somebody else was seen to lead, and the election has not ended the term yet.
     Resigned,
+}
+
+impl Certainty {
+    fn holds(self, now: Instant, slept_now: Duration) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Until { end, slept } => now + slept_now.saturating_sub(slept) < end,
+            Self::Never | Self::Resigned => false,
+        }
+    }
+}
+
+/// How long the machine has been suspended since it was started: one of the two clocks runs on then.
+fn slept() -> Duration {
+    let [awake, all] = [ClockId::Monotonic, ClockId::Boottime]
+        .map(|clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default());
+    all.saturating_sub(awake)
 }
 
 impl Active {
@@ -42,6 +69,11 @@ impl Active {
         active
     }
 
+    /// The lease is about to be written: the certainty that comes of it is shorter by what the machine sleeps from now on.
+    pub fn renewing(&self) {
+        *self.0.slept.lock() = Some(slept());
+    }
+
     /// The lease is certainly ours until this moment; `None`: it is not. Who has resigned does not lead before the term
     /// has ended, so that a renewal that is confirmed meanwhile changes nothing.
     pub fn lead_until(&self, end: Option<Instant>) {
@@ -49,17 +81,29 @@ impl Active {
         *certainty = match (end, *certainty) {
             (None, _) => Certainty::Never,
             (Some(_), Certainty::Resigned) => Certainty::Resigned,
-            (Some(end), _) => Certainty::Until(end),
+            // It comes of the same write.
+            (Some(end), Certainty::Until { end: known, slept }) if end == known => {
+                Certainty::Until { end, slept }
+            }
+            (Some(end), _) => {
+                let slept = self.0.slept.lock().unwrap_or_else(slept);
+                Certainty::Until { end, slept }
+            }
         };
+    }
+
+    /// When a request has to have ended that may take so long: no later than the certainty.
+    pub fn deadline(&self, limit: Duration) -> Instant {
+        let end = Instant::now() + limit;
+        match *self.0.certainty.lock() {
+            Certainty::Until { end: certain, .. } => end.min(certain),
+            _ => end,
+        }
     }
 
     /// Whether the lease is certainly ours: what has begun may be finished.
     pub fn leads(&self) -> bool {
-        match *self.0.certainty.lock() {
-            Certainty::Always => true,
-            Certainty::Until(end) => Instant::now() < end,
-            Certainty::Never | Certainty::Resigned => false,
-        }
+        self.0.certainty.lock().holds(Instant::now(), slept())
     }
 
     /// Works until the guard is dropped.
@@ -77,7 +121,7 @@ impl Active {
     /// means nothing where there is no election, or the term is over already.
     pub fn resign(&self) {
         let mut certainty = self.0.certainty.lock();
-        if matches!(*certainty, Certainty::Until(_)) {
+        if matches!(*certainty, Certainty::Until { .. }) {
             *certainty = Certainty::Resigned;
             self.0.resigned.notify_one();
         }
@@ -104,8 +148,6 @@ impl Drop for ActiveGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::advance;
 
     use super::*;
@@ -142,6 +184,34 @@ mod tests {
         assert!(active.leads());
         let stale = tokio::time::timeout(Duration::from_secs(1), active.resigned());
         assert!(stale.await.is_err(), "nobody has resigned from this one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_was_suspended_has_slept_through_its_lease() {
+        let [second, minute] = [1, 60].map(Duration::from_secs);
+        let (active, now) = (Active::elected(), Instant::now());
+        let holds = |slept| active.0.certainty.lock().holds(now, slept);
+        let before = slept();
+        active.renewing();
+        active.lead_until(Some(now + 10 * second));
+        assert!(holds(before) && !holds(before + minute));
+        // The machine sleeps while the lease is written once more: that counts as soon as the answer is there.
+        *active.0.slept.lock() = Some(before + 5 * second);
+        active.lead_until(Some(now + 10 * second));
+        assert!(!holds(before + 11 * second), "the end comes of the same write");
+        active.lead_until(Some(now + 11 * second));
+        assert!(holds(before + 15 * second) && !holds(before + 17 * second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_ends_before_the_certainty() {
+        let limit = Duration::from_secs(10);
+        let (active, now) = (Active::elected(), Instant::now());
+        for (certain, left) in [(3, 3), (30, 10)] {
+            active.lead_until(Some(now + Duration::from_secs(certain)));
+            assert_eq!(active.deadline(limit), now + Duration::from_secs(left));
+        }
+        assert_eq!(Active::default().deadline(limit), now + limit);
     }
 
     #[test]

@@ -244,6 +244,7 @@ impl Election {
                 return Ok(());
             }
         }
+        self.active.renewing();
         let (sent, wall, deadline) = (self.now(), Timestamp::now(), self.deadline(led));
         match (self.elector.next(sent, wall), known) {
             (Move::Wait(_), _) => Ok(()),

@@ -30,7 +30,7 @@ pub(super) struct StoredRecord {
     pub(super) head: RecordHead,
     pub(super) opening: Opening,
     /// A person has said that it is to be settled.
-    pub(super) vouched: bool,
+    pub(super) approved: bool,
     /// What the controller has encoded.
     pub(super) record: Vec<u8>,
 }
@@ -45,7 +45,7 @@ struct PackedRecord {
     #[prost(int64, tag = "3")]
     transitions: i64,
     #[prost(bool, tag = "4")]
-    vouched: bool,
+    approved: bool,
     #[prost(bytes = "vec", tag = "5")]
     record: Vec<u8>,
 }
@@ -90,14 +90,14 @@ pub(super) fn encode(stored: &StoredRecord) -> String {
                 lease_uid,
                 transitions,
             },
-        vouched,
+        approved,
         record,
     } = stored;
     let packed = PackedRecord {
         driver: driver.clone(),
         lease_uid: lease_uid.clone(),
         transitions: *transitions,
-        vouched: *vouched,
+        approved: *approved,
         record: record.clone(),
     };
     let packed = STANDARD.encode(compress_to_vec_zlib(&packed.encode_to_vec(), LEVEL));
@@ -132,7 +132,7 @@ pub(super) fn decode(value: &str) -> Result<StoredRecord, Unreadable> {
             lease_uid: packed.lease_uid,
             transitions: packed.transitions,
         },
-        vouched: packed.vouched,
+        approved: packed.approved,
         record: packed.record,
     })
 }

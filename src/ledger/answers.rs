@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use super::{
     annotation::{HELD, OPEN, SETTLE, decode},
+    next::LOOK,
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::CrashSafe,
     shard::Shard,
-    slot::{Known, PendingOpen, Place, Refused, SentWrite, Told},
+    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite},
     state::LedgerState,
 };
 use crate::base::{
@@ -42,6 +43,14 @@ impl<R: Storable> LedgerState<R> {
             Ok(object) => return self.confirmed(number, write, object, now),
             Err(error) => error,
         };
+        // A person has put something there that no object may have. The other shards are written all the same.
+        if error.reason == Reason::Invalid && !write.create {
+            let before = self.slots[number].invalid_until.replace(now + LOOK);
+            if before.is_none() {
+                self.effects.notices.push(Notice::Invalid(error));
+            }
+            return self.wait_again(write.opens);
+        }
         let pause = FAILED.delay(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + pause;
@@ -78,11 +87,11 @@ impl<R: Storable> LedgerState<R> {
                 // What was there before counts still.
                 self.slots[number].restore.insert(open.uid);
             } else {
-                self.must_go(number, &open.uid, open.opening, now);
+                self.must_go(number, &open.uid, now);
             }
         }
-        for (uid, opening) in write.stored {
-            self.must_go(number, &uid, opening, now);
+        for (uid, _) in write.stored {
+            self.must_go(number, &uid, now);
         }
         for (uid, known) in write.settled {
             self.slots[number].restore.insert(uid.clone());
@@ -110,10 +119,10 @@ impl<R: Storable> LedgerState<R> {
         }
     }
 
-    fn settled(&mut self, number: usize, uid: String, known: Known<R>) {
+    fn settled(&mut self, number: usize, uid: String, known: OpenRecord<R>) {
         self.settling.remove(&(number, uid.clone()));
         self.put(&uid, known);
-        self.effects.told.push(Told::Settling(uid));
+        self.effects.notices.push(Notice::Settling(uid));
     }
 
     fn fail_opens(&mut self, opens: Vec<PendingOpen<R>>, error: &ApiError) {
@@ -154,19 +163,14 @@ impl<R: Storable> LedgerState<R> {
         let slot = &mut self.slots[number];
         slot.shard = Shard::new(Some(object));
         (slot.ours, slot.must_write, slot.must_read) = (true, false, false);
-        (slot.written, slot.looked) = (now, now);
-        for (uid, erased) in &write.erased {
-            if let Some(openings) = slot.erasing.get_mut(uid) {
-                openings.retain(|opening| !erased.contains(opening));
-            }
-        }
-        slot.erasing.retain(|_, openings| !openings.is_empty());
+        (slot.written, slot.looked, slot.invalid_until) = (now, now, None);
+        slot.erasing.retain(|uid| !write.erased.contains(uid));
         for uid in &write.restored {
             slot.restore.remove(uid);
         }
-        self.effects.told.push(Told::Written(slot.shard.size()));
+        self.effects.notices.push(Notice::Written(slot.shard.size()));
         for uid in &write.held {
-            self.aside.remove(uid);
+            self.pending_holds.remove(uid);
         }
         for (uid, known) in write.settled {
             self.settled(number, uid, known);
@@ -189,7 +193,7 @@ impl<R: Storable> LedgerState<R> {
                 known.opening = opening;
                 self.in_memory.remove(uid);
             }
-            _ => self.must_go(number, uid, opening, now),
+            _ => self.must_go(number, uid, now),
         }
     }
 
@@ -204,7 +208,7 @@ impl<R: Storable> LedgerState<R> {
         } = open;
         // Nobody has heard of it, so nobody has called the driver.
         if cancelled && !self.open.contains_key(&uid) {
-            return self.must_go(number, &uid, opening, now);
+            return self.must_go(number, &uid, now);
         }
         let slot = &mut self.slots[number];
         slot.erasing.remove(&uid);
@@ -250,7 +254,7 @@ impl<R: Storable> LedgerState<R> {
         let shard = &slot.shard;
         slot.unreadable.retain(|uid| shard.value(OPEN, uid).is_some());
         if !first && slot.shard.version() != before.version() {
-            let here = |known: &Known<R>| known.place == Place::Shard(number);
+            let here = |known: &OpenRecord<R>| known.place == Place::Shard(number);
             let changed = self
                 .open
                 .iter()
@@ -265,7 +269,7 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn gone(&mut self, number: usize) {
         let slot = &mut self.slots[number];
         slot.shard = Shard::Absent;
-        (slot.must_read, slot.ours) = (false, true);
+        (slot.must_read, slot.ours, slot.invalid_until) = (false, true, None);
         slot.unreadable.clear();
         let here = self
             .open
@@ -293,10 +297,10 @@ impl<R: Storable> LedgerState<R> {
                 record: Arc::new(record),
                 origin: Origin::Inherited { distrust: None },
             };
-            let known = Known {
+            let known = OpenRecord {
                 entry,
                 opening: stored.opening,
-                vouched: true,
+                approved: true,
                 place: Place::Shard(number),
             };
             self.settling.insert((number, uid.to_owned()), known);

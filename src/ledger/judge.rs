@@ -1,6 +1,6 @@
 //! Pure. What a term begins with: which of the records that are found are open, in doubt, or held.
 
-use std::{collections::HashMap, mem::take, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::{
     annotation::{OPEN, Unreadable, decode},
     record::{Distrust, Entry, OpenError, Origin, Storable},
     shard::Shard,
-    slot::{Known, Place, TermMark},
+    slot::{OpenRecord, Place, TermMark},
     state::LedgerState,
     status::TermFacts,
     trust::{Found, distrust, is_kept},
@@ -17,9 +17,9 @@ use super::{
 
 /// A record that is not trusted: whether its claim waits decides.
 #[derive(Debug)]
-pub(super) struct Questionable<R> {
+pub(super) struct Untrusted<R> {
     pub(super) uid: String,
-    pub(super) known: Known<R>,
+    pub(super) known: OpenRecord<R>,
     pub(super) why: Distrust,
 }
 
@@ -69,72 +69,89 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn found(&mut self, number: usize, object: Option<Value>, now: Duration) {
         let slot = &mut self.slots[number];
         slot.shard = Shard::new(object);
-        slot.ours = true;
-        slot.looked = now;
+        (slot.ours, slot.looked, slot.invalid_until) = (true, now, None);
         // The first one is made now, so that it is known from the beginning whether anything can be stored.
         slot.must_write = slot.shard.is_present() || number == 0;
     }
 
     /// Sorts what was found, and returns what is not trusted.
-    pub(super) fn judge(&mut self, judging: Judging<'_>, now: Duration) -> Vec<Questionable<R>> {
+    pub(super) fn judge(&mut self, judging: Judging<'_>, now: Duration) -> Vec<Untrusted<R>> {
+        if !judging.undisturbed {
+            self.forget_plans();
+        }
         let mut found = HashMap::new();
         for number in 0..self.slots.len() {
             for (uid, known, kept) in self.read_records(number, judging) {
                 self.add_found(&mut found, uid, known, kept, now);
             }
-            self.look_for_settle(number);
         }
-        // A person may want one settled that this process knows as open; `settling` has it, then.
-        let mut questionable = Vec::new();
+        let mut untrusted = Vec::new();
         let before: Vec<_> = self.open.keys().cloned().collect();
         for uid in before {
-            let Some(known) = self.open.get(&uid) else {
-                continue;
-            };
-            if found
-                .get(&uid)
-                .is_some_and(|(there, _)| there.opening == known.opening)
-            {
-                continue;
+            match found.remove(&uid) {
+                Some((there, kept)) => self.judge_known(uid, there, kept, judging, now, &mut untrusted),
+                None => self.judge_missing(&uid, judging, &mut untrusted),
             }
-            self.judge_missing(&uid, judging, &mut questionable);
         }
         for (uid, (there, kept)) in found {
-            let known = match self.open.get(&uid) {
-                Some(known) if judging.undisturbed && known.opening != there.opening => {
-                    // An edit by hand, or a request that was replaced while nothing could be written.
-                    if let Place::Shard(number) = there.place
-                        && known.place != there.place
-                    {
-                        self.must_go(number, &uid, there.opening, now);
-                    }
-                    continue;
-                }
-                Some(known) if known.opening == there.opening => {
-                    let entry = known.entry.clone();
-                    // A request that was replaced while nothing could be written.
-                    if let Place::Shard(number) = there.place
-                        && entry.record.encode() != there.entry.record.encode()
-                    {
-                        self.slots[number].restore.insert(uid.clone());
-                    }
-                    if judging.undisturbed {
-                        self.put(&uid, Known { entry, ..there });
-                        continue;
-                    }
-                    // What is in memory besides: the secret's data, for one.
-                    Known { entry, ..there }
-                }
-                _ => there,
-            };
-            self.take(&uid);
-            self.sort(uid, known, kept, judging, &mut questionable);
+            self.sort(uid, there, kept, judging, &mut untrusted);
         }
-        questionable
+        for number in 0..self.slots.len() {
+            self.look_for_settle(number);
+        }
+        untrusted
+    }
+
+    /// Another has led: what this process wanted to write follows from what was so before. A record that it wanted to
+    /// erase or to hold, and that stands there still, may have been inherited, and the driver may be at work for it.
+    fn forget_plans(&mut self) {
+        for slot in &mut self.slots {
+            slot.erasing.clear();
+            slot.erasing_since = None;
+        }
+        self.pending_holds.retain(|_, hold| hold.place == Place::Memory);
+    }
+
+    /// A record that this process knows, and one of the same claim that was found.
+    fn judge_known(
+        &mut self,
+        uid: String,
+        there: OpenRecord<R>,
+        kept: bool,
+        judging: Judging<'_>,
+        now: Duration,
+        untrusted: &mut Vec<Untrusted<R>>,
+    ) {
+        let Some(known) = self.open.get(&uid) else { return };
+        let (same, entry) = (known.opening == there.opening, known.entry.clone());
+        let alike = same && entry.record.encode() == there.entry.record.encode();
+        if !judging.undisturbed {
+            self.take(&uid);
+            // Besides what is stored this process may have the secret's data, for one. Where it has another request, the
+            // other leader has replaced it, and may have sent that.
+            let entry = if alike { entry } else { there.entry };
+            self.sort(uid, OpenRecord { entry, ..there }, kept, judging, untrusted);
+        } else if same {
+            // A request that was replaced while nothing could be written.
+            if let Place::Shard(number) = there.place
+                && !alike
+            {
+                self.slots[number].restore.insert(uid.clone());
+            }
+            self.put(&uid, OpenRecord { entry, ..there });
+        } else {
+            // An edit by hand, or a request that was replaced while nothing could be written.
+            if let Place::Shard(number) = there.place
+                && known.place != there.place
+            {
+                self.must_go(number, &uid, now);
+            }
+            self.judge_missing(&uid, judging, untrusted);
+        }
     }
 
     /// The open records of a shard, and whether somebody has kept it.
-    fn read_records(&mut self, number: usize, judging: Judging<'_>) -> Vec<(String, Known<R>, bool)> {
+    fn read_records(&mut self, number: usize, judging: Judging<'_>) -> Vec<(String, OpenRecord<R>, bool)> {
         let slot = &mut self.slots[number];
         let kept = is_kept(slot.shard.renewed(), judging.wall);
         let mut records = Vec::new();
@@ -149,10 +166,10 @@ impl<R: Storable> LedgerState<R> {
                         record: Arc::new(record),
                         origin: Origin::Inherited { distrust: None },
                     };
-                    let known = Known {
+                    let known = OpenRecord {
                         entry,
                         opening: stored.opening,
-                        vouched: stored.vouched,
+                        approved: stored.approved,
                         place: Place::Shard(number),
                     };
                     records.push((uid.to_owned(), known, kept));
@@ -168,46 +185,43 @@ impl<R: Storable> LedgerState<R> {
     /// Of two records of one claim the later counts; what is to be erased does not.
     fn add_found(
         &mut self,
-        found: &mut HashMap<String, (Known<R>, bool)>,
+        found: &mut HashMap<String, (OpenRecord<R>, bool)>,
         uid: String,
-        known: Known<R>,
+        known: OpenRecord<R>,
         kept: bool,
         now: Duration,
     ) {
         let Place::Shard(number) = known.place else { return };
+        if self.slots[number].erasing.contains(&uid) {
+            return;
+        }
         // It is to be held, and was not moved yet.
-        match self.aside.get(&uid) {
-            Some(aside) if aside.opening == known.opening => return,
-            Some(aside) if aside.place == known.place => {
-                self.aside.remove(&uid);
+        match self.pending_holds.get_mut(&uid) {
+            Some(hold) if hold.opening == known.opening => {
+                hold.place = known.place;
+                return;
+            }
+            Some(hold) if hold.place == known.place => {
+                self.pending_holds.remove(&uid);
             }
             _ => {}
         }
-        let erasing = &mut self.slots[number].erasing;
-        match erasing.get(&uid) {
-            Some(openings) if openings.contains(&known.opening) => return,
-            // Opened by another leader since.
-            _ => erasing.remove(&uid),
-        };
-        let double = match found.get(&uid) {
-            None => None,
-            Some((other, _)) if other.opening.at >= known.opening.at => Some((number, known.opening.clone())),
-            Some((other, _)) => match other.place {
-                Place::Shard(there) => Some((there, other.opening.clone())),
-                Place::Memory => None,
-            },
-        };
-        let newer = double.as_ref().is_none_or(|(there, _)| *there != number);
-        if let Some((there, opening)) = double {
-            self.must_go(there, &uid, opening, now);
-        }
-        if newer {
+        let Some((other, _)) = found.get(&uid) else {
             found.insert(uid, (known, kept));
+            return;
+        };
+        if other.opening.at >= known.opening.at {
+            self.must_go(number, &uid, now);
+            return;
         }
+        if let Place::Shard(there) = other.place {
+            self.must_go(there, &uid, now);
+        }
+        found.insert(uid, (known, kept));
     }
 
     /// A record that this process knows, and that stands nowhere.
-    fn judge_missing(&mut self, uid: &str, judging: Judging<'_>, questionable: &mut Vec<Questionable<R>>) {
+    fn judge_missing(&mut self, uid: &str, judging: Judging<'_>, untrusted: &mut Vec<Untrusted<R>>) {
         let Some(known) = self.open.get(uid) else { return };
         match known.place {
             // Whether it stands there cannot be known.
@@ -224,33 +238,39 @@ impl<R: Storable> LedgerState<R> {
             Place::Memory => {}
         }
         let Some(known) = self.take(uid) else { return };
-        let known = Known {
+        let known = OpenRecord {
             place: Place::Memory,
             ..known
         };
         if judging.undisturbed {
             self.put(uid, known);
         } else {
-            self.sort(uid.to_owned(), known, true, judging, questionable);
+            self.sort(uid.to_owned(), known, true, judging, untrusted);
         }
     }
 
     fn sort(
         &mut self,
         uid: String,
-        mut known: Known<R>,
+        mut known: OpenRecord<R>,
         kept: bool,
         judging: Judging<'_>,
-        questionable: &mut Vec<Questionable<R>>,
+        untrusted: &mut Vec<Untrusted<R>>,
     ) {
         known.entry.origin = Origin::Inherited { distrust: None };
         match self.distrust(&uid, &known, kept, judging) {
             None => self.put(&uid, known),
-            Some(why) => questionable.push(Questionable { uid, known, why }),
+            Some(why) => untrusted.push(Untrusted { uid, known, why }),
         }
     }
 
-    fn distrust(&self, uid: &str, known: &Known<R>, kept: bool, judging: Judging<'_>) -> Option<Distrust> {
+    fn distrust(
+        &self,
+        uid: &str,
+        known: &OpenRecord<R>,
+        kept: bool,
+        judging: Judging<'_>,
+    ) -> Option<Distrust> {
         let shard = match known.place {
             Place::Shard(number) => self.slots[number].shard.uid(),
             // It was never written anywhere.
@@ -267,31 +287,28 @@ impl<R: Storable> LedgerState<R> {
         };
         let record = &known.entry.record;
         let (volume, deletes) = (record.head().volume, record.deletes());
-        distrust(uid, &known.opening, known.vouched, &volume, deletes, found)
+        distrust(uid, &known.opening, known.approved, &volume, deletes, found)
     }
 
     /// It is known whether the claim of a record that is not trusted waits.
-    pub(super) fn decided(&mut self, record: Questionable<R>, is_waiting: bool) {
-        let Questionable { uid, mut known, why } = record;
+    pub(super) fn decided(&mut self, record: Untrusted<R>, is_waiting: bool) {
+        let Untrusted { uid, mut known, why } = record;
         if is_waiting {
             known.entry.origin = Origin::Inherited { distrust: Some(why) };
             self.put(&uid, known);
         } else {
-            self.set_aside(&uid, known, &why.to_string());
+            self.begin_hold(&uid, known, &why.to_string());
         }
     }
 
     /// All records of the term were judged: from now on this process knows how.
     pub(super) fn all_judged(&mut self) {
         self.judged = Some(self.term.clone());
-        let stranded = take(&mut self.aside);
-        // What was to be moved on a shard that another has changed since stands there as it does.
-        self.aside = stranded
-            .into_iter()
-            .filter(|(uid, aside)| match aside.place {
-                Place::Memory => true,
-                Place::Shard(number) => self.slots[number].shard.value(OPEN, uid).is_some(),
-            })
-            .collect();
+        // What was to be moved on a shard that a person has changed since stands there as it does.
+        let slots = &self.slots;
+        self.pending_holds.retain(|uid, hold| match hold.place {
+            Place::Memory => true,
+            Place::Shard(number) => slots[number].shard.value(OPEN, uid).is_some(),
+        });
     }
 }

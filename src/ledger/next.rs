@@ -1,16 +1,20 @@
 //! Pure. What the ledger sends next, and which records go into one write.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     annotation::{HELD, OPEN, SETTLE},
+    placing::Unstored,
     record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Changes,
-    slot::{Known, PendingOpen, Place, SentWrite, Slot, value_of},
+    slot::{OpenRecord, PendingOpen, Place, SentWrite, Slot, value_of},
     state::LedgerState,
 };
 
@@ -74,7 +78,7 @@ impl<R: Storable> LedgerState<R> {
         {
             return self.write(number, wall);
         }
-        if let Some(number) = self.place_for_stranded() {
+        if let Some(number) = self.place_for_unstored() {
             return self.write(number, wall);
         }
         while let Some(at) = self.opens_due_at(now) {
@@ -123,17 +127,17 @@ impl<R: Storable> LedgerState<R> {
         let here = Place::Shard(number);
         let at_once = slot.must_write
             || slot.restore.iter().any(|uid| self.is_at(uid, number))
-            || self.aside.values().any(|aside| aside.place == here)
+            || self.pending_holds.values().any(|hold| hold.place == here)
             || self.settling.keys().any(|(shard, _)| *shard == number);
         if at_once {
-            return Some(Duration::ZERO);
+            return Some(slot.invalid_until.unwrap_or_default());
         }
         let erase = slot.erasing_since.map(|since| match self.flushing {
             true => Duration::ZERO,
             false => since + ERASE,
         });
         let keep = slot.shard.has_records().then_some(slot.written + KEEP);
-        erase.into_iter().chain(keep).min()
+        erase.into_iter().chain(keep).min().max(slot.invalid_until)
     }
 
     pub(super) fn is_at(&self, uid: &str, number: usize) -> bool {
@@ -159,7 +163,7 @@ impl<R: Storable> LedgerState<R> {
         let mut write = SentWrite {
             create,
             opens: Vec::new(),
-            erased: Vec::new(),
+            erased: BTreeSet::new(),
             restored: Vec::new(),
             held: Vec::new(),
             settled: Vec::new(),
@@ -170,11 +174,8 @@ impl<R: Storable> LedgerState<R> {
         // appear then. Without election a record needs the UID of its shard besides.
         if !create {
             changes = self.removals(number);
-            let erasing = self.slots[number].erasing.iter();
-            write.erased = erasing
-                .map(|(uid, opening)| (uid.clone(), opening.clone()))
-                .collect();
-            self.move_aside(number, &mut write, &mut changes, wall);
+            write.erased = self.slots[number].erasing.clone();
+            self.move_held(number, &mut write, &mut changes, wall);
             self.restore(number, &mut write, &mut changes);
             self.fill(number, &mut write, &mut changes);
         }
@@ -189,21 +190,15 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Records that are held from now on, and those that are not held any more.
-    fn move_aside(
-        &mut self,
-        number: usize,
-        write: &mut SentWrite<R>,
-        changes: &mut Changes,
-        wall: Timestamp,
-    ) {
+    fn move_held(&mut self, number: usize, write: &mut SentWrite<R>, changes: &mut Changes, wall: Timestamp) {
         let shard = &self.slots[number].shard;
-        for (uid, aside) in &self.aside {
-            if aside.place != Place::Shard(number) {
+        for (uid, hold) in &self.pending_holds {
+            if hold.place != Place::Shard(number) {
                 continue;
             }
             let value = match shard.value(OPEN, uid) {
                 Some(value) => value.to_owned(),
-                None => value_of(&*aside.record, &aside.opening, false),
+                None => value_of(&*hold.record, &hold.opening, false),
             };
             changes.insert(format!("{OPEN}{uid}"), None);
             changes.insert(format!("{HELD}{uid}"), Some(value));
@@ -225,10 +220,10 @@ impl<R: Storable> LedgerState<R> {
             changes.insert(format!("{OPEN}{uid}"), Some(value));
             changes.insert(format!("{HELD}{uid}"), None);
             changes.insert(format!("{SETTLE}{uid}"), None);
-            let known = Known {
+            let known = OpenRecord {
                 entry: known.entry.clone(),
                 opening,
-                vouched: true,
+                approved: true,
                 place: Place::Shard(number),
             };
             write.settled.push((uid.clone(), known));
@@ -259,7 +254,7 @@ impl<R: Storable> LedgerState<R> {
                 continue;
             };
             let opening = self.opening_at(number, known.opening.clone());
-            let value = value_of(&*known.entry.record, &opening, known.vouched);
+            let value = value_of(&*known.entry.record, &opening, known.approved);
             changes.insert(format!("{OPEN}{uid}"), Some(value));
             if let Some(known) = self.open.get_mut(&uid) {
                 known.opening = opening;
@@ -271,40 +266,32 @@ impl<R: Storable> LedgerState<R> {
     /// Adds what fits: records that stand in memory only, then those that wait, first come first served.
     fn fill(&mut self, number: usize, write: &mut SentWrite<R>, changes: &mut Changes) {
         if self.refused.is_none() {
-            let asides = self
-                .aside
-                .iter()
-                .filter(|(_, aside)| aside.place == Place::Memory);
-            let asides: Vec<_> = asides
-                .map(|(uid, aside)| (uid.clone(), aside.record.clone(), aside.opening.clone()))
-                .collect();
-            for (uid, record, opening) in asides {
-                let value = value_of(&*record, &self.opening_at(number, opening), false);
-                if self.fits(number, &uid, value.len(), changes) {
-                    changes.insert(format!("{HELD}{uid}"), Some(value));
-                    write.held.push(uid);
-                }
-            }
-            for uid in self.in_memory.clone() {
-                let Some(known) = self.open.get(&uid) else {
+            for Unstored {
+                uid,
+                record,
+                opening,
+                approved,
+                held,
+            } in self.unstored()
+            {
+                let opening = self.opening_at(number, opening.clone());
+                let value = value_of(&**record, &opening, approved);
+                if self.is_elsewhere(number, uid, value.len())
+                    || !self.fits(number, uid, value.len(), changes)
+                {
                     continue;
-                };
-                let opening = self.opening_at(number, known.opening.clone());
-                let value = value_of(&*known.entry.record, &opening, known.vouched);
-                let elsewhere = self
-                    .preferred(&uid, value.len())
-                    .is_some_and(|home| home != number);
-                if !elsewhere && self.fits(number, &uid, value.len(), changes) {
-                    changes.insert(format!("{OPEN}{uid}"), Some(value));
-                    write.stored.push((uid, opening));
+                }
+                let prefix = if held { HELD } else { OPEN };
+                changes.insert(format!("{prefix}{uid}"), Some(value));
+                match held {
+                    true => write.held.push(uid.clone()),
+                    false => write.stored.push((uid.clone(), opening)),
                 }
             }
         }
         let mut left = VecDeque::new();
         for mut open in std::mem::take(&mut self.pending) {
-            let elsewhere = self
-                .preferred(&open.uid, open.value.len())
-                .is_some_and(|home| home != number);
+            let elsewhere = self.is_elsewhere(number, &open.uid, open.value.len());
             // One record of a claim in one write.
             let key = format!("{OPEN}{}", open.uid);
             let twice = changes.get(&key).is_some_and(Option::is_some);

@@ -1,10 +1,10 @@
 //! Pure. Which shard a record goes to.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     annotation::OPEN,
-    record::Storable,
+    record::{Opening, Storable},
     shard::{Changes, FILLED, GROWN, LARGEST},
     slot::{Place, value_of},
     state::LedgerState,
@@ -12,6 +12,16 @@ use super::{
 
 /// What the UID of the shard's Lease may add to a value, compressed.
 const UID_SLACK: usize = 64;
+
+/// A record that stands in memory only.
+pub(super) struct Unstored<'a, R> {
+    pub(super) uid: &'a String,
+    pub(super) record: &'a Arc<R>,
+    pub(super) opening: &'a Opening,
+    pub(super) approved: bool,
+    /// It is to be held.
+    pub(super) held: bool,
+}
 
 impl<R: Storable> LedgerState<R> {
     /// A shard for the open that has waited longest.
@@ -21,22 +31,43 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// A shard for a record that stands in memory only, or is to be held and stands nowhere.
-    pub(super) fn place_for_stranded(&self) -> Option<usize> {
+    pub(super) fn place_for_unstored(&self) -> Option<usize> {
         if self.refused.is_some() {
             return None;
         }
-        let aside = self
-            .aside
-            .iter()
-            .filter(|(_, aside)| aside.place == Place::Memory);
-        let aside = aside.map(|(uid, aside)| (uid, &aside.record, &aside.opening));
+        let value = |record: &Unstored<'_, R>| value_of(&**record.record, record.opening, record.approved);
+        self.unstored()
+            .find_map(|record| self.place_for(record.uid, value(&record).len()))
+    }
+
+    /// Records that stand in memory only: those that are open, then those that are to be held.
+    pub(super) fn unstored(&self) -> impl Iterator<Item = Unstored<'_, R>> {
         let open = self.in_memory.iter().filter_map(|uid| {
             let known = self.open.get(uid)?;
-            Some((uid, &known.entry.record, &known.opening))
+            Some(Unstored {
+                uid,
+                record: &known.entry.record,
+                opening: &known.opening,
+                approved: known.approved,
+                held: false,
+            })
         });
-        let mut stranded = open.chain(aside);
-        stranded
-            .find_map(|(uid, record, opening)| self.place_for(uid, value_of(&**record, opening, false).len()))
+        let hold = self.pending_holds.iter();
+        let hold = hold
+            .filter(|(_, hold)| hold.place == Place::Memory)
+            .map(|(uid, hold)| Unstored {
+                uid,
+                record: &hold.record,
+                opening: &hold.opening,
+                approved: false,
+                held: true,
+            });
+        open.chain(hold)
+    }
+
+    /// Whether a record of this claim goes to another shard than this one.
+    pub(super) fn is_elsewhere(&self, number: usize, uid: &str, length: usize) -> bool {
+        self.preferred(uid, length).is_some_and(|home| home != number)
     }
 
     fn place_for(&self, uid: &str, length: usize) -> Option<usize> {
@@ -52,11 +83,11 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Where a record of this claim stands already, or may stand: there it is written over.
-    pub(super) fn preferred(&self, uid: &str, length: usize) -> Option<usize> {
+    fn preferred(&self, uid: &str, length: usize) -> Option<usize> {
         match self.open.get(uid).map(|known| known.place) {
             Some(Place::Shard(number)) => Some(number),
             _ => (0..self.slots.len()).find(|number| {
-                self.slots[*number].erasing.contains_key(uid)
+                self.slots[*number].erasing.contains(uid)
                     && self.fits(*number, uid, length, &self.removals(*number))
             }),
         }
@@ -65,13 +96,17 @@ impl<R: Storable> LedgerState<R> {
     /// Whether a record of this claim may be added to what is written to the shard.
     pub(super) fn fits(&self, number: usize, uid: &str, length: usize, changes: &Changes) -> bool {
         let slot = &self.slots[number];
-        if slot.must_read || slot.shard.is_unread() || (slot.shard.is_present() && !slot.ours) {
+        if slot.must_read
+            || slot.invalid_until.is_some()
+            || slot.shard.is_unread()
+            || (slot.shard.is_present() && !slot.ours)
+        {
             return false;
         }
         let slack = if self.settings.elected { 0 } else { UID_SLACK };
         let size = slot.shard.size_with(changes);
         let taken = OPEN.len() + uid.len() + length + slack;
-        let mine = self.is_at(uid, number) || slot.erasing.contains_key(uid);
+        let mine = self.is_at(uid, number) || slot.erasing.contains(uid);
         match slot.shard.value(OPEN, uid) {
             // Another process's, or unreadable: it is not written over.
             Some(_) if !mine => false,
@@ -85,7 +120,7 @@ impl<R: Storable> LedgerState<R> {
         let slot = &self.slots[number];
         let there = slot
             .erasing
-            .keys()
+            .iter()
             .filter(|uid| slot.shard.value(OPEN, uid).is_some());
         there.map(|uid| (format!("{OPEN}{uid}"), None)).collect()
     }

@@ -86,7 +86,7 @@ pub enum Distrust {
     Stale,
     /// The volume's name does not have the whole UID of the claim: it may be another claim's volume.
     ShortName,
-    /// The volume would stay, and somebody who keeps no ledger may have led since.
+    /// The volume would stay, and somebody who keeps no ledger may have been at work since.
     UnknownLeader,
 }
 
@@ -120,7 +120,8 @@ impl fmt::Display for Distrust {
                  be another claim's"
             }
             Self::UnknownLeader => {
-                "its volume is to be retained, and a provisioner that keeps no ledger may have led since it was opened"
+                "its volume is to be retained, and a provisioner that keeps no ledger may have been at work since it \
+                 was opened"
             }
         })
     }

@@ -1,10 +1,6 @@
 //! Pure. One shard and what is to be done there, and how records are remembered.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     annotation::{StoredRecord, encode},
@@ -26,10 +22,10 @@ pub(super) enum Place {
 
 /// An open record, and how it is stored.
 #[derive(Debug)]
-pub(super) struct Known<R> {
+pub(super) struct OpenRecord<R> {
     pub(super) entry: Entry<R>,
     pub(super) opening: Opening,
-    pub(super) vouched: bool,
+    pub(super) approved: bool,
     pub(super) place: Place,
 }
 
@@ -49,7 +45,7 @@ pub(super) struct PendingOpen<R> {
 
 /// A record that is to be held, or is, where nothing can be written.
 #[derive(Debug)]
-pub(super) struct Aside<R> {
+pub(super) struct PendingHold<R> {
     pub(super) record: Arc<R>,
     pub(super) opening: Opening,
     pub(super) place: Place,
@@ -60,10 +56,10 @@ pub(super) struct Aside<R> {
 pub(super) struct SentWrite<R> {
     pub(super) create: bool,
     pub(super) opens: Vec<PendingOpen<R>>,
-    pub(super) erased: Vec<(String, Vec<Opening>)>,
+    pub(super) erased: BTreeSet<String>,
     pub(super) restored: Vec<String>,
     pub(super) held: Vec<String>,
-    pub(super) settled: Vec<(String, Known<R>)>,
+    pub(super) settled: Vec<(String, OpenRecord<R>)>,
     /// Records that stood in memory only.
     pub(super) stored: Vec<(String, Opening)>,
 }
@@ -81,7 +77,7 @@ pub(super) struct Slot<R> {
     pub(super) in_flight: Option<SentWrite<R>>,
     /// What must not stand there: erased, or never confirmed. An entry stays until a write is confirmed, since one
     /// whose answer was lost may come late.
-    pub(super) erasing: BTreeMap<String, Vec<Opening>>,
+    pub(super) erasing: BTreeSet<String>,
     pub(super) erasing_since: Option<Duration>,
     /// Records that a person took out or changed.
     pub(super) restore: BTreeSet<String>,
@@ -90,6 +86,8 @@ pub(super) struct Slot<R> {
     /// When it was last written, and last read or written.
     pub(super) written: Duration,
     pub(super) looked: Duration,
+    /// The API server does not accept what stands there, whatever we change: nothing is written before.
+    pub(super) invalid_until: Option<Duration>,
 }
 
 impl<R> Default for Slot<R> {
@@ -100,12 +98,13 @@ impl<R> Default for Slot<R> {
             must_read: false,
             must_write: false,
             in_flight: None,
-            erasing: BTreeMap::new(),
+            erasing: BTreeSet::new(),
             erasing_since: None,
             restore: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             written: Duration::ZERO,
             looked: Duration::ZERO,
+            invalid_until: None,
         }
     }
 }
@@ -119,7 +118,7 @@ pub(super) struct Refused {
 
 /// What is to be told when the state is no longer locked.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum Notice {
     /// A shard has so many bytes of records.
     Written(usize),
     Held {
@@ -129,13 +128,15 @@ pub(super) enum Told {
     },
     /// A person wants it settled.
     Settling(String),
+    /// A shard is left alone, since the API server does not accept it.
+    Invalid(ApiError),
 }
 
 /// What follows from a change.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) answers: Vec<(Ticket, Result<(), OpenError>)>,
-    pub(super) told: Vec<Told>,
+    pub(super) notices: Vec<Notice>,
     /// Somebody else leads.
     pub(super) resign: bool,
 }
@@ -148,11 +149,11 @@ pub(super) struct TermMark {
 }
 
 /// The value of a record's annotation.
-pub(super) fn value_of<R: Storable>(record: &R, opening: &Opening, vouched: bool) -> String {
+pub(super) fn value_of<R: Storable>(record: &R, opening: &Opening, approved: bool) -> String {
     encode(&StoredRecord {
         head: record.head(),
         opening: opening.clone(),
-        vouched,
+        approved,
         record: record.encode(),
     })
 }

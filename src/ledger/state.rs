@@ -16,7 +16,7 @@ use super::{
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::{CrashSafe, LedgerSettings},
     shard::{LARGEST, SHARDS, bytes},
-    slot::{Aside, Effects, Known, PendingOpen, Place, Refused, Slot, TermMark, Ticket, Told},
+    slot::{Effects, Notice, OpenRecord, PendingHold, PendingOpen, Place, Refused, Slot, TermMark, Ticket},
     status::LedgerStatus,
 };
 
@@ -24,15 +24,15 @@ use super::{
 #[derive(Debug)]
 pub(super) struct LedgerState<R> {
     pub(super) settings: LedgerSettings,
-    pub(super) open: HashMap<String, Known<R>>,
+    pub(super) open: HashMap<String, OpenRecord<R>>,
     /// How many were opened when, since the oldest one is shown.
     ages: BTreeMap<Timestamp, usize>,
     /// UIDs of those that stand in memory only.
     pub(super) in_memory: BTreeSet<String>,
     pub(super) pending: VecDeque<PendingOpen<R>>,
-    pub(super) aside: BTreeMap<String, Aside<R>>,
+    pub(super) pending_holds: BTreeMap<String, PendingHold<R>>,
     /// Records that a person wants settled, by shard.
-    pub(super) settling: BTreeMap<(usize, String), Known<R>>,
+    pub(super) settling: BTreeMap<(usize, String), OpenRecord<R>>,
     pub(super) slots: Vec<Slot<R>>,
     pub(super) term: TermMark,
     /// The term has not begun yet: nothing but its own reads and writes is sent.
@@ -59,7 +59,7 @@ impl<R: Storable> LedgerState<R> {
             ages: BTreeMap::new(),
             in_memory: BTreeSet::new(),
             pending: VecDeque::new(),
-            aside: BTreeMap::new(),
+            pending_holds: BTreeMap::new(),
             settling: BTreeMap::new(),
             slots: (0..SHARDS).map(|_| Slot::default()).collect(),
             term: TermMark::default(),
@@ -93,7 +93,7 @@ impl<R: Storable> LedgerState<R> {
         LedgerStatus {
             in_memory,
             records: self.open.len(),
-            held: there.sum::<usize>() + self.aside.len(),
+            held: there.sum::<usize>() + self.pending_holds.len(),
             oldest: self.ages.keys().next().copied(),
         }
     }
@@ -200,27 +200,26 @@ impl<R: Storable> LedgerState<R> {
         let entry = Entry { record, origin };
         self.put(
             uid,
-            Known {
+            OpenRecord {
                 entry,
                 opening,
-                vouched: false,
+                approved: false,
                 place,
             },
         );
     }
 
     /// As it is said here, whatever was known before.
-    pub(super) fn put(&mut self, uid: &str, known: Known<R>) {
+    pub(super) fn put(&mut self, uid: &str, known: OpenRecord<R>) {
         let old = self.take(uid);
         // What is replaced elsewhere must not be found there later.
-        if let Some(Known {
+        if let Some(OpenRecord {
             place: Place::Shard(number),
-            opening,
             ..
         }) = old
             && known.place != Place::Shard(number)
         {
-            self.must_go(number, uid, opening, Duration::ZERO);
+            self.must_go(number, uid, Duration::ZERO);
         }
         *self.ages.entry(known.opening.at).or_default() += 1;
         if known.place == Place::Memory {
@@ -230,7 +229,7 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// Takes a record out of memory; what stands on a shard is another matter.
-    pub(super) fn take(&mut self, uid: &str) -> Option<Known<R>> {
+    pub(super) fn take(&mut self, uid: &str) -> Option<OpenRecord<R>> {
         let known = self.open.remove(uid)?;
         if let Some(count) = self.ages.get_mut(&known.opening.at) {
             *count -= 1;
@@ -251,25 +250,22 @@ impl<R: Storable> LedgerState<R> {
             return false;
         };
         if let Place::Shard(number) = known.place {
-            self.must_go(number, uid, known.opening, now);
+            self.must_go(number, uid, now);
         }
         true
     }
 
     /// This record must not stand on the shard.
-    pub(super) fn must_go(&mut self, number: usize, uid: &str, opening: Opening, now: Duration) {
+    pub(super) fn must_go(&mut self, number: usize, uid: &str, now: Duration) {
         let slot = &mut self.slots[number];
         slot.restore.remove(uid);
-        let openings = slot.erasing.entry(uid.to_owned()).or_default();
-        if !openings.contains(&opening) {
-            openings.push(opening);
-        }
+        slot.erasing.insert(uid.to_owned());
         slot.erasing_since.get_or_insert(now);
     }
 
     /// Takes a record out of memory that stands on a shard, and stays there.
     pub(super) fn forget(&mut self, uid: &str) -> bool {
-        let Some(&Known {
+        let Some(&OpenRecord {
             place: Place::Shard(number),
             ..
         }) = self.open.get(uid)
@@ -280,15 +276,15 @@ impl<R: Storable> LedgerState<R> {
         self.take(uid).is_some()
     }
 
-    /// Sets a record aside.
+    /// The record is to be held from now on.
     pub(super) fn hold(&mut self, uid: &str, why: &str) {
         if let Some(known) = self.take(uid) {
-            self.set_aside(uid, known, why);
+            self.begin_hold(uid, known, why);
         }
     }
 
-    pub(super) fn set_aside(&mut self, uid: &str, known: Known<R>, why: &str) {
-        let Known {
+    pub(super) fn begin_hold(&mut self, uid: &str, known: OpenRecord<R>, why: &str) {
+        let OpenRecord {
             entry: Entry { record, .. },
             opening,
             place,
@@ -297,23 +293,27 @@ impl<R: Storable> LedgerState<R> {
         if let Place::Shard(number) = place {
             self.slots[number].restore.remove(uid);
         }
-        self.effects.told.push(Told::Held {
+        self.effects.notices.push(Notice::Held {
             head: record.head(),
             place,
             why: why.to_owned(),
         });
-        let aside = Aside {
+        let hold = PendingHold {
             record,
             opening,
             place,
         };
-        self.aside.insert(uid.to_owned(), aside);
+        self.pending_holds.insert(uid.to_owned(), hold);
     }
 
     /// Whether nothing is left that `flush` is to write.
     pub(super) fn is_flushed(&self) -> bool {
-        let written = |slot: &Slot<R>| !slot.ours || (slot.in_flight.is_none() && slot.erasing.is_empty());
-        let held = self.aside.values().all(|aside| aside.place == Place::Memory);
+        let left = |slot: &Slot<R>| !slot.ours || slot.invalid_until.is_some();
+        let written = |slot: &Slot<R>| left(slot) || (slot.in_flight.is_none() && slot.erasing.is_empty());
+        let held = self.pending_holds.values().all(|hold| match hold.place {
+            Place::Memory => true,
+            Place::Shard(number) => left(&self.slots[number]),
+        });
         self.taking || !self.keeps() || (held && self.pending.is_empty() && self.slots.iter().all(written))
     }
 }

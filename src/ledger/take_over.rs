@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{
-    Ledger, TermFacts, judge::Questionable, next::Next, record::Storable, settings::CrashSafe, shard::SHARDS,
+    Ledger, TermFacts, judge::Untrusted, next::Next, record::Storable, settings::CrashSafe, shard::SHARDS,
 };
 use crate::base::api_error::{ApiError, Reason};
 
@@ -39,8 +39,8 @@ impl<R: Storable> Ledger<R> {
             self.read_shards().await?;
         }
         let now = self.origin.elapsed();
-        let questionable = self.change(|state| state.judge(judging, now));
-        let asked = questionable.into_iter().map(|record: Questionable<R>| {
+        let untrusted = self.change(|state| state.judge(judging, now));
+        let asked = untrusted.into_iter().map(|record: Untrusted<R>| {
             let waits = is_waiting(record.known.entry.record.clone());
             async { Ok::<_, ApiError>((waits.await?, record)) }
         });
@@ -125,11 +125,14 @@ impl<R: Storable> Ledger<R> {
         loop {
             let next = self.change(|state| state.write(number, Timestamp::now()));
             let Next::Write(write) = next else { return Ok(()) };
+            let create = write.create;
             match self.send(write).await {
                 Err(ApiError {
                     reason: Reason::TooManyRequests(pause),
                     ..
                 }) => sleep(pause).await,
+                // A person has made it so: it is left alone.
+                Err(error) if error.reason == Reason::Invalid && !create => return Ok(()),
                 answer => return answer,
             }
         }

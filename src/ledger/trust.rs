@@ -26,7 +26,7 @@ pub(super) struct Found<'a> {
 pub(super) fn distrust(
     claim_uid: &str,
     opening: &Opening,
-    vouched: bool,
+    approved: bool,
     volume: &str,
     deletes: bool,
     found: Found<'_>,
@@ -39,17 +39,18 @@ pub(super) fn distrust(
         return Some(Distrust::Stale);
     }
     // A person has looked at it.
-    if vouched {
+    if approved {
         return None;
     }
     if !has_whole_uid(volume, claim_uid) {
         return Some(Distrust::ShortName);
     }
     // An unknowing leader may have given the claim another volume and lost sight of this one. Where volumes are deleted
-    // the worst is an empty one that comes and goes; one that is retained would stay.
+    // the worst is an empty one that comes and goes; one that is retained would stay. Without election nobody knows who
+    // was at work in between.
     let unknown_leader = found
         .first_transitions
-        .is_some_and(|first| opening.transitions < first);
+        .is_none_or(|first| opening.transitions < first);
     (!deletes && unknown_leader).then_some(Distrust::UnknownLeader)
 }
 

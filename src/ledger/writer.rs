@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, sleep_until},
+    time::{sleep, sleep_until},
 };
 
 use super::{
@@ -14,12 +14,12 @@ use super::{
     next::{Next, Write},
     record::Storable,
     shard::shard_name,
-    slot::{Effects, Place, Ticket, Told},
+    slot::{Effects, Notice, Place, Ticket},
     state::LedgerState,
 };
 use crate::base::api_error::ApiError;
 
-/// How long a request may take.
+/// How long a request may take, while the lease is certain.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// How often somebody who waits looks whether we lead still.
 const LOOK: Duration = Duration::from_millis(250);
@@ -92,7 +92,8 @@ impl<R: Storable> Ledger<R> {
 
     /// Reads a shard.
     pub(super) async fn read_shard(&self, number: usize) -> Result<Option<Value>, ApiError> {
-        self.leases.get(&self.shard(number), Instant::now() + LIMIT).await
+        let deadline = self.active.deadline(LIMIT);
+        self.leases.get(&self.shard(number), deadline).await
     }
 
     /// Sends a write, if we lead, and hands the answer back.
@@ -102,7 +103,7 @@ impl<R: Storable> Ledger<R> {
             create,
             object,
         } = write;
-        let (name, deadline) = (self.shard(number), Instant::now() + LIMIT);
+        let (name, deadline) = (self.shard(number), self.active.deadline(LIMIT));
         // The state may have been locked for a while, or the whole process stopped.
         if !self.active.leads() {
             self.change(|state| state.unsent(number));
@@ -155,10 +156,10 @@ impl<R: Storable> Ledger<R> {
     }
 
     fn tell(&self, effects: Effects) {
-        for told in effects.told {
+        for told in effects.notices {
             match told {
-                Told::Written(bytes) => (self.on_event)(LedgerEvent::Written(bytes)),
-                Told::Held { head, place, why } => {
+                Notice::Written(bytes) => (self.on_event)(LedgerEvent::Written(bytes)),
+                Notice::Held { head, place, why } => {
                     let shard = match place {
                         Place::Shard(number) => self.shard(number),
                         Place::Memory => String::new(),
@@ -169,7 +170,10 @@ impl<R: Storable> Ledger<R> {
                         why: &why,
                     });
                 }
-                Told::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
+                Notice::Invalid(error) => {
+                    tracing::warn!(err = %error, "A shard of the ledger is left alone, since it cannot be written");
+                }
+                Notice::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
             }
         }
         if effects.resign {

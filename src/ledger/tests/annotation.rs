@@ -13,7 +13,7 @@ fn stored() -> StoredRecord {
     StoredRecord {
         head: head(),
         opening: opening(),
-        vouched: false,
+        approved: false,
         record: b"what the controller wrote".to_vec(),
     }
 }
@@ -31,11 +31,11 @@ fn what_is_written_is_read_again() {
     let mut spaced = stored();
     // Nobody keeps --volume-name-prefix from having one.
     spaced.head.volume = "my volume v1 ".to_owned();
-    let vouched = StoredRecord {
-        vouched: true,
+    let approved = StoredRecord {
+        approved: true,
         ..stored()
     };
-    for stored in [stored(), spaced, vouched] {
+    for stored in [stored(), spaced, approved] {
         assert_eq!(decode(&encode(&stored)), Ok(stored));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     super::{
         annotation::{HELD, OPEN, SETTLE},
         record::Origin,
-        slot::Told,
+        slot::Notice,
     },
     LedgerSettings, S, note,
     server::{Fate, Scene},
@@ -73,14 +73,14 @@ fn without_election_the_records_of_others_stay_as_they_are() {
 fn a_hand_edit_is_read_for_what_it_means() {
     let mut scene = scene(true);
     scene.opened("held", note("held", 900));
-    scene.opened("vouched", note("vouched", 900));
+    scene.opened("wanted", note("wanted", 900));
     scene.state.hold("held", "tired");
-    scene.state.hold("vouched", "tired");
+    scene.state.hold("wanted", "tired");
     scene.run();
     scene.server.edit(0, |shard| {
         let annotations = &mut shard["metadata"]["annotations"];
         annotations[format!("{OPEN}uid")] = json!("damaged");
-        annotations[format!("{SETTLE}vouched")] = json!("");
+        annotations[format!("{SETTLE}wanted")] = json!("");
         annotations["theirs"] = json!("stays");
         annotations
             .as_object_mut()
@@ -91,20 +91,20 @@ fn a_hand_edit_is_read_for_what_it_means() {
     let shard = scene.server.shards[0].clone().unwrap();
     let annotations = shard["metadata"]["annotations"].as_object().unwrap();
     let keys: Vec<_> = annotations.keys().map(String::as_str).collect();
-    let ours = ["next", "uid", "vouched"].map(|uid| format!("{OPEN}{uid}"));
+    let ours = ["next", "uid", "wanted"].map(|uid| format!("{OPEN}{uid}"));
     assert_eq!(keys, [&ours[0], &ours[1], &ours[2], "theirs"]);
     assert_ne!(annotations[&ours[1]], "damaged", "a running one is put back");
-    let settled = &scene.state.open["vouched"];
+    let settled = &scene.state.open["wanted"];
     assert_eq!(settled.entry.origin, Origin::Inherited { distrust: None });
-    assert!(settled.vouched, "that outlives this process");
+    assert!(settled.approved, "that outlives this process");
     assert!(
         scene
-            .told
+            .notices
             .iter()
-            .any(|told| matches!(told, Told::Settling(uid) if uid == "vouched"))
+            .any(|told| matches!(told, Notice::Settling(uid) if uid == "wanted"))
     );
     scene.restart(&term());
-    assert!(scene.state.open["vouched"].vouched);
+    assert!(scene.state.open["wanted"].approved);
 }
 
 #[test]
@@ -126,8 +126,35 @@ fn a_settlement_whose_answer_is_lost_is_made_good() {
         let annotations = shard["metadata"]["annotations"].as_object().unwrap();
         let keys: Vec<_> = annotations.keys().collect();
         assert_eq!(keys, [&format!("{OPEN}uid")], "{fate:?}");
-        assert!(scene.state.open["uid"].vouched, "{fate:?}");
+        assert!(scene.state.open["uid"].approved, "{fate:?}");
     }
+}
+
+#[test]
+fn a_shard_that_a_person_made_invalid_does_not_hold_up_the_others() {
+    let mut scene = scene(true);
+    scene.opened("large", note("large", 60_000));
+    let told = |scene: &Scene| {
+        let told = scene.notices.iter();
+        told.filter(|told| matches!(told, Notice::Invalid(_))).count()
+    };
+    scene.state.erase("uid", scene.now);
+    scene.state.erase("large", scene.now);
+    scene.now += S(1);
+    assert!(scene.step(Fate::Refused(Reason::Invalid)), "the first shard");
+    assert!(scene.step(Fate::Done), "the second one, at once");
+    assert_eq!(scene.server.open(), [("uid".to_owned(), 0)]);
+    assert!(scene.state.is_flushed(), "nobody waits for the first");
+    scene.opened("next", note("next", 900));
+    assert!(scene.server.open().contains(&("next".to_owned(), 1)));
+    // It is tried again every minute, and said once.
+    scene.now += S(60);
+    assert!(scene.step(Fate::Refused(Reason::Invalid)));
+    assert!(!scene.step(Fate::Done));
+    scene.now += S(60);
+    assert!(scene.step(Fate::Done));
+    assert_eq!(scene.server.open(), [("next".to_owned(), 1)]);
+    assert_eq!(told(&scene), 1);
 }
 
 #[test]

@@ -364,6 +364,17 @@ async fn after_the_lease_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_does_not_outlast_the_lease() {
+    let api = Api::new();
+    let process = Process::leading(&api, settings()).await;
+    api.harm(Fault::new(Harm::Hang).on("update", "leases"));
+    let began = Instant::now();
+    process.active.lead_until(Some(began + S(3)));
+    process.open(UID).await.unwrap_err();
+    assert!(began.elapsed() < S(4), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_take_over_that_fails_is_told_and_can_be_repeated() {
     let api = Api::new();
     let first = Process::leading(&api, settings()).await;

@@ -5,10 +5,10 @@ use super::{
         annotation::{HELD, OPEN},
         record::{Distrust, Origin},
         shard::Shard,
-        slot::Told,
+        slot::Notice,
     },
     LedgerSettings, Note, S, TermFacts, UID, note,
-    server::Scene,
+    server::{Fate, Scene},
     settings, term,
 };
 
@@ -84,7 +84,10 @@ fn without_trust_a_record_resumes_for_a_claim_that_waits_and_is_held_otherwise()
                 (wanted, vec![format!("{key}{UID}")]),
                 "{name}, {waits}"
             );
-            let held = scene.told.iter().any(|told| matches!(told, Told::Held { .. }));
+            let held = scene
+                .notices
+                .iter()
+                .any(|told| matches!(told, Notice::Held { .. }));
             assert_eq!(
                 (held, scene.state.status().held),
                 (wanted.is_none(), usize::from(wanted.is_none())),
@@ -166,6 +169,75 @@ fn what_another_leader_opened_anew_is_not_taken_for_what_was_erased_here() {
     );
     assert_eq!(scene.state.open[UID].entry.record, note(UID, 300));
     assert!(scene.state.slots[0].erasing.is_empty());
+}
+
+/// A term after another leader's.
+fn disturbed() -> TermFacts {
+    TermFacts {
+        transitions: 9,
+        undisturbed: false,
+        ..term()
+    }
+}
+
+#[test]
+fn what_was_to_be_erased_in_an_earlier_term_is_inherited_when_another_has_led() {
+    for lost in [false, true] {
+        let mut scene = Scene::leading(settings(), &term());
+        if lost {
+            // The record arrives, and nobody hears of it: it was to be erased, too.
+            scene.open(UID, note(UID, 100)).unwrap();
+            assert!(scene.step(Fate::Unheard));
+        } else {
+            scene.opened(UID, note(UID, 100));
+            scene.state.erase(UID, scene.now);
+        }
+        // The other inherits it, calls the driver and is killed.
+        scene.take_over(&disturbed(), |_| false);
+        scene.run();
+        let inherited = Some(Origin::Inherited { distrust: None });
+        assert_eq!(
+            (origin(&scene), keys(&scene)),
+            (inherited, vec![format!("{OPEN}{UID}")])
+        );
+    }
+}
+
+#[test]
+fn what_was_to_be_held_in_an_earlier_term_is_inherited_when_another_has_led() {
+    let mut scene = Scene::leading(settings(), &term());
+    scene.opened(UID, note(UID, 100));
+    scene.state.hold(UID, "tired");
+    // The other has it settled, and the claim begins again, on another shard.
+    let mut other = left(note(UID, 200));
+    other.restart(&term());
+    other.state.erase(UID, other.now);
+    other.run();
+    other.opened(UID, note(UID, 300));
+    let mut newer = other.server.shards[0].clone().unwrap();
+    newer["metadata"]["name"] = "lab-ledger-1".into();
+    scene.server.store(1, newer);
+    scene.take_over(&disturbed(), |_| false);
+    scene.run();
+    assert_eq!(scene.state.status().held, 0);
+    assert_eq!(origin(&scene), Some(Origin::Inherited { distrust: None }));
+    assert_eq!(scene.server.open(), [(UID.to_owned(), 1)]);
+}
+
+#[test]
+fn a_request_that_another_leader_has_replaced_stays_replaced() {
+    let mut scene = Scene::leading(settings(), &term());
+    scene.opened(UID, note(UID, 100));
+    let mut other = Scene::new(settings());
+    other.server = std::mem::take(&mut scene.server);
+    other.restart(&term());
+    other.opened(UID, note(UID, 200));
+    scene.server = other.server;
+    scene.take_over(&disturbed(), |_| false);
+    scene.run();
+    assert_eq!(scene.state.open[UID].entry.record, note(UID, 200));
+    scene.restart(&term());
+    assert_eq!(scene.state.open[UID].entry.record, note(UID, 200));
 }
 
 #[test]

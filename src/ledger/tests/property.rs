@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{
     super::{annotation::OPEN, record::Storable as _},
-    note,
+    TermFacts, note,
     server::{Fate, Scene},
     settings, term,
 };
@@ -28,6 +28,8 @@ enum Deed {
     Restart,
     /// The same process, after a while without the lease.
     NextTerm,
+    /// The same, and another has led meanwhile, which has changed nothing.
+    AfterAnother,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -54,6 +56,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (0u8..12).prop_map(Deed::TakeOut),
         1 => Just(Deed::Restart),
         1 => Just(Deed::NextTerm),
+        1 => Just(Deed::AfterAnother),
     ]
 }
 
@@ -153,7 +156,26 @@ fn act(scene: &mut Scene, callers: &mut Callers, deed: &Deed) {
             // Erased and not written yet, or never confirmed: it is settled again.
             callers.open.extend(scene.state.open.keys().cloned());
         }
-        Deed::NextTerm => {
+        Deed::AfterAnother if scene.state.settings.elected => {
+            let facts = TermFacts {
+                transitions: scene.state.term.transitions + 2,
+                undisturbed: false,
+                ..term()
+            };
+            // What a person took out is as good as erased by the other.
+            let (there, memory) = (scene.server.uids(), scene.state.in_memory.clone());
+            callers
+                .open
+                .retain(|uid| there.contains(uid) || memory.contains(uid));
+            callers.tampered.clear();
+            scene.take_over(&facts, |_| true);
+            // Erased and not written yet, or never confirmed: the other may have called the driver.
+            callers.open.extend(scene.state.open.keys().cloned());
+            for uid in there {
+                assert!(scene.state.open.contains_key(&uid), "{uid} was not inherited");
+            }
+        }
+        Deed::NextTerm | Deed::AfterAnother => {
             scene.take_over(&term(), |_| true);
         }
     }

@@ -11,7 +11,7 @@ use super::{
         annotation::OPEN,
         next::{Next, Write},
         shard::{GROWN, SHARDS, Shard},
-        slot::{Told, value_of},
+        slot::{Notice, value_of},
         state::LedgerState,
     },
     Note,
@@ -116,7 +116,7 @@ pub(super) struct Scene {
     pub(super) now: Duration,
     /// What was answered, as it came.
     pub(super) answers: Vec<(u64, Result<(), OpenError>)>,
-    pub(super) told: Vec<Told>,
+    pub(super) notices: Vec<Notice>,
     pub(super) resigned: bool,
 }
 
@@ -130,7 +130,7 @@ impl Scene {
             },
             now: Duration::from_secs(1),
             answers: Vec::new(),
-            told: Vec::new(),
+            notices: Vec::new(),
             resigned: false,
         }
     }
@@ -183,7 +183,7 @@ impl Scene {
     pub(super) fn collect(&mut self) {
         let effects = std::mem::take(&mut self.state.effects);
         self.answers.extend(effects.answers);
-        self.told.extend(effects.told);
+        self.notices.extend(effects.notices);
         self.resigned |= effects.resign;
     }
 

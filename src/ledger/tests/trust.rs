@@ -50,16 +50,18 @@ fn each_condition_has_its_word() {
         ("a part of the UID", found, &short, true, false, Some(ShortName)),
         ("an unknowing leader, retained", broken, &whole, false, false, Some(UnknownLeader)),
         ("an unknowing leader, deleted", broken, &whole, true, false, None),
-        ("retained without election", unelected, &whole, false, false, None),
+        ("deleted, without election", unelected, &whole, true, false, None),
+        ("retained, without election", unelected, &whole, false, false, Some(UnknownLeader)),
+        ("a person vouches, without election", unelected, &whole, false, true, None),
         ("a person vouches for the name", found, &short, true, true, None),
         ("a person vouches in spite of the leader", broken, &whole, false, true, None),
-        ("vouched for, and copied", elsewhere, &whole, true, true, Some(Foreign)),
-        ("vouched for, and left", stale, &whole, true, true, Some(Stale)),
+        ("approved for, and copied", elsewhere, &whole, true, true, Some(Foreign)),
+        ("approved for, and left", stale, &whole, true, true, Some(Stale)),
         ("two reasons: the first", Found { kept: false, ..elsewhere }, &short, true, false, Some(Foreign)),
     ];
-    for (name, found, volume, deletes, vouched, wanted) in rows {
+    for (name, found, volume, deletes, approved, wanted) in rows {
         assert_eq!(
-            distrust(UID, &opening(), vouched, volume, deletes, found),
+            distrust(UID, &opening(), approved, volume, deletes, found),
             wanted,
             "{name}"
         );

@@ -114,8 +114,7 @@ impl World {
             world.lease.count += u8::from(!first);
         }
         world.lease.holder = Holder::Replica(me as u8);
-        let before = self.lease;
-        let first = chain(&mut world.lease, before);
+        let first = chain(&mut world.lease, self.lease);
         let count = world.lease.count;
         let own = &mut world.replicas[me];
         let undisturbed = own
@@ -129,11 +128,13 @@ impl World {
 
     /// The shard is read, judged, and written.
     fn take_over(&mut self, me: usize, first: u8, undisturbed: bool, rules: Rules) {
-        let waits = self.claim == ClaimLife::Waits;
         let own = &mut self.replicas[me];
         let known = own.record.take();
         if own.erasing && (undisturbed || rules.broken == Some(Broken::OldErasures)) {
             self.record = None;
+        }
+        if own.holding && undisturbed {
+            (self.record, self.held) = (None, true);
         }
         (own.erasing, own.holding) = (false, false);
         match (self.record, known) {
@@ -151,7 +152,7 @@ impl World {
                 if !(undisturbed && same.is_some()) {
                     open.came = is_trusted(stored, first, rules);
                 }
-                if matches!(open.came, Came::Own | Came::Trusted) || waits {
+                if matches!(open.came, Came::Own | Came::Trusted) || self.claim == ClaimLife::Waits {
                     own.record = Some(open);
                 } else {
                     (self.record, self.held) = (None, true);
