@@ -5,6 +5,7 @@ mod broken;
 mod calls;
 mod replica;
 mod search;
+mod seen;
 mod steps;
 mod world;
 
