@@ -137,6 +137,47 @@ async fn what_is_changed_while_other_volumes_are_listed_is_seen_before_the_drive
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_stands_is_not_deleted_by_a_process_that_did_not_see_its_release() {
+    for (has_uid, words) in [(true, "default/data"), (false, "its claimRef has no UID")] {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        let name = bound(&world).await;
+        sidecar.stop();
+        sidecar.ended().await.expect("a clean end");
+        // The claim stays as long as a pod uses it, and the binder leaves both alone.
+        let pod = json!({
+            "metadata": {"name": "user"},
+            "spec": {
+                "nodeName": "n1", "containers": [{"name": "user", "image": "user"}],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+            },
+        });
+        world.api.create("pods", "default", pod);
+        world.api.delete(CLAIMS, "default", "data");
+        let before = world.api.get(VOLUMES, "", &name).expect("it stands")["spec"]["claimRef"].clone();
+        world.api.edit(VOLUMES, "", &name, |pv| {
+            pv["status"]["phase"] = "Released".into();
+            if !has_uid {
+                pv["spec"]["claimRef"]["uid"] = "".into();
+            }
+        });
+        let sidecar = Sidecar::start(&world);
+        world.is_told(&name, &["VolumeFailedDelete", words]).await;
+        world
+            .always("its data stays", secs(600), |world| {
+                world.driver.count("DeleteVolume") == 0
+            })
+            .await;
+        world.api.delete("pods", "default", "user");
+        world
+            .api
+            .edit(VOLUMES, "", &name, |pv| pv["spec"]["claimRef"] = before);
+        world.becomes_clean().await;
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attached_volume_is_deleted_as_soon_as_it_is_detached() {
     let world = world();
     world
