@@ -14,7 +14,10 @@ const TRIES: usize = 4;
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
 impl Provision {
-    /// Takes `node` off a claim, if it is the selected one still. No record may be open: the volume may come to exist.
+    /// Takes `node` off a claim, if it is the selected one still.
+    ///
+    /// The volume must not exist as far as anybody can tell: either no record is open, or the driver has refused the
+    /// request twice in doubt, and then the record is kept (`Verdict::Renew`).
     pub(super) async fn reschedule(&self, claim: &Claim, node: &str, why: &str) -> Requeue {
         if !self.active.is_set() {
             return NOT_LEADING;

@@ -26,8 +26,8 @@ pub(super) struct Deletions(Mutex<HashMap<String, Deletion>>);
 
 #[derive(Default)]
 struct Deletion {
-    /// The claimRef that it had when it was first seen Released.
-    released_from: Option<Option<ClaimRef>>,
+    /// The claimRef that it had when it was first seen Released, from the first one with a UID on.
+    released_from: Option<ClaimRef>,
     /// How often our right to read the secret was denied without a success in between, and since when.
     denials: u32,
     denied_since: Option<Instant>,
@@ -45,19 +45,22 @@ impl Deletions {
     /// The volume is seen. From when it is Released on, what it was released from is remembered.
     pub(super) fn seen(&self, volume: &Volume) {
         if volume.phase == RELEASED {
-            self.update(&volume.uid, |deletion| {
-                deletion.released_from.get_or_insert_with(|| volume.claim.clone());
-            });
+            // One without a UID is on its way to be another one, or to be put back.
+            if let Some(claim) = volume.claim.as_ref().filter(|claim| !claim.uid.is_empty()) {
+                self.update(&volume.uid, |deletion| {
+                    deletion.released_from.get_or_insert_with(|| claim.clone());
+                });
+            }
         } else if let Some(deletion) = self.0.lock().get_mut(&volume.uid) {
             deletion.released_from = None;
         }
     }
 
     /// The claimRef that the volume had when it was first seen Released, if it has another one by now.
-    pub(super) fn other_claim(&self, volume: &Volume) -> Option<Option<ClaimRef>> {
+    pub(super) fn other_claim(&self, volume: &Volume) -> Option<ClaimRef> {
         let deletions = self.0.lock();
         let before = deletions.get(&volume.uid)?.released_from.as_ref()?;
-        (*before != volume.claim).then(|| before.clone())
+        (Some(before) != volume.claim.as_ref()).then(|| before.clone())
     }
 
     /// The secret may not be read. Returns how often that was so, and for how long.

@@ -15,10 +15,14 @@ pub(super) enum Objection {
     /// It has another claimRef than when it was released.
     OtherClaim {
         /// The one that it had.
-        before: Option<ClaimRef>,
+        before: ClaimRef,
         /// The one that it has.
         now: Option<ClaimRef>,
     },
+    /// Its claimRef has no UID: somebody makes it available again.
+    NoClaim,
+    /// Its claim stands, and has it or waits for it.
+    ClaimStands(ClaimRef),
     /// Another PersistentVolume has its handle, and is not Released.
     SharedHandle {
         handle: String,
@@ -46,8 +50,19 @@ impl fmt::Display for Objection {
                 "the volume is not deleted, because its claimRef was changed after it was released: from {} to {}; to \
                  keep the data, change persistentVolumeReclaimPolicy to Retain; to have the volume deleted, put the \
                  claimRef back",
-                path(before.as_ref()),
+                path(Some(before)),
                 path(now.as_ref())
+            ),
+            Self::NoClaim => f.write_str(
+                "the volume is not deleted, because its claimRef has no UID, as if it were to be available again; to \
+                 keep the data, change persistentVolumeReclaimPolicy to Retain; to have the volume deleted, put the \
+                 claimRef back",
+            ),
+            Self::ClaimStands(claim) => write!(
+                f,
+                "the volume is not deleted, because claim {} stands, and has it or waits for it; to have the volume \
+                 deleted, delete the claim",
+                path(Some(claim))
             ),
             Self::SharedHandle {
                 handle,
@@ -66,9 +81,12 @@ impl fmt::Display for Objection {
 }
 
 impl Reclaim {
-    /// Whether something speaks against the deletion of this volume, which was read a moment ago.
+    /// Whether something speaks against the deletion of this volume, as the cache has it. It takes time, so the volume
+    /// itself is read afterwards.
     ///
-    /// The cache says whether another volume may have the handle, for nothing; only then are all volumes read.
+    /// The cache says whether another volume may have the handle, for nothing; only then are all volumes read. It also
+    /// says which claim the volume had before it was released; only where that was not seen, as after a restart, or was
+    /// another one, the claim is read.
     ///
     /// # Errors
     /// [`ApiError`]: it is not known.
@@ -81,9 +99,24 @@ impl Reclaim {
             let now = volume.claim.clone();
             return Ok(Some(Objection::OtherClaim { before, now }));
         }
-        if !self.cache.may_share_handle(handle, &volume.uid) {
-            return Ok(None);
+        let Some(claim) = volume.claim.as_ref().filter(|claim| !claim.uid.is_empty()) else {
+            return Ok(Some(Objection::NoClaim));
+        };
+        if self.cache.may_share_handle(handle, &volume.uid)
+            && let Some(objection) = self.shared(volume, handle).await?
+        {
+            return Ok(Some(objection));
         }
+        if !self.cache.was_released_from(&volume.uid, &claim.uid)
+            && self.api.is_claimed(&volume.name, claim).await?
+        {
+            return Ok(Some(Objection::ClaimStands(claim.clone())));
+        }
+        Ok(None)
+    }
+
+    /// Another volume with this handle that is not Released.
+    async fn shared(&self, volume: &Volume, handle: &str) -> Result<Option<Objection>, ApiError> {
         let (uid, wanted) = (volume.uid.clone(), handle.to_owned());
         let others = self.live.find(move |other| {
             let has_handle = other.csi.as_ref().is_some_and(|csi| csi.handle == wanted);

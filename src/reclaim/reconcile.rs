@@ -45,7 +45,7 @@ pub type OnDeleted = Box<dyn Fn(&Volume) + Send + Sync>;
 pub struct Reclaim {
     driver: Driver,
     driver_info: DriverInfo,
-    api: ApiClient,
+    pub(super) api: ApiClient,
     pub(super) cache: Arc<Cache>,
     events: EventRecorder,
     metrics: ReclaimMetrics,
@@ -196,17 +196,19 @@ impl Reclaim {
         let text = |error: ApiError| error.to_string();
         if !self.deletions.is_volume_deleted(&volume.uid) {
             let (secrets, denied) = self.secrets(volume, secret.as_ref()).await.map_err(text)?;
-            // What a watch told may be old: another leader, or an administrator, may have been here since.
+            let objection = self.objection(volume, &handle).await.map_err(text)?;
+            // What a watch told may be old: another leader, or an administrator, may have been here since. This is the
+            // last thing that is asked, since all else takes its time.
             let live = self.api.volume(&volume.name).await.map_err(text)?;
             let wanted = Decision::Delete {
                 handle: handle.clone(),
                 secret,
             };
-            let live = match live {
-                Some(live) if live.uid == volume.uid && self.decide(&live) == wanted => live,
-                _ => return Ok(false),
-            };
-            if let Some(objection) = self.objection(&live, &handle).await.map_err(text)? {
+            let is_same = |live: &Volume| live.uid == volume.uid && live.claim == volume.claim;
+            if !live.is_some_and(|live| is_same(&live) && self.decide(&live) == wanted) {
+                return Ok(false);
+            }
+            if let Some(objection) = objection {
                 return Err(objection.to_string());
             }
             if !self.active.is_set() {

@@ -100,6 +100,84 @@ async fn a_volume_that_was_changed_to_retain_behind_a_stale_watch_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_changed_while_other_volumes_are_listed_is_seen_before_the_driver_is_called() {
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(&str, Change); 2] = [
+        ("the policy", |pv| {
+            pv["spec"]["persistentVolumeReclaimPolicy"] = "Retain".into();
+        }),
+        ("the claimRef", |pv| {
+            pv["spec"]["claimRef"] = json!({"namespace": "shop", "name": "other", "uid": "other-uid"});
+            pv["status"]["phase"] = "Released".into();
+        }),
+    ];
+    for (what, change) in changes {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        let name = bound(&world).await;
+        // It does not object, but the list that tells so is read.
+        adopt(&world, &name, "Released");
+        world.api.edit(VOLUMES, "", "adopted", |pv| {
+            pv["spec"]["persistentVolumeReclaimPolicy"] = "Retain".into();
+        });
+        tokio::time::sleep(secs(60)).await;
+        let lists = world.api.count("list", VOLUMES);
+        world
+            .api
+            .harm(Fault::new(Harm::DelayReply(secs(5))).on("list", VOLUMES).times(1));
+        world.api.delete(CLAIMS, "default", "data");
+        tokio::time::sleep(secs(2)).await;
+        world.api.edit(VOLUMES, "", &name, change);
+        world
+            .always(what, secs(600), |world| world.driver.count("DeleteVolume") == 0)
+            .await;
+        assert!(world.api.count("list", VOLUMES) > lists, "{what}: it was listed");
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_stands_is_not_deleted_by_a_process_that_did_not_see_its_release() {
+    for (has_uid, words) in [(true, "default/data"), (false, "its claimRef has no UID")] {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        let name = bound(&world).await;
+        sidecar.stop();
+        sidecar.ended().await.expect("a clean end");
+        // The claim stays as long as a pod uses it, and the binder leaves both alone.
+        let pod = json!({
+            "metadata": {"name": "user"},
+            "spec": {
+                "nodeName": "n1", "containers": [{"name": "user", "image": "user"}],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+            },
+        });
+        world.api.create("pods", "default", pod);
+        world.api.delete(CLAIMS, "default", "data");
+        let before = world.api.get(VOLUMES, "", &name).expect("it stands")["spec"]["claimRef"].clone();
+        world.api.edit(VOLUMES, "", &name, |pv| {
+            pv["status"]["phase"] = "Released".into();
+            if !has_uid {
+                pv["spec"]["claimRef"]["uid"] = "".into();
+            }
+        });
+        let sidecar = Sidecar::start(&world);
+        world.is_told(&name, &["VolumeFailedDelete", words]).await;
+        world
+            .always("its data stays", secs(600), |world| {
+                world.driver.count("DeleteVolume") == 0
+            })
+            .await;
+        world.api.delete("pods", "default", "user");
+        world
+            .api
+            .edit(VOLUMES, "", &name, |pv| pv["spec"]["claimRef"] = before);
+        world.becomes_clean().await;
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attached_volume_is_deleted_as_soon_as_it_is_detached() {
     let world = world();
     world

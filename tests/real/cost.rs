@@ -1,5 +1,6 @@
 //! What the ledger costs: writes and bytes of a burst, and what one claim waits for its record, beside a bare PUT of a
-//! Lease in the same run. Counted in the audit log, which has the bodies of Leases.
+//! Lease in the same run. Counted in the audit log, which has the bodies of Leases. Printed beside what is promised; what
+//! is more than twice as much fails. Writes and bytes are counts, not times: they must be as promised.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +25,8 @@ const MOST_WRITES: f64 = 0.2;
 const MOST_BYTES: f64 = 16.0 * 1024.0;
 /// Of the median bare PUT.
 const PROMISED: f64 = 1.5;
+/// How often what is promised may pass before it is a fault and no busy machine.
+const MARGIN: f64 = 2.0;
 
 pub(crate) async fn of_the_ledger(cluster: &'static Cluster) {
     let _quiet = FIGURES.write().await;
@@ -44,7 +47,7 @@ pub(crate) async fn of_the_ledger(cluster: &'static Cluster) {
     );
     let ratio = waits.as_secs_f64() / bare.as_secs_f64();
     row(
-        &format!("the same over the bare PUT (promised: {PROMISED})"),
+        &format!("the same over the bare PUT (promised: {PROMISED}, fails beyond {MARGIN} x)"),
         format!("{ratio:.2}"),
     );
     row(
@@ -60,10 +63,10 @@ pub(crate) async fn of_the_ledger(cluster: &'static Cluster) {
     assert!(per_volume > 0.0, "no record was written");
     assert!(per_volume < MOST_WRITES, "{per_volume} writes a volume");
     assert!(bytes < MOST_BYTES, "{bytes} bytes a volume");
-    // A machine that is busy for a moment is no fault.
     assert!(
-        ratio < 10.0 * PROMISED,
-        "{waits:?} for a record, {bare:?} for a bare PUT"
+        ratio < MARGIN * PROMISED,
+        "{waits:?} for a record, {bare:?} for a bare PUT: {ratio:.2} times as much, promised {PROMISED}, {MARGIN} times \
+         that is a fault"
     );
 }
 

@@ -1,6 +1,6 @@
 //! How long nobody works when the leader is told to stop, killed, started again in its Pod, or held up beyond its lease.
-//! Printed for people; asserted with as much again as is promised, for a machine that is busy. Alone, for the same
-//! reason.
+//! Printed beside what is promised, for people: a timing is a benchmark. What takes more than twice as long as promised
+//! fails all the same, since no machine is as busy as that. Alone, for the same reason.
 
 use std::{
     sync::{
@@ -40,6 +40,8 @@ const LONG: [&str; 4] = [
 const LATE: Duration = Duration::from_millis(100);
 /// What is promised beyond the lease where one must run out.
 const PROMISED: Duration = Duration::from_secs(1);
+/// How often what is promised may pass before it is a fault and no busy machine.
+const MARGIN: u32 = 2;
 
 type Figure = (&'static str, Duration, Duration);
 
@@ -61,7 +63,11 @@ pub(crate) async fn measured(cluster: &'static Cluster) {
     let (claims, (figures, last)) = futures::join!(load.come(), figures);
     if under_test() == Binary::Ours {
         for (what, took, promised) in figures {
-            assert!(took < promised + PROMISED, "{what}: {took:?}");
+            let most = promised * MARGIN;
+            assert!(
+                took < most,
+                "{what}: {took:?}, promised {promised:?}, {MARGIN} times as much is a fault"
+            );
         }
     }
     let rest = Rest::wait(&world, &driver, Duration::from_secs(60)).await;
@@ -150,7 +156,7 @@ async fn measure(world: &World, driver: &Driver) -> (Vec<Figure>, Sidecar) {
 /// Printed as soon as it is known.
 fn figure(what: &'static str, took: Duration, promised: Duration) -> Figure {
     let (seconds, most) = (took.as_secs_f64(), promised.as_secs_f64());
-    println!("  {what:<58}{seconds:>8.2} s (promised: {most:.0} s)");
+    println!("  {what:<58}{seconds:>8.2} s (promised: {most:.0} s, fails beyond {MARGIN} times as much)");
     (what, took, promised)
 }
 

@@ -8,7 +8,7 @@ use crate::{
     cluster::{
         active::Active,
         decode::Decoded,
-        objects::{Claim, SELECTED_NODE},
+        objects::{Claim, ClaimRef, SELECTED_NODE},
     },
 };
 
@@ -46,6 +46,22 @@ impl ApiClient {
                 Err(ApiError::odd("list", CLAIMS.plural, &place, odd))
             }
         }
+    }
+
+    /// Whether the claim that a volume names stands at this moment, and has this volume or waits for it. One that is
+    /// bound elsewhere, or that goes before it has a volume, needs this one no more.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn is_claimed(&self, volume: &str, claim: &ClaimRef) -> Result<bool, ApiError> {
+        let read = self.read_raw(&CLAIMS, &claim.namespace, &claim.name).await?;
+        let Some(read) = read.filter(|read| read["metadata"]["uid"].as_str() == Some(&claim.uid)) else {
+            return Ok(false);
+        };
+        Ok(match read["spec"]["volumeName"].as_str() {
+            None | Some("") => read["metadata"]["deletionTimestamp"].is_null(),
+            Some(bound) => bound == volume,
+        })
     }
 
     /// Changes the node that is selected for the claim of this UID from `seen` to `node`; `None` is no node.
