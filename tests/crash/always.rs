@@ -87,8 +87,7 @@ impl Eye {
         if !now.starts_with(holder) {
             return Some(format!("outside the lease, which is {now:?}'s"));
         }
-        let requests = self.api.requests();
-        let renewed = requests.iter().rfind(|it| {
+        let renewed = self.api.latest_request(|it| {
             it.resource == "leases" && it.name == LEASE && it.verb.writes() && it.code / 100 == 2
         })?;
         let age = self.api.elapsed().saturating_sub(renewed.at);

@@ -158,7 +158,9 @@ fn the_class_and_the_claim_are_gone() {
 
 #[test]
 fn the_backend_is_down_after_a_timeout() {
-    Scenario::new("backend down after a timeout", Rest::volumes(0)).run(async |stage| {
+    // What is repeated at the longest interval is not worth five minutes.
+    let scenario = Scenario::new("backend down after a timeout", Rest::volumes(0));
+    scenario.flags(&["--retry-interval-max=20s"]).run(async |stage| {
         stage.driver.upset("CreateVolume", 1, Trouble::LoseReply);
         let down = Trouble::Refuse(Code::Internal, "the backend is down");
         stage.driver.upset("CreateVolume", 4, down);
@@ -182,6 +184,19 @@ fn a_volume_is_adopted_under_another_name() {
         stage.claim_goes().await;
         sleep(secs(3)).await;
         stage.api.heal();
+    });
+}
+
+#[test]
+fn a_volume_is_adopted_while_nobody_is_there() {
+    Scenario::new("volume adopted while nobody is there", Rest::volumes(1)).run(async |stage| {
+        made_only(stage).await;
+        stage.down();
+        let handle = stage.driver.volumes()[0].id.clone();
+        object(stage, "adopted", DRIVER, &handle, None);
+        stage.claim_goes().await;
+        stage.api.heal();
+        stage.up();
     });
 }
 

@@ -7,7 +7,7 @@ use tonic::Code;
 use crate::{
     rest::Rest,
     scenario::Scenario,
-    sidecar::{Look, VOLUMES, empty_world, secs, world},
+    sidecar::{CLAIMS, Look, VOLUMES, empty_world, secs, text, world},
     stage::Stage,
 };
 
@@ -44,6 +44,7 @@ fn a_call_of_the_old_leader_comes_late() {
         stage.add_claim("default", "data", "1Gi", |_| {});
         stage.is_asked().await;
         stage.claim_goes().await;
+        sleep(secs(40)).await;
     });
 }
 
@@ -135,7 +136,8 @@ fn one_that_knows_no_ledger_leaves_the_claim_bound() {
 
 #[test]
 fn what_is_to_be_retained_is_held_after_one_that_knows_no_ledger() {
-    let scenario = Scenario::new("unknowing leader, policy Retain", Rest::volumes(0).held(1)).world(retained);
+    let scenario =
+        Scenario::new("unknowing leader, policy Retain", Rest::volumes(0).holds(1)).world(retained);
     scenario.run(async |stage| {
         made_in_doubt(stage).await;
         stage.down();
@@ -162,7 +164,7 @@ fn what_is_to_be_retained_gets_its_object() {
 
 #[test]
 fn the_cluster_is_restored() {
-    let scenario = Scenario::new("cluster restored", Rest::volumes(0).held(1)).world(world);
+    let scenario = Scenario::new("cluster restored", Rest::volumes(0).holds(1)).world(world);
     scenario.run(async |stage| {
         made_in_doubt(stage).await;
         stage.down();
@@ -228,8 +230,68 @@ fn truncated_names_are_held() {
 }
 
 #[test]
+fn truncated_names_are_held_by_the_next_process() {
+    let scenario = Scenario::new("truncated names, then another process", Rest::volumes(0).holds(1));
+    scenario
+        .flags(&["--volume-name-uuid-length=8"])
+        .run(async |stage| {
+            made_in_doubt(stage).await;
+            stage.down();
+            stage.claim_goes().await;
+            stage.driver.heal();
+            stage.up();
+        });
+}
+
+#[test]
+fn a_connection_to_the_driver_takes_longer_than_the_lease() {
+    let scenario = Scenario::new("connection slower than the lease", Rest::volumes(1)).second();
+    scenario.flags(&["--timeout=120s"]).run(async |stage| {
+        let line = stage.line();
+        line.dial_slowly(true);
+        stage.driver.stop();
+        stage.driver.start();
+        stage.add_claim("default", "data", "1Gi", |_| {});
+        let recorded = |world: &World| {
+            let mut claims = world.api.list(CLAIMS).into_iter();
+            claims.any(|claim| {
+                let key = format!("ledger.volwright.dev/{}", text(&claim, "/metadata/uid"));
+                let leases = world.api.filter("leases", |lease| {
+                    !lease["metadata"]["annotations"][&key].is_null()
+                });
+                !leases.is_empty()
+            })
+        };
+        stage
+            .eventually("it is recorded", |world| recorded(world) || world.bound("data"))
+            .await;
+        sleep(secs(1)).await;
+        line.part();
+        stage.becomes_bound("data").await;
+        line.dial_slowly(false);
+        sleep(secs(5)).await;
+        line.join();
+    });
+}
+
+#[test]
+fn a_write_of_the_old_leader_comes_when_another_has_taken_over() {
+    Scenario::new("late write of an old leader", Rest::volumes(0)).run(async |stage| {
+        let late = Fault::new(Harm::Late(secs(60)));
+        let late = late.on("update", "leases").like("-ledger-").times(1);
+        stage.api.harm(late);
+        stage.add_claim("default", "data", "1Gi", |_| {});
+        sleep(secs(1)).await;
+        // Who opens the record is killed, and the next one has taken over when it arrives. Nobody would see it.
+        stage.line().cut();
+        stage.claim_goes().await;
+        sleep(secs(90)).await;
+    });
+}
+
+#[test]
 fn nobody_was_there_for_two_hours() {
-    let scenario = Scenario::new("away for two hours", Rest::volumes(0).held(1));
+    let scenario = Scenario::new("away for two hours", Rest::volumes(0).holds(1));
     scenario.run(async |stage| {
         made_in_doubt(stage).await;
         stage.down();

@@ -120,51 +120,57 @@ fn a_shard_is_deleted() {
 
 #[test]
 fn leases_are_forbidden_before() {
-    Scenario::new("Leases forbidden before", Rest::volumes(0)).run(async |stage| {
-        forbid(stage, true);
-        stage.add_claim("default", "first", "1Gi", |_| {});
-        stage.becomes_bound("first").await;
-        stage.api.heal();
-        sleep(secs(660)).await;
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-        let asked = stage.driver.count("CreateVolume");
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage
-            .eventually("the driver is asked", |world| {
-                world.driver.count("CreateVolume") > asked
-            })
-            .await;
-        stage.claim_goes().await;
-        stage.api.delete(crate::sidecar::CLAIMS, "default", "first");
-    });
+    Scenario::new("Leases forbidden before", Rest::volumes(0))
+        .some(8)
+        .run(async |stage| {
+            forbid(stage, true);
+            stage.add_claim("default", "first", "1Gi", |_| {});
+            stage.becomes_bound("first").await;
+            stage.api.heal();
+            sleep(secs(660)).await;
+            stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
+            let asked = stage.driver.count("CreateVolume");
+            stage.add_claim("default", "data", "1Gi", |_| {});
+            stage
+                .eventually("the driver is asked", |world| {
+                    world.driver.count("CreateVolume") > asked
+                })
+                .await;
+            stage.claim_goes().await;
+            stage.api.delete(crate::sidecar::CLAIMS, "default", "first");
+        });
 }
 
 #[test]
 fn leases_are_forbidden_in_the_middle() {
     // What was on record before is finished; nothing was lost because the claim stands.
-    Scenario::new("Leases forbidden in the middle", Rest::volumes(1)).run(async |stage| {
-        made_in_doubt(stage).await;
-        forbid(stage, false);
-        sleep(secs(20)).await;
-        stage.driver.heal();
-        stage.becomes_bound("data").await;
-        stage.api.heal();
-        sleep(secs(660)).await;
-    });
+    Scenario::new("Leases forbidden in the middle", Rest::volumes(1))
+        .some(6)
+        .run(async |stage| {
+            made_in_doubt(stage).await;
+            forbid(stage, false);
+            sleep(secs(20)).await;
+            stage.driver.heal();
+            stage.becomes_bound("data").await;
+            stage.api.heal();
+            sleep(secs(660)).await;
+        });
 }
 
 #[test]
 fn leases_are_forbidden_after() {
-    Scenario::new("Leases forbidden after", Rest::volumes(0)).run(async |stage| {
-        made_in_doubt(stage).await;
-        stage.claim_goes().await;
-        forbid(stage, false);
-        sleep(secs(20)).await;
-        stage.driver.heal();
-        sleep(secs(20)).await;
-        stage.api.heal();
-        sleep(secs(660)).await;
-    });
+    Scenario::new("Leases forbidden after", Rest::volumes(0))
+        .some(6)
+        .run(async |stage| {
+            made_in_doubt(stage).await;
+            stage.claim_goes().await;
+            forbid(stage, false);
+            sleep(secs(20)).await;
+            stage.driver.heal();
+            sleep(secs(20)).await;
+            stage.api.heal();
+            sleep(secs(660)).await;
+        });
 }
 
 #[test]
@@ -202,7 +208,7 @@ fn five_thousand_hostnames() -> World {
 fn the_request_has_five_thousand_hostnames() {
     let scenario = Scenario::new("5,000 hostnames", Rest::volumes(0)).world(five_thousand_hostnames);
     // What follows is as in any scenario.
-    scenario.first(8).run(async |stage| {
+    scenario.first(8).some(4).run(async |stage| {
         stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
         stage.add_claim("default", "data", "1Gi", |_| {});
         stage.is_asked().await;

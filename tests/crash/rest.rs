@@ -46,6 +46,12 @@ impl Rest {
         self
     }
 
+    /// So many records are held, not one less.
+    pub(crate) fn holds(mut self, count: usize) -> Self {
+        self.held = count..=count;
+        self
+    }
+
     /// Up to so many objects lost their volume, because a person came between its deletion and theirs.
     pub(crate) const fn hollow(mut self, most: usize) -> Self {
         self.hollow = most;

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::pending,
     ops::Deref,
     time::Duration,
 };
@@ -21,7 +22,9 @@ use crate::{
 /// The longest that a world may take to come to rest, in virtual time.
 const PATIENCE: Duration = secs(30 * 60);
 /// How long it has to stay there.
-const QUIET: Duration = secs(60);
+const QUIET: Duration = secs(30);
+/// How often it is looked at what tells nobody of its changes.
+const GLANCE: Duration = Duration::from_millis(500);
 /// How long a process is stopped: beyond any lease.
 const STOPPED: Duration = secs(60);
 /// What kubelet takes to start a container again, the first time.
@@ -123,6 +126,14 @@ impl Stage {
         line.let_go();
     }
 
+    /// The ways of the first process.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(crate) fn line(&self) -> Line {
+        self.processes.borrow()[0].0.clone()
+    }
+
     /// Waits until the driver was asked for a volume, by us or by another one that leads.
     pub(crate) async fn is_asked(&self) {
         self.world
@@ -186,7 +197,15 @@ impl Stage {
             let ended = |(line, process): &(Line, Sidecar)| line.is_cut() || process.is_over();
             let ended = self.processes.borrow().first().is_some_and(ended);
             if !ended || self.down.get() {
-                sleep(Duration::from_millis(50)).await;
+                let line = self.processes.borrow().first().map(|(line, _)| line.clone());
+                let cut = async {
+                    match line.filter(|line| !line.is_cut()) {
+                        Some(line) => line.cut_off().await,
+                        None => pending().await,
+                    }
+                };
+                // One that ends by itself, or is to be started again, tells nobody.
+                let _ = timeout(GLANCE, cut).await;
                 continue;
             }
             sleep(RESTART).await;
@@ -205,9 +224,11 @@ impl Stage {
     /// When it does not come to that.
     pub(crate) async fn comes_to_rest(&self, rest: &Rest) {
         let limit = Instant::now() + PATIENCE;
+        let mut changes = self.world.api.changes();
         while let Some(missing) = rest.missing(&self.world) {
             assert!(Instant::now() < limit, "no rest: {missing}\n{}", self.print());
-            sleep(Duration::from_millis(100)).await;
+            // Either way it is time to look again.
+            let _ = timeout(GLANCE, changes.changed()).await;
         }
         sleep(QUIET).await;
         self.check(rest);

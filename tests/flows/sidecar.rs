@@ -152,9 +152,13 @@ impl Sidecar {
         let (driver, way) = (driver.clone(), line.clone());
         let service = world.api.service(USER).over(line.clone());
         let dialer = Dialer::over(move || {
-            let pipe = driver.connect_over(way.clone());
-            let path = "/run/csi/socket".to_owned();
-            async move { pipe.map_err(|_| ConnectError::NotListening { path }) }
+            let (driver, way) = (driver.clone(), way.clone());
+            async move {
+                way.dialled().await;
+                let path = "/run/csi/socket".to_owned();
+                let refused = |_| ConnectError::NotListening { path };
+                driver.connect_over(way).map_err(refused)
+            }
         });
         let argv = [
             "csi-provisioner",

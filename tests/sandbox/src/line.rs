@@ -20,6 +20,7 @@ struct Inner {
     cut: CancellationToken,
     held: watch::Sender<bool>,
     parted: watch::Sender<bool>,
+    dials_slowly: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -120,6 +121,7 @@ impl Line {
             cut: CancellationToken::new(),
             held: watch::Sender::new(false),
             parted: watch::Sender::new(false),
+            dials_slowly: watch::Sender::new(false),
             state: Mutex::default(),
         }))
     }
@@ -164,6 +166,19 @@ impl Line {
     /// There is a way again.
     pub fn join(&self) {
         self.0.parted.send_replace(false);
+    }
+
+    /// A new connection to the driver takes until `slowly` is taken back.
+    pub fn dial_slowly(&self, slowly: bool) {
+        self.0.dials_slowly.send_replace(slowly);
+    }
+
+    /// Waits as long as a new connection to the driver takes.
+    pub async fn dialled(&self) {
+        let mut slowly = self.0.dials_slowly.subscribe();
+        if slowly.wait_for(|slowly| !slowly).await.is_err() {
+            pending().await
+        }
     }
 
     /// Is called at each effect, numbered or not, right before it happens or is answered.

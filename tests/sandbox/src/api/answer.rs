@@ -74,6 +74,15 @@ impl Api {
                 tokio::time::sleep(*time).await;
                 Ok(self.serve(user, route, parts, body).await)
             }
+            Some(Harm::Late(time)) => {
+                let (api, user, time) = (self.clone(), user.to_owned(), *time);
+                let (parts, body) = (parts.clone(), body.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    api.serve(&user, route, &parts, &body).await;
+                });
+                std::future::pending().await
+            }
             Some(Harm::DelayReply(time)) => {
                 let answer = self.serve(user, route, parts, body).await;
                 tokio::time::sleep(*time).await;

@@ -29,6 +29,8 @@ pub enum Harm {
     Deny(u64),
     /// Served after this much time.
     Delay(Duration),
+    /// Carried out after this much time, though the client has gone, and not answered.
+    Late(Duration),
     /// Carried out at once, and answered after this much time, whether the client still waits or not.
     DelayReply(Duration),
     /// A resource quota is used up: 403, as for a missing right, with another text.

@@ -338,6 +338,12 @@ impl Api {
         self.state.lock().log.clone()
     }
 
+    /// The latest request that a condition chooses, without copying the others.
+    pub fn latest_request(&self, chosen: impl Fn(&Request) -> bool) -> Option<Request> {
+        let state = self.state.lock();
+        state.log.iter().rfind(|request| chosen(request)).cloned()
+    }
+
     /// How many requests with this verb of RBAC on this resource were answered with success.
     pub fn count(&self, verb: &str, resource: &str) -> usize {
         let state = self.state.lock();
