@@ -78,6 +78,13 @@ impl<R: Storable> LedgerState<R> {
     /// Sorts what was found, and returns what is not trusted.
     pub(super) fn judge(&mut self, judging: Judging<'_>, now: Duration) -> Vec<Questionable<R>> {
         let mut found = HashMap::new();
+        // What this process wanted erased it knew before another one led, which may have called the driver since.
+        if !judging.undisturbed {
+            for slot in &mut self.slots {
+                slot.erasing.clear();
+                slot.erasing_since = None;
+            }
+        }
         for number in 0..self.slots.len() {
             for (uid, known, kept) in self.read_records(number, judging) {
                 self.add_found(&mut found, uid, known, kept, now);
@@ -244,6 +251,7 @@ impl<R: Storable> LedgerState<R> {
         questionable: &mut Vec<Questionable<R>>,
     ) {
         known.entry.origin = Origin::Inherited { distrust: None };
+        known.entry.record = known.entry.record.taken_over();
         match self.distrust(&uid, &known, kept, judging) {
             None => self.put(&uid, known),
             Some(why) => questionable.push(Questionable { uid, known, why }),
