@@ -55,6 +55,8 @@ mod node_deployment;
 mod node_race;
 #[path = "flows/one_node.rs"]
 mod one_node;
+#[path = "flows/overtaken.rs"]
+mod overtaken;
 #[path = "flows/reclaim.rs"]
 mod reclaim;
 #[path = "flows/records.rs"]

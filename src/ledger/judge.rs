@@ -80,6 +80,13 @@ impl<R: Storable> LedgerState<R> {
             self.forget_plans();
         }
         let mut found = HashMap::new();
+        // What this process wanted erased it knew before another one led, which may have called the driver since.
+        if !judging.undisturbed {
+            for slot in &mut self.slots {
+                slot.erasing.clear();
+                slot.erasing_since = None;
+            }
+        }
         for number in 0..self.slots.len() {
             for (uid, known, kept) in self.read_records(number, judging) {
                 self.add_found(&mut found, uid, known, kept, now);
@@ -258,6 +265,7 @@ impl<R: Storable> LedgerState<R> {
         untrusted: &mut Vec<Untrusted<R>>,
     ) {
         known.entry.origin = Origin::Inherited { distrust: None };
+        known.entry.record = known.entry.record.taken_over();
         match self.distrust(&uid, &known, kept, judging) {
             None => self.put(&uid, known),
             Some(why) => untrusted.push(Untrusted { uid, known, why }),

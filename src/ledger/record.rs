@@ -22,6 +22,11 @@ pub trait Storable: Send + Sync + Sized + 'static {
 
     /// Whether the PersistentVolume that is to come of it has the policy Delete.
     fn deletes(&self) -> bool;
+
+    /// What still counts of a record in memory when another leader may have worked on it since.
+    fn taken_over(self: &Arc<Self>) -> Arc<Self> {
+        self.clone()
+    }
 }
 
 /// What people read of a record.

@@ -51,6 +51,9 @@ impl Provision {
         if !self.active.is_set() {
             return NOT_LEADING;
         }
+        if !self.is_current(&claim.uid, before.as_ref().map(|entry| &entry.record)) {
+            return Requeue::After(OVERTAKEN);
+        }
         let earlier = EarlierCalls {
             asked: before.as_ref().is_some_and(|entry| entry.record.asked),
             doubt: match &before {
@@ -75,8 +78,7 @@ impl Provision {
         if let Err(next) = self.open(&record, Some(claim)).await {
             return next;
         }
-        let origin = before.map_or(Origin::Own, |entry| entry.origin);
-        self.create(record, origin, earlier, Some(claim)).await
+        self.create(record, earlier, Some(claim)).await
     }
 
     /// The record is stored, as far as this ledger stores any; or what to do instead of calling the driver.
@@ -105,6 +107,9 @@ impl Provision {
         if !self.active.is_set() {
             return NOT_LEADING;
         }
+        if !self.is_current(&record.uid, Some(record)) {
+            return Requeue::After(OVERTAKEN);
+        }
         let earlier = EarlierCalls {
             asked: record.asked,
             doubt: match (origin, record.doubt) {
@@ -122,27 +127,27 @@ impl Provision {
             renewable: false,
             ..Record::clone(record)
         });
-        if self.ledger.get(&record.uid).is_none() {
-            return Requeue::After(OVERTAKEN);
-        }
         // The shard may have another request, which replaced this one as far as its next reader knows: what is sent is
         // what is stored.
         if let Err(next) = self.open(&record, claim).await {
             return next;
         }
-        self.create(record, *origin, earlier, claim).await
+        self.create(record, earlier, claim).await
     }
 
     /// Calls the driver. No call without a record: after a lost answer only the record tells that a volume may exist.
     async fn create(
         &self,
         mut record: Arc<Record>,
-        origin: Origin,
         EarlierCalls { asked, doubt }: EarlierCalls,
         claim: Option<&Claim>,
     ) -> Requeue {
         // An object that was seen before the record stood has closed nothing, and is not told of again.
         if !asked && self.has_object(&record) {
+            let origin = self
+                .ledger
+                .get(&record.uid)
+                .map_or(Origin::Own, |entry| entry.origin);
             return self.close(&record, origin, claim);
         }
         let plan = record.plan.clone();
@@ -151,18 +156,30 @@ impl Provision {
             true => self.driver.create_volume(request).await,
             false => Err(NotSent),
         };
+        // The call may have outlived its term, and another leader may have called the driver since. Then this answer says
+        // nothing about what is on record now, and the driver is asked again.
+        let current = self.ledger.get(&record.uid);
+        let origin = match &current {
+            Some(entry) if !Arc::ptr_eq(&entry.record, &record) => {
+                self.overtaken(entry);
+                return Requeue::After(OVERTAKEN);
+            }
+            Some(entry) => entry.origin,
+            // Nothing is erased, nor counted.
+            None => Origin::Own,
+        };
         let Ok(answer) = answer else {
-            Arc::make_mut(&mut record).asked = asked;
-            self.remember(&record, doubt, false);
+            self.remember(&record, asked, doubt, false);
             return NOT_LEADING;
         };
         let mut outcome = outcome_of(&plan, answer);
         // The call may have taken long.
         let waits = self.cache.claim(&record.uid);
         if let CreateOutcome::Unusable(made, _) = &outcome
-            && claim_state(waits.as_deref()) != ClaimState::Waits
+            && (claim_state(waits.as_deref()) != ClaimState::Waits || current.is_none())
         {
-            // Nobody needs another size: it is deleted as any volume whose claim is gone.
+            // Nobody needs another size: it is deleted as any volume whose claim is gone. And whoever has closed the record
+            // may have found a use for it.
             outcome = CreateOutcome::Created(Box::new(object_of(&plan, made)));
         }
         (self.on_answer)(
@@ -215,7 +232,7 @@ impl Provision {
             CreateOutcome::Unusable(volume, mismatch) => {
                 let (text, gone) = self.clean_up(&record, volume.volume_id, mismatch).await;
                 if gone {
-                    self.remember(&record, doubt.cleaned_up(), false);
+                    self.remember(&record, true, doubt.cleaned_up(), false);
                 }
                 self.fail(&plan, claim, &text)
             }
@@ -236,14 +253,14 @@ impl Provision {
         match verdict {
             Verdict::Hold(why) => return self.hold(record, *origin, why),
             Verdict::Repeat | Verdict::RepeatSlowly => {
-                self.remember(record, doubt, false);
+                self.remember(record, true, doubt, false);
                 let next = self.fail(plan, claim, &format!("{error}; {ASKED_AGAIN}"));
                 return match verdict {
                     Verdict::RepeatSlowly => Requeue::After(self.timings.longest_retry),
                     _ => next,
                 };
             }
-            Verdict::Renew => self.remember(record, doubt, true),
+            Verdict::Renew => self.remember(record, true, doubt, true),
             Verdict::Erase => {
                 if self.ledger.erase(&record.uid) {
                     self.count_settled(*origin, Settled::Erased);
@@ -266,14 +283,43 @@ impl Provision {
         }
     }
 
-    /// What this process remembers of a record beside what is stored.
-    fn remember(&self, record: &Record, doubt: Doubt, renewable: bool) {
-        let record = Record {
+    /// What this process remembers of a record beside what is stored. One that was taken over meanwhile is in fresh
+    /// doubt, whatever the driver has said before.
+    fn remember(&self, record: &Arc<Record>, asked: bool, doubt: Doubt, renewable: bool) {
+        if !self.is_current(&record.uid, Some(record)) {
+            return;
+        }
+        let remembered = Record {
+            asked,
             doubt,
             renewable,
-            ..record.clone()
+            ..Record::clone(record)
         };
-        self.ledger.update(&record.uid.clone(), Arc::new(record));
+        self.ledger.update(&record.uid, Arc::new(remembered));
+    }
+
+    /// Whether this is what the ledger has for the claim: nobody has taken it over, replaced or closed it since.
+    fn is_current(&self, uid: &str, record: Option<&Arc<Record>>) -> bool {
+        match (self.ledger.get(uid), record) {
+            (Some(current), Some(record)) => Arc::ptr_eq(&current.record, record),
+            (current, record) => current.is_none() && record.is_none(),
+        }
+    }
+
+    /// A call for what was on record before this has ended: which volume there is, only the next one tells.
+    fn overtaken(&self, Entry { record, .. }: &Entry<Record>) {
+        tracing::info!(
+            claim = record.key,
+            volume = record.plan.request.name,
+            "the driver is asked again, because another replica may have asked it while a call was running"
+        );
+        if !record.asked {
+            let asked = Record {
+                asked: true,
+                ..Record::clone(record)
+            };
+            self.ledger.update(&record.uid, Arc::new(asked));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 const CLEANUPS: usize = 5;
 
 impl Provision {
-    /// Deletes a volume that is not the one that was asked for, unless a PersistentVolume has it that is not released.
+    /// Deletes a volume that is not the one that was asked for, unless a PersistentVolume has it that is not about to go.
     /// The record stays open: only a final answer of the driver to another CreateVolume tells that none is left.
     /// Returns what to say, and whether it is gone.
     pub(super) async fn clean_up(
@@ -30,7 +30,9 @@ impl Provision {
                 let handle: Arc<str> = id.as_str().into();
                 let has_handle =
                     move |volume: &Volume| volume.csi.as_ref().is_some_and(|csi| *csi.handle == *handle);
-                let in_use = move |volume: &Volume| has_handle(volume) && volume.phase != "Released";
+                // One that is retained may be kept for its data, though nobody uses it.
+                let goes = |volume: &Volume| volume.phase == "Released" && volume.reclaim_policy == "Delete";
+                let in_use = move |volume: &Volume| has_handle(volume) && !goes(volume);
                 self.live.find(in_use).await
             }
         };

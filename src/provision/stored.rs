@@ -8,6 +8,7 @@ use prost::Message;
 use super::{
     plan::Plan,
     record::Record,
+    settle::Doubt,
     topology::{Placement, Requirement, SelectedNode},
 };
 use crate::{
@@ -90,6 +91,14 @@ impl Storable for Record {
         let plan = Plan::try_from(stored)?;
         agree(claim_uid, head, &plan)?;
         Ok(Self::inherited(claim_uid, &head.claim, plan))
+    }
+
+    fn taken_over(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self {
+            doubt: Doubt::FRESH,
+            renewable: false,
+            ..Self::clone(self)
+        })
     }
 
     fn deletes(&self) -> bool {

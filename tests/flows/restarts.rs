@@ -294,13 +294,28 @@ async fn a_volume_of_another_size_is_written_as_it_is_when_its_claim_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_of_another_size_that_a_persistent_volume_names_is_not_deleted() {
+    // Available, or released and retained.
+    for claim_uid in ["", "of-one-that-is-gone"] {
+        not_deleted_beside(claim_uid).await;
+    }
+}
+
+async fn not_deleted_beside(claim_uid: &str) {
     let world = world();
     let sidecar = Sidecar::with(&world, ALONE);
     world.add_claim("default", "first", "1Gi", |_| {});
     world.becomes_bound("first").await;
     let first = world.driver.volumes()[0].id.clone();
     let (prefix, _) = first.rsplit_once('-').expect("a number");
-    adopted(&world, "theirs", &format!("{prefix}-2"), "");
+    adopted(&world, "theirs", &format!("{prefix}-2"), claim_uid);
+    if !claim_uid.is_empty() {
+        world
+            .eventually("it is released", |world| {
+                let theirs = world.api.get(VOLUMES, "", "theirs").unwrap_or_default();
+                text(&theirs, "/status/phase") == "Released"
+            })
+            .await;
+    }
     world.driver.upset("CreateVolume", 1, Trouble::WrongSize(5));
     world.add_claim("default", "data", "1Gi", |_| {});
     world
