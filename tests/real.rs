@@ -254,10 +254,9 @@ fn main() -> ExitCode {
         ));
         // Upstream has no ledger.
         if sidecar::under_test() == sidecar::Binary::Ours {
-            trials.push(alone(
-                "figures of the ledger, one claim within twice what is promised",
-                |c| Box::pin(cost::of_the_ledger(c)),
-            ));
+            trials.push(alone("figures of the ledger", |c| {
+                Box::pin(cost::of_the_ledger(c))
+            }));
         }
         trials.push(alone("figures beside upstream", |c| {
             Box::pin(figures::side_by_side(c))
