@@ -14,8 +14,9 @@ use super::{
     settle::{HoldReason, RecordFacts, SeenObject, Step, VolumeState, settle},
 };
 use crate::{
-    base::api_error::ApiError,
+    base::api_error::{ApiError, Reason},
     cluster::{
+        api::LiveClaim,
         events::Event,
         objects::{Claim, Volume},
         queue::Requeue,
@@ -226,10 +227,19 @@ impl Provision {
         let Some((namespace, name)) = record.key.split_once('/') else {
             return Ok(false);
         };
-        let claim = self.api.claim(namespace, name).await?;
-        Ok(claim.is_some_and(|claim| {
-            claim.uid == record.uid && !claim.deleting && concerns(&claim, &self.driver_info.name)
-        }))
+        match self.api.claim(namespace, name).await {
+            Ok(None) => Ok(false),
+            Ok(Some(LiveClaim::Odd { uid })) => Ok(uid == record.uid),
+            Ok(Some(LiveClaim::Read(claim))) => {
+                let is_it = claim.uid == record.uid && !claim.deleting;
+                Ok(is_it && concerns(&claim, &self.driver_info.name))
+            }
+            Err(error) if is_passing(error.reason) => Err(error),
+            Err(error) => {
+                tracing::warn!(claim = record.key, %error, "it is not known whether the claim of a record waits still");
+                Ok(true)
+            }
+        }
     }
 
     /// The last thing of a term: objects that could not be written are tried once more. Not those of records that were
@@ -271,6 +281,15 @@ impl Provision {
             }
         }
     }
+}
+
+/// Whether the same request may be answered a moment later. One that is forbidden, in this namespace perhaps, is not, and
+/// nothing else is to wait for it.
+const fn is_passing(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Unavailable | Reason::TooManyRequests(_) | Reason::RetryLater
+    )
 }
 
 /// Nobody knows of a volume but the log.
