@@ -122,8 +122,8 @@ async fn a_volume_that_was_adopted_under_another_name_is_left_alone() {
     sidecar.end(&world).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_volume_whose_claim_has_got_another_one_is_held_and_shown() {
+/// The claim is gone, and has got another volume than the one that its record is about.
+async fn held_beside_another() -> (World, Sidecar) {
     let world = world();
     let uid = killed(&world).await;
     world.driver.add_volume(Volume {
@@ -145,8 +145,101 @@ async fn a_volume_whose_claim_has_got_another_one_is_held_and_shown() {
     assert_eq!(world.driver.volumes().len(), 2);
     assert_eq!(records(&sidecar).await, (0.0, 1.0));
     assert_eq!(settled(&sidecar, "held").await, 1.0);
+    (world, sidecar)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_has_got_another_one_is_held_and_shown() {
+    let (_world, sidecar) = held_beside_another().await;
     sidecar.stop();
     sidecar.ended().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_settles_a_record_whose_claim_has_another_volume_has_decided_for_that_one() {
+    let (world, sidecar) = held_beside_another().await;
+    let held = |lease: &Value| lease["metadata"]["annotations"].to_string().contains("held.");
+    let shard = world.api.filter("leases", held).pop().expect("a shard");
+    world
+        .api
+        .edit("leases", HOME, text(&shard, "/metadata/name"), |lease| {
+            let annotations = lease["metadata"]["annotations"].as_object_mut().expect("some");
+            let held = annotations
+                .keys()
+                .find(|key| key.starts_with("held."))
+                .expect("one");
+            let settle = held.replace("held.", "settle.");
+            annotations.insert(settle, json!("yes"));
+        });
+    sleep(secs(300)).await;
+    assert_eq!(records(&sidecar).await, (0.0, 0.0), "{:?}", sidecar.log());
+    let made = world.driver.volumes();
+    let made = made.iter().find(|volume| volume.id != "by-hand").expect("one");
+    assert!(sidecar.logged(&["closed", "default/data", "by-hand", &made.id]));
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+}
+
+/// The name of the volume has eight digits of the claim's UID, so that its record is not trusted.
+const SHORT: &[&str] = &[ALONE[0], "--volume-name-uuid-length=8"];
+
+async fn killed_with_a_short_name() -> World {
+    let world = world();
+    world.driver.upset("CreateVolume", 1, Trouble::LoseReply);
+    let sidecar = Sidecar::with(&world, SHORT);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("the driver has made it", |world| {
+            !world.driver.volumes().is_empty()
+        })
+        .await;
+    sidecar.kill();
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_held_when_the_ledger_is_taken_over_is_counted() {
+    let world = killed_with_a_short_name().await;
+    world.api.delete(CLAIMS, "default", "data");
+    let sidecar = Sidecar::with(&world, SHORT);
+    world
+        .eventually("it is held", |_| sidecar.logged(&["held", "default/data"]))
+        .await;
+    assert_eq!(records(&sidecar).await, (0.0, 1.0));
+    assert_eq!(settled(&sidecar, "held").await, 1.0);
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_claim_that_cannot_be_read_holds_up_nothing_but_its_own_record() {
+    for forbidden in [false, true] {
+        let world = killed_with_a_short_name().await;
+        if forbidden {
+            let no = Fault::new(Harm::Status(403));
+            world.api.harm(no.on("list", CLAIMS).named("data"));
+        } else {
+            world.api.edit(CLAIMS, "default", "data", |claim| {
+                claim["spec"]["accessModes"] = json!(5);
+            });
+        }
+        let sidecar = Sidecar::with(&world, SHORT);
+        world.add_claim("default", "next", "1Gi", |_| {});
+        world.becomes_bound("next").await;
+        sleep(secs(60)).await;
+        let seen = (records(&sidecar).await, world.claim_phase("default", "data"));
+        match forbidden {
+            true => assert_eq!(
+                seen,
+                ((0.0, 0.0), "Bound".to_owned()),
+                "the watch shows that it waits"
+            ),
+            false => assert_eq!(seen.0, (1.0, 0.0), "{:?}", sidecar.log()),
+        }
+        sidecar.stop();
+        sidecar.ended().await.expect("a clean end");
+    }
 }
 
 #[tokio::test(start_paused = true)]
