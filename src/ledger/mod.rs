@@ -166,6 +166,12 @@ impl<R: Storable> Ledger<R> {
         Some(locked.state.open.get(uid)?.entry.clone())
     }
 
+    /// Whether a person wanted this open record settled after it had been held.
+    pub fn is_vouched(&self, uid: &str) -> bool {
+        let locked = self.locked.lock();
+        locked.state.open.get(uid).is_some_and(|known| known.vouched)
+    }
+
     /// The open records.
     pub fn entries(&self) -> Vec<Entry<R>> {
         let locked = self.locked.lock();

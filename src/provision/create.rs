@@ -251,7 +251,7 @@ impl Provision {
     ) -> Requeue {
         let plan = &record.plan;
         match verdict {
-            Verdict::Hold(why) => return self.hold(record, *origin, why),
+            Verdict::Hold(why) => return self.hold(record, *origin, why, None),
             Verdict::Repeat | Verdict::RepeatSlowly => {
                 self.remember(record, true, doubt, false);
                 let next = self.fail(plan, claim, &format!("{error}; {ASKED_AGAIN}"));

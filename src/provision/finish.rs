@@ -14,8 +14,9 @@ use super::{
     settle::{HoldReason, RecordFacts, SeenObject, Step, VolumeState, settle},
 };
 use crate::{
-    base::api_error::ApiError,
+    base::api_error::{ApiError, Reason},
     cluster::{
+        api::LiveClaim,
         events::Event,
         objects::{Claim, Volume},
         queue::Requeue,
@@ -33,6 +34,7 @@ impl Provision {
     ) -> Option<Requeue> {
         let Entry { record, origin } = entry;
         let mut live = None;
+        let mut other = None;
         loop {
             let step = settle(RecordFacts {
                 // What takes long may change it.
@@ -53,14 +55,14 @@ impl Provision {
                 (Step::Close, _) => self.close(record, *origin, claim),
                 // The cache may not show the claim yet.
                 (Step::Hold(why @ HoldReason::Distrust(_)), _) => match self.is_claim_waiting(record).await {
-                    Ok(false) => self.hold(record, *origin, why),
+                    Ok(false) => self.hold(record, *origin, why, None),
                     Ok(true) => Requeue::Backoff,
                     Err(error) => {
                         let text = format!("it is not known whether its claim waits still: {error}");
                         self.fail(&record.plan, claim, &text)
                     }
                 },
-                (Step::Hold(why), _) => self.hold(record, *origin, why),
+                (Step::Hold(why), _) => self.hold(record, *origin, why, other.as_ref()),
                 (Step::Save, Some(volume)) => self.save(entry, claim, volume).await,
                 (Step::Look, Some(volume)) => match self.api.volume(&record.plan.request.name).await {
                     Ok(standing) => {
@@ -71,7 +73,10 @@ impl Provision {
                         live = Some(match standing {
                             None => SeenObject::Absent,
                             Some(standing) if is_object_of(&standing, volume) => SeenObject::Same,
-                            Some(_) => SeenObject::OtherLive,
+                            Some(standing) => {
+                                other = Some(standing);
+                                SeenObject::OtherLive
+                            }
                         });
                         continue;
                     }
@@ -84,7 +89,7 @@ impl Provision {
                 },
                 (Step::List, Some(volume)) => match self.listed(record, volume).await {
                     Ok(listed) => {
-                        known = listed;
+                        (known, other) = listed;
                         continue;
                     }
                     Err(error) => {
@@ -105,30 +110,28 @@ impl Provision {
         &self,
         record: &Record,
         created: &Arc<PersistentVolume>,
-    ) -> Result<VolumeState, ApiError> {
+    ) -> Result<(VolumeState, Option<Volume>), ApiError> {
         let (uid, created) = (record.uid.clone(), created.clone());
         let is_it = move |volume: &Volume| is_object_of(volume, &created);
         let meant = is_it.clone();
         let of_claim = move |volume: &Volume| volume.claim.as_ref().is_some_and(|claim| claim.uid == uid);
-        let listed = self
+        let mut listed = self
             .live
             .find_all(move |volume| meant(volume) || of_claim(volume))
             .await?;
-        Ok(
-            match listed.iter().find(|volume| is_it(volume)).or(listed.first()) {
-                None => VolumeState::Unlisted,
-                Some(volume) if is_it(volume) => VolumeState::Listed,
-                Some(volume) => {
-                    tracing::warn!(
-                        claim = record.key,
-                        volume = record.plan.request.name,
-                        other = volume.name,
-                        "the claim of this creation has another PersistentVolume"
-                    );
-                    VolumeState::OtherListed
-                }
-            },
-        )
+        if listed.iter().any(is_it) {
+            return Ok((VolumeState::Listed, None));
+        }
+        let Some(other) = listed.pop() else {
+            return Ok((VolumeState::Unlisted, None));
+        };
+        tracing::warn!(
+            claim = record.key,
+            volume = record.plan.request.name,
+            other = other.name,
+            "the claim of this creation has another PersistentVolume"
+        );
+        Ok((VolumeState::OtherListed, Some(other)))
     }
 
     /// The object of a volume was seen: nothing of its creation is left to be remembered, whoever wrote it and whoever
@@ -180,8 +183,14 @@ impl Provision {
         }
     }
 
-    /// A person is to decide.
-    pub(super) fn hold(&self, record: &Record, origin: Origin, why: HoldReason) -> Requeue {
+    /// A person is to decide. `other`: the volume that the claim has got.
+    pub(super) fn hold(
+        &self,
+        record: &Record,
+        origin: Origin,
+        why: HoldReason,
+        other: Option<&Volume>,
+    ) -> Requeue {
         self.announced.remove(&record.uid);
         // What becomes of a record that another leader has is not ours to say.
         if !self.active.leads() && self.ledger.forget(&record.uid) {
@@ -190,7 +199,9 @@ impl Provision {
             }
             return Requeue::AwaitChange;
         }
-        self.count_settled(origin, Settled::Held);
+        if why == HoldReason::OtherVolume && self.ledger.is_vouched(&record.uid) {
+            return self.close_beside(record, origin, other);
+        }
         let text = match (why, record.handle()) {
             (HoldReason::OtherVolume, Some(handle)) => format!("{why}: volume {handle} at the driver"),
             _ => why.to_string(),
@@ -198,6 +209,24 @@ impl Provision {
         self.ledger.hold(&record.uid, &text);
         if why == HoldReason::OtherVolume {
             self.saved.insert(&record.uid);
+        }
+        self.when_bound(record)
+    }
+
+    /// A person has seen the record held, and wanted it settled all the same: the other volume is the right one.
+    fn close_beside(&self, record: &Record, origin: Origin, other: Option<&Volume>) -> Requeue {
+        tracing::warn!(
+            claim = record.key,
+            volume = record.plan.request.name,
+            handle = record.handle(),
+            other = other.map(|other| &*other.name),
+            other_handle = other.and_then(|other| other.csi.as_ref()).map(|csi| &*csi.handle),
+            "a record that was settled by hand is closed, because its claim has another volume: if nobody needs the one \
+             of this handle, delete it at the driver"
+        );
+        self.saved.insert(&record.uid);
+        if self.ledger.erase(&record.uid) {
+            self.count_settled(origin, Settled::Found);
         }
         self.when_bound(record)
     }
@@ -218,18 +247,28 @@ impl Provision {
         }
     }
 
-    /// Whether the claim of a record waits for a volume of ours still, by what the API server has at this moment.
+    /// Whether the claim of a record waits for a volume of ours still, by what the API server has at this moment. One that
+    /// cannot be read may wait: its record stays open, and is neither settled nor held before more is known.
     ///
     /// # Errors
-    /// [`ApiError`]
+    /// [`ApiError`]: there is no answer yet.
     pub async fn is_claim_waiting(&self, record: &Record) -> Result<bool, ApiError> {
         let Some((namespace, name)) = record.key.split_once('/') else {
             return Ok(false);
         };
-        let claim = self.api.claim(namespace, name).await?;
-        Ok(claim.is_some_and(|claim| {
-            claim.uid == record.uid && !claim.deleting && concerns(&claim, &self.driver_info.name)
-        }))
+        match self.api.claim(namespace, name).await {
+            Ok(None) => Ok(false),
+            Ok(Some(LiveClaim::Odd { uid })) => Ok(uid == record.uid),
+            Ok(Some(LiveClaim::Read(claim))) => {
+                let is_it = claim.uid == record.uid && !claim.deleting;
+                Ok(is_it && concerns(&claim, &self.driver_info.name))
+            }
+            Err(error) if is_passing(error.reason) => Err(error),
+            Err(error) => {
+                tracing::warn!(claim = record.key, %error, "it is not known whether the claim of a record waits still");
+                Ok(true)
+            }
+        }
     }
 
     /// The last thing of a term: objects that could not be written are tried once more. Not those of records that were
@@ -271,6 +310,15 @@ impl Provision {
             }
         }
     }
+}
+
+/// Whether the same request may be answered a moment later. One that is forbidden, in this namespace perhaps, is not, and
+/// nothing else is to wait for it.
+const fn is_passing(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Unavailable | Reason::TooManyRequests(_) | Reason::RetryLater
+    )
 }
 
 /// Nobody knows of a volume but the log.

@@ -22,7 +22,7 @@ pub enum Settled {
     Found,
     /// The driver has no volume for it.
     Erased,
-    /// It is held.
+    /// It is held, whoever has left it. The ledger tells.
     Held,
 }
 
@@ -52,7 +52,8 @@ impl ProvisionMetrics {
             )?,
             settled: registry.counter(
                 "volwright_ledger_settled_total",
-                "Records of volumes that another process has left, by what became of them.",
+                "Records of volumes that another process has left, by what became of them; with outcome held, all that are \
+                 held.",
                 ["outcome"],
             )?,
         })

@@ -33,7 +33,9 @@ impl Provision {
             }
             // CSI: CreateVolume of one name gives one volume. But who led before may have written this object late, for
             // one that is deleted by now; and where each node has a driver of its own, another may have made one, too.
-            Ok(SaveOutcome::AlreadySaved(_)) => self.hold(record, origin, HoldReason::OtherVolume),
+            Ok(SaveOutcome::AlreadySaved(standing)) => {
+                self.hold(record, origin, HoldReason::OtherVolume, Some(&standing))
+            }
             Ok(SaveOutcome::NameTaken { by }) => {
                 tracing::error!(
                     claim = record.key,

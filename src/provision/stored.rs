@@ -12,7 +12,10 @@ use super::{
     topology::{Placement, Requirement, SelectedNode},
 };
 use crate::{
-    base::secrets::SecretRef,
+    base::{
+        names::{check_label, check_subdomain},
+        secrets::SecretRef,
+    },
     csi::proto::{CreateVolumeRequest, Topology},
     ledger::{RecordHead, Storable},
 };
@@ -109,6 +112,11 @@ impl Storable for Record {
 
 /// What was put together from parts of two records, by hand, would make one claim's volume the other's.
 fn agree(claim_uid: &str, head: &RecordHead, plan: &Plan) -> Result<(), String> {
+    // It goes into the path of a request.
+    let (namespace, claim) = head.claim.split_once('/').unwrap_or_default();
+    check_label(namespace)
+        .and_then(|()| check_subdomain(claim))
+        .map_err(|error| format!("its claim cannot be: {error}"))?;
     let name = &plan.request.name;
     let claim = plan.draft.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
     let of = |part: Option<&String>| part.map(String::as_str).unwrap_or_default().to_owned();

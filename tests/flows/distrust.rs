@@ -1,10 +1,14 @@
 //! A record that is not trusted, and a cache that lags behind; a request that may not be the one that is stored.
 
-use sandbox::{Fault, Harm, driver::Trouble};
+use sandbox::{Fault, Harm, World, driver::Trouble};
+use serde_json::json;
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::sidecar::{HOME, LEASE, Look, Sidecar, secs, world};
+use crate::{
+    restarts::{records, settled},
+    sidecar::{CLAIMS, HOME, LEASE, Look, Sidecar, secs, world},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_record_is_not_held_because_the_cache_does_not_show_its_claim_yet() {
@@ -69,4 +73,65 @@ async fn a_request_is_not_repeated_while_another_one_may_stand_in_its_place_in_t
     world.api.heal();
     world.becomes_bound("data").await;
     sidecar.end(&world).await;
+}
+
+/// The name of the volume has eight digits of the claim's UID, so that its record is not trusted.
+const SHORT: &[&str] = &["--leader-election=false", "--volume-name-uuid-length=8"];
+
+async fn killed_with_a_short_name() -> World {
+    let world = world();
+    world.driver.upset("CreateVolume", 1, Trouble::LoseReply);
+    let sidecar = Sidecar::with(&world, SHORT);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("the driver has made it", |world| {
+            !world.driver.volumes().is_empty()
+        })
+        .await;
+    sidecar.kill();
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_held_when_the_ledger_is_taken_over_is_counted() {
+    let world = killed_with_a_short_name().await;
+    world.api.delete(CLAIMS, "default", "data");
+    let sidecar = Sidecar::with(&world, SHORT);
+    world
+        .eventually("it is held", |_| sidecar.logged(&["held", "default/data"]))
+        .await;
+    assert_eq!(records(&sidecar).await, (0.0, 1.0));
+    assert_eq!(settled(&sidecar, "held").await, 1.0);
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_claim_that_cannot_be_read_holds_up_nothing_but_its_own_record() {
+    for forbidden in [false, true] {
+        let world = killed_with_a_short_name().await;
+        if forbidden {
+            let no = Fault::new(Harm::Status(403));
+            world.api.harm(no.on("list", CLAIMS).named("data"));
+        } else {
+            world.api.edit(CLAIMS, "default", "data", |claim| {
+                claim["spec"]["accessModes"] = json!(5);
+            });
+        }
+        let sidecar = Sidecar::with(&world, SHORT);
+        world.add_claim("default", "next", "1Gi", |_| {});
+        world.becomes_bound("next").await;
+        sleep(secs(60)).await;
+        let seen = (records(&sidecar).await, world.claim_phase("default", "data"));
+        match forbidden {
+            true => assert_eq!(
+                seen,
+                ((0.0, 0.0), "Bound".to_owned()),
+                "the watch shows that it waits"
+            ),
+            false => assert_eq!(seen.0, (1.0, 0.0), "{:?}", sidecar.log()),
+        }
+        sidecar.stop();
+        sidecar.ended().await.expect("a clean end");
+    }
 }

@@ -59,7 +59,7 @@ async fn a_volume_that_comes_late_is_asked_for_again_by_who_leads_for_the_second
     let world = world();
     let line = Line::new();
     let first = Sidecar::on(&world, &line, Pod::default(), LONG);
-    first.leads(&world).await;
+    is_led_by(&world, "pod-a").await;
     world.add_claim("default", "before", "1Gi", |_| {});
     world.becomes_bound("before").await;
     let next = world.driver.volumes()[0].id.replace("-1", "-2");
@@ -95,5 +95,6 @@ async fn a_volume_that_comes_late_is_asked_for_again_by_who_leads_for_the_second
     assert_eq!(world.driver.volumes()[1].id, next);
     assert!(world.volume_of(&uid).is_none(), "{}", world.print());
     assert_eq!(world.driver.count("DeleteVolume"), 0);
-    first.end(&world).await;
+    first.stop();
+    first.ended().await.expect("a clean end");
 }

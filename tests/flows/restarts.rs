@@ -14,14 +14,14 @@ use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, SECRETS, Sidecar, VOLUMES, empt
 const ALONE: &[&str] = &["--leader-election=false"];
 
 /// How many records are open, and how many are held.
-async fn records(sidecar: &Sidecar) -> (f64, f64) {
+pub(crate) async fn records(sidecar: &Sidecar) -> (f64, f64) {
     (
         sidecar.metric("volwright_ledger_records", &[]).await,
         sidecar.metric("volwright_ledger_held", &[]).await,
     )
 }
 
-async fn settled(sidecar: &Sidecar, outcome: &str) -> f64 {
+pub(crate) async fn settled(sidecar: &Sidecar, outcome: &str) -> f64 {
     let outcome = format!("outcome=\"{outcome}\"");
     sidecar
         .metric("volwright_ledger_settled_total", &[&outcome])
@@ -122,8 +122,8 @@ async fn a_volume_that_was_adopted_under_another_name_is_left_alone() {
     sidecar.end(&world).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_volume_whose_claim_has_got_another_one_is_held_and_shown() {
+/// The claim is gone, and has got another volume than the one that its record is about.
+async fn held_beside_another() -> (World, Sidecar) {
     let world = world();
     let uid = killed(&world).await;
     world.driver.add_volume(Volume {
@@ -145,6 +145,38 @@ async fn a_volume_whose_claim_has_got_another_one_is_held_and_shown() {
     assert_eq!(world.driver.volumes().len(), 2);
     assert_eq!(records(&sidecar).await, (0.0, 1.0));
     assert_eq!(settled(&sidecar, "held").await, 1.0);
+    (world, sidecar)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_has_got_another_one_is_held_and_shown() {
+    let (_world, sidecar) = held_beside_another().await;
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_settles_a_record_whose_claim_has_another_volume_has_decided_for_that_one() {
+    let (world, sidecar) = held_beside_another().await;
+    let held = |lease: &Value| lease["metadata"]["annotations"].to_string().contains("held.");
+    let shard = world.api.filter("leases", held).pop().expect("a shard");
+    world
+        .api
+        .edit("leases", HOME, text(&shard, "/metadata/name"), |lease| {
+            let annotations = lease["metadata"]["annotations"].as_object_mut().expect("some");
+            let held = annotations
+                .keys()
+                .find(|key| key.starts_with("held."))
+                .expect("one");
+            let settle = held.replace("held.", "settle.");
+            annotations.insert(settle, json!("yes"));
+        });
+    sleep(secs(300)).await;
+    assert_eq!(records(&sidecar).await, (0.0, 0.0), "{:?}", sidecar.log());
+    let made = world.driver.volumes();
+    let made = made.iter().find(|volume| volume.id != "by-hand").expect("one");
+    assert!(sidecar.logged(&["closed", "default/data", "by-hand", &made.id]));
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
     sidecar.stop();
     sidecar.ended().await.expect("a clean end");
 }

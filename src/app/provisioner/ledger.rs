@@ -13,6 +13,7 @@ use crate::{
     cluster::events::{Event, EventRecorder, ObjectReference},
     lease::lease_name,
     ledger::{LedgerEvent, LedgerSettings, LedgerStatus, OnLedgerEvent},
+    provision::metrics::{ProvisionMetrics, Settled},
     telemetry::{
         Readiness,
         metrics::{Counter, Gauge, MetricsError, Registry},
@@ -110,6 +111,7 @@ pub(super) fn listener(
     metrics: LedgerMetrics,
     ready: Readiness,
     events: EventRecorder,
+    settled: ProvisionMetrics,
     keeps_ledger: Arc<AtomicBool>,
     settle: Arc<Notify>,
 ) -> OnLedgerEvent {
@@ -140,6 +142,7 @@ pub(super) fn listener(
             settle.notify_one();
         }
         LedgerEvent::Held { head, shard, why } => {
+            settled.settled(Settled::Held);
             let text = format!(
                 "the creation of volume {} for claim {} is held: {why}. If the driver has that volume and nobody needs \
                  it, delete it there and take the annotation held.volwright.dev/ off this Lease; to have the creation \

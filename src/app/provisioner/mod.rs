@@ -233,6 +233,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         metrics.ledger.clone(),
         ready.clone(),
         events.clone(),
+        metrics.provision.clone(),
         keeps_ledger.clone(),
         settle.clone(),
     );

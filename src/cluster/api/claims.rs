@@ -28,24 +28,33 @@ pub enum SelectOutcome {
     Overtaken,
 }
 
+/// A claim as the API server has it at this moment.
+#[derive(Debug)]
+pub enum LiveClaim {
+    /// What it says.
+    Read(Box<Claim>),
+    /// It is not what the API promises.
+    Odd {
+        /// `metadata.uid`, "" if there is none.
+        uid: String,
+    },
+}
+
 impl ApiClient {
     /// The claim as the API server has it at this moment, not as a watch told.
     ///
     /// # Errors
     /// [`ApiError`]; a claim that does not exist is `Ok(None)`.
-    pub async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Claim>, ApiError> {
+    pub async fn claim(&self, namespace: &str, name: &str) -> Result<Option<LiveClaim>, ApiError> {
         let Some(raw) = self.read_raw(&CLAIMS, namespace, name).await? else {
             return Ok(None);
         };
+        let uid = raw["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         let decoded = serde_json::from_value::<Decoded<Claim>>(raw);
-        match decoded.map(|decoded| decoded.object) {
-            Ok(Ok(claim)) => Ok(Some(claim)),
-            Ok(Err(_)) | Err(_) => {
-                let place = format!("{namespace}/{name}");
-                let odd = "it is not what the API promises";
-                Err(ApiError::odd("list", CLAIMS.plural, &place, odd))
-            }
-        }
+        Ok(Some(match decoded.map(|decoded| decoded.object) {
+            Ok(Ok(claim)) => LiveClaim::Read(Box::new(claim)),
+            Ok(Err(_)) | Err(_) => LiveClaim::Odd { uid },
+        }))
     }
 
     /// Whether the claim that a volume names stands at this moment, and has this volume or waits for it. One that is

@@ -24,7 +24,10 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 pub use self::{
-    capacities::CapacityObject, claims::SelectOutcome, handles::LiveVolumes, owners::OwnerError,
+    capacities::CapacityObject,
+    claims::{LiveClaim, SelectOutcome},
+    handles::LiveVolumes,
+    owners::OwnerError,
     volumes::SaveOutcome,
 };
 use super::{active::Active, rate_limiter::RateLimit, throttle::Throttle};

@@ -182,6 +182,23 @@ fn parts_of_two_records_do_not_make_one() {
         let error = Record::decode(uid, &head, &bytes).unwrap_err();
         assert!(error.contains(what), "{error}");
     }
+    for odd in [
+        "shop?watch=1/data",
+        "shop/../data",
+        "/data",
+        "shop/",
+        "shop",
+        "Shop/data",
+        "shop/data?x",
+    ] {
+        let mut plan = plan();
+        let (namespace, name) = odd.split_once('/').unwrap_or((odd, ""));
+        let claim = plan.draft.spec.as_mut().unwrap().claim_ref.as_mut().unwrap();
+        (claim.namespace, claim.name) = (Some(namespace.into()), Some(name.into()));
+        let stored = super::stored::record(plan);
+        let error = Record::decode(UID, &other(odd, NAME), &stored.encode()).unwrap_err();
+        assert!(error.contains("its claim cannot be"), "{odd}: {error}");
+    }
     let mut renamed = plan();
     renamed.draft.metadata.name = Some("pvc-other".into());
     let renamed = super::stored::record(renamed);
