@@ -167,9 +167,9 @@ impl<R: Storable> Ledger<R> {
     }
 
     /// Whether a person wanted this open record settled after it had been held.
-    pub fn is_vouched(&self, uid: &str) -> bool {
+    pub fn is_approved(&self, uid: &str) -> bool {
         let locked = self.locked.lock();
-        locked.state.open.get(uid).is_some_and(|known| known.vouched)
+        locked.state.open.get(uid).is_some_and(|known| known.approved)
     }
 
     /// The open records.

@@ -199,7 +199,7 @@ impl Provision {
             }
             return Requeue::AwaitChange;
         }
-        if why == HoldReason::OtherVolume && self.ledger.is_vouched(&record.uid) {
+        if why == HoldReason::OtherVolume && self.ledger.is_approved(&record.uid) {
             return self.close_beside(record, origin, other);
         }
         let text = match (why, record.handle()) {
