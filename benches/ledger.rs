@@ -122,6 +122,7 @@ fn record(nodes: usize) -> Option<Record> {
             plan: Arc::new(*plan),
             secrets: None,
             created: None,
+            asked: false,
             doubt: Doubt::FRESH,
             renewable: false,
         }),
