@@ -93,5 +93,7 @@ chaos: ## two replicas and whatever may break, SEEDS=n times
 .PHONY: test-all
 test-all: test ## `make test`, then the real cluster again and again, and 100000 foreign objects
 	for round in 1 2 3; do CSI_PROVISIONER=$(binary) cargo test --locked --test real; done
+	CRASH_FULL=1 CHAOS_SEEDS=300 cargo test --locked --test crash
+	MODEL_DEPTH=12 cargo test --release --locked --lib -- ledger::tests::model
 	KILLS=100 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- "kill test"
 	FOREIGN=100000 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures
