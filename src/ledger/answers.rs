@@ -233,27 +233,34 @@ impl<R: Storable> LedgerState<R> {
                 return;
             }
         };
+        if self.slots[number].shard.is_unread() {
+            // It has not been judged, so it is taken over. Records stay in memory until then.
+            (self.readable, self.taking) = (true, true);
+            return;
+        }
         let Some(object) = object else {
             return self.gone(number);
         };
         let found = Shard::new(Some(object));
         let slot = &mut self.slots[number];
-        let first = slot.shard.is_unread();
+        // An old leader's POST of an empty shard may come after we read that there is none.
+        let late = matches!(slot.shard, Shard::Absent) && !found.has_records();
         slot.looked = now;
-        if !first && self.settings.elected && found.holder() != Some(&self.settings.identity) {
+        if !late && self.settings.elected && found.holder() != Some(&self.settings.identity) {
             // Another leader writes here. What is to be read stays so, for whoever leads next.
             slot.must_read = true;
             self.effects.resign = true;
+            (self.judged, self.resigned) = (None, true);
             return;
         }
         slot.must_read = false;
-        // What stands in a shard that was not read when the term began has not been judged.
-        slot.ours |= !first || !found.has_records();
+        slot.ours = true;
+        slot.must_write |= late;
         let before = replace(&mut slot.shard, found);
         let slot = &mut self.slots[number];
         let shard = &slot.shard;
         slot.unreadable.retain(|uid| shard.value(OPEN, uid).is_some());
-        if !first && slot.shard.version() != before.version() {
+        if slot.shard.version() != before.version() {
             let here = |known: &OpenRecord<R>| known.place == Place::Shard(number);
             let changed = self
                 .open

@@ -50,7 +50,7 @@ impl<R: Storable> LedgerState<R> {
         let again = self.judged.as_ref() == Some(&mark);
         self.term = mark;
         (self.refused, self.failures, self.not_before) = (None, 0, now);
-        (self.flushing, self.taking) = (false, true);
+        (self.flushing, self.taking, self.readable) = (false, true, false);
         self.settling.clear();
         for slot in &mut self.slots {
             slot.shard = Shard::Unread;
@@ -60,7 +60,7 @@ impl<R: Storable> LedgerState<R> {
         }
         Judging {
             term,
-            undisturbed: again || term.is_none_or(|term| term.undisturbed),
+            undisturbed: again || (!self.resigned && term.is_none_or(|term| term.undisturbed)),
             wall,
         }
     }
@@ -268,7 +268,23 @@ impl<R: Storable> LedgerState<R> {
         known.entry.record = known.entry.record.taken_over();
         match self.distrust(&uid, &known, kept, judging) {
             None => self.put(&uid, known),
-            Some(why) => untrusted.push(Untrusted { uid, known, why }),
+            Some(why) => {
+                // It stands nowhere else, and must not be lost when this take-over fails.
+                if known.place == Place::Memory {
+                    let mut entry = known.entry.clone();
+                    entry.origin = Origin::Inherited { distrust: Some(why) };
+                    let opening = known.opening.clone();
+                    self.put(
+                        &uid,
+                        OpenRecord {
+                            entry,
+                            opening,
+                            ..known
+                        },
+                    );
+                }
+                untrusted.push(Untrusted { uid, known, why });
+            }
         }
     }
 
@@ -305,6 +321,7 @@ impl<R: Storable> LedgerState<R> {
             known.entry.origin = Origin::Inherited { distrust: Some(why) };
             self.put(&uid, known);
         } else {
+            self.take(&uid);
             self.begin_hold(&uid, known, &why.to_string());
         }
     }
@@ -312,6 +329,7 @@ impl<R: Storable> LedgerState<R> {
     /// All records of the term were judged: from now on this process knows how.
     pub(super) fn all_judged(&mut self) {
         self.judged = Some(self.term.clone());
+        self.resigned = false;
         // What was to be moved on a shard that a person has changed since stands there as it does.
         let slots = &self.slots;
         self.pending_holds.retain(|uid, hold| match hold.place {

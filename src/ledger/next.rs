@@ -65,9 +65,11 @@ impl<R: Storable> LedgerState<R> {
         if let Some(number) = self.slots.iter().position(|slot| slot.must_read) {
             return Next::Read(number);
         }
-        // Rights that were missing when the term began may be there now; the shards were not read then.
-        let to_store = !self.pending.is_empty() || !self.in_memory.is_empty() || self.refused.is_some();
-        if to_store && let Some(number) = self.slots.iter().position(|slot| slot.shard.is_unread()) {
+        // Rights that were missing when the term began may be there now. What could not be read then is not read here, but
+        // taken over: this is a trial only.
+        if self.refused.is_some()
+            && let Some(number) = self.slots.iter().position(|slot| slot.shard.is_unread())
+        {
             return Next::Read(number);
         }
         if self.refused.is_some() {
@@ -274,11 +276,11 @@ impl<R: Storable> LedgerState<R> {
                 held,
             } in self.unstored()
             {
+                // Measured as when the shard was chosen, without its UID: else one is chosen for ever where it does not fit.
+                let bare = value_of(&**record, opening, approved).len();
                 let opening = self.opening_at(number, opening.clone());
                 let value = value_of(&**record, &opening, approved);
-                if self.is_elsewhere(number, uid, value.len())
-                    || !self.fits(number, uid, value.len(), changes)
-                {
+                if self.is_elsewhere(number, uid, bare) || !self.fits(number, uid, bare, changes) {
                     continue;
                 }
                 let prefix = if held { HELD } else { OPEN };

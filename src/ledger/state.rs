@@ -40,6 +40,10 @@ pub(super) struct LedgerState<R> {
     /// The term whose records were judged already.
     pub(super) judged: Option<TermMark>,
     pub(super) refused: Option<Refused>,
+    /// Shards that could not be read when the term began can be read now: the term is to be taken over once more.
+    pub(super) readable: bool,
+    /// Another replica was seen to lead since the last take-over.
+    pub(super) resigned: bool,
     /// Nothing is sent before.
     pub(super) not_before: Duration,
     pub(super) failures: u32,
@@ -66,6 +70,8 @@ impl<R: Storable> LedgerState<R> {
             taking: true,
             judged: None,
             refused: None,
+            readable: false,
+            resigned: false,
             not_before: Duration::ZERO,
             failures: 0,
             last_write: None,

@@ -90,6 +90,18 @@ impl<R: Storable> Ledger<R> {
         self.change(|state| state.flushing = false);
     }
 
+    /// Waits until shards that could not be read when the term began can be read: then [`Ledger::take_over`] is to be
+    /// called once more with the same term.
+    pub async fn became_readable(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.locked.lock().state.readable {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Reads a shard.
     pub(super) async fn read_shard(&self, number: usize) -> Result<Option<Value>, ApiError> {
         let deadline = self.active.deadline(LIMIT);

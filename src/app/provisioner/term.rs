@@ -32,9 +32,15 @@ impl Controllers {
     pub(super) async fn run_term(&self, term: Option<&TermFacts>, over: impl Future<Output = ()>) {
         let taken_over = AtomicBool::new(false);
         let work = async {
-            self.take_over(term).await;
-            taken_over.store(true, Ordering::Relaxed);
-            self.run().await;
+            loop {
+                self.take_over(term).await;
+                taken_over.store(true, Ordering::Relaxed);
+                tokio::select! {
+                    () = self.run() => return,
+                    // What could not be read before is taken over like the rest.
+                    () = self.ledger.became_readable() => {}
+                }
+            }
         };
         let term = async {
             tokio::select! {
