@@ -243,10 +243,8 @@ impl<R: Storable> LedgerState<R> {
         };
         let found = Shard::new(Some(object));
         let slot = &mut self.slots[number];
-        // An old leader's POST of an empty shard may come after we read that there is none.
-        let late = matches!(slot.shard, Shard::Absent) && !found.has_records();
         slot.looked = now;
-        if !late && self.settings.elected && found.holder() != Some(&self.settings.identity) {
+        if self.settings.elected && found.holder() != Some(&self.settings.identity) {
             // Another leader writes here. What is to be read stays so, for whoever leads next.
             slot.must_read = true;
             self.effects.resign = true;
@@ -255,7 +253,6 @@ impl<R: Storable> LedgerState<R> {
         }
         slot.must_read = false;
         slot.ours = true;
-        slot.must_write |= late;
         let before = replace(&mut slot.shard, found);
         let slot = &mut self.slots[number];
         let shard = &slot.shard;
