@@ -68,7 +68,8 @@ impl<R: Storable> LedgerState<R> {
                 self.not_before = now + pause;
                 self.wait_again(write.opens);
             }
-            Reason::Forbidden => {
+            // No right, a quota; or, of a new shard, no namespace, or a name or content that is not accepted.
+            Reason::Forbidden | Reason::NotFound | Reason::Invalid => {
                 self.refuse(error.clone(), now);
                 self.refuse_opens(write.opens);
             }

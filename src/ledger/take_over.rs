@@ -65,7 +65,7 @@ impl<R: Storable> Ledger<R> {
         while let Some(written) = writes.next().await {
             match written {
                 // Records are in memory from now on.
-                Err(error) if error.reason == Reason::Forbidden => {}
+                Err(_) if self.locked.lock().state.refused.is_some() => {}
                 written => written?,
             }
         }

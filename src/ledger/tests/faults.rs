@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    super::{CrashSafe, Ledger, LedgerEvent, LedgerSettings, OpenError, Origin, TermFacts},
+    super::{Ledger, LedgerEvent, LedgerSettings, OpenError, Origin, TermFacts},
     MS, Note, S, note, settings, term,
 };
 use crate::{
@@ -19,12 +19,12 @@ use crate::{
     cluster::{active::Active, leases::Leases},
 };
 
-const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
-const OTHER: &str = "01234567-89ab-cdef-0123-456789abcde0";
+pub(super) const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+pub(super) const OTHER: &str = "01234567-89ab-cdef-0123-456789abcde0";
 
 /// A process with its ledger.
-struct Process {
-    ledger: Arc<Ledger<Note>>,
+pub(super) struct Process {
+    pub(super) ledger: Arc<Ledger<Note>>,
     active: Active,
     told: Arc<Mutex<Vec<String>>>,
     run: JoinHandle<()>,
@@ -61,19 +61,19 @@ impl Process {
         }
     }
 
-    async fn leading(api: &Api, settings: LedgerSettings) -> Self {
+    pub(super) async fn leading(api: &Api, settings: LedgerSettings) -> Self {
         let process = Self::new(api, settings);
         process.take_over(&term(), true).await.unwrap();
         process
     }
 
-    async fn take_over(&self, term: &TermFacts, waits: bool) -> Result<(), ApiError> {
+    pub(super) async fn take_over(&self, term: &TermFacts, waits: bool) -> Result<(), ApiError> {
         self.ledger
             .take_over(Some(term), |_: Arc<Note>| async move { Ok(waits) })
             .await
     }
 
-    async fn open(&self, uid: &str) -> Result<(), OpenError> {
+    pub(super) async fn open(&self, uid: &str) -> Result<(), OpenError> {
         self.ledger.open(uid, note(uid, 900)).await
     }
 }
@@ -83,13 +83,13 @@ fn shard(api: &Api, number: usize) -> Option<Value> {
 }
 
 /// Keys of the annotations of the first shard.
-fn keys(api: &Api) -> Vec<String> {
+pub(super) fn keys(api: &Api) -> Vec<String> {
     let shard = shard(api, 0).unwrap();
     let annotations = shard["metadata"]["annotations"].as_object().cloned();
     annotations.unwrap_or_default().keys().cloned().collect()
 }
 
-fn key(prefix: &str, uid: &str) -> String {
+pub(super) fn key(prefix: &str, uid: &str) -> String {
     format!("{prefix}.volwright.dev/{uid}")
 }
 
@@ -213,77 +213,6 @@ async fn an_answer_that_is_lost_fails_the_open_and_nothing_is_left() {
         process.open(UID).await.unwrap();
         assert_eq!(keys(&api), [key("ledger", UID)], "{harm:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_the_right_records_are_in_memory_until_it_is_there() {
-    let api = Api::new();
-    api.harm(Fault::new(Harm::Status(403)).on("get", "leases"));
-    let process = Process::leading(&api, settings()).await;
-    assert!(!process.ledger.keeps());
-    process.open(UID).await.unwrap();
-    let text = process.ledger.status().in_memory.unwrap();
-    assert!(text.contains("verbs: [\"get\"]"), "{text}");
-    let tried = api.requests().len();
-    sleep(S(590)).await;
-    assert_eq!(api.requests().len(), tried, "it is left alone for ten minutes");
-    api.heal();
-    // The shards were not read, so they are taken over now, as the app does it.
-    process.ledger.became_readable().await;
-    process.take_over(&term(), true).await.unwrap();
-    sleep(S(1)).await;
-    assert!(process.ledger.keeps());
-    assert_eq!(keys(&api), [key("ledger", UID)], "what was in memory is stored");
-    assert_eq!(process.ledger.get(UID).unwrap().origin, Origin::Own);
-    process.open(OTHER).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_quota_in_the_middle_of_a_term_looks_the_same() {
-    let api = Api::new();
-    let process = Process::leading(&api, settings()).await;
-    process.open(UID).await.unwrap();
-    api.harm(Fault::new(Harm::Status(403)).on("update", "leases").times(1));
-    process.open(OTHER).await.unwrap();
-    assert!(!process.ledger.keeps());
-    process.ledger.erase(UID);
-    sleep(S(620)).await;
-    assert!(process.ledger.keeps());
-    assert_eq!(keys(&api), [key("ledger", OTHER)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn where_it_is_required_claims_wait() {
-    let api = Api::new();
-    api.harm(Fault::new(Harm::Status(403)).on("update", "leases").times(1));
-    let required = LedgerSettings {
-        mode: CrashSafe::Required,
-        ..settings()
-    };
-    let process = Process::leading(&api, required).await;
-    let error = process.open(UID).await.unwrap_err();
-    assert!(matches!(error, OpenError::NotDurable(_)), "{error:?}");
-    assert!(process.ledger.entries().is_empty());
-    sleep(S(620)).await;
-    process.open(UID).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn switched_off_no_lease_is_touched() {
-    let api = Api::new();
-    let off = LedgerSettings {
-        mode: CrashSafe::Off,
-        ..settings()
-    };
-    let process = Process::leading(&api, off).await;
-    process.open(UID).await.unwrap();
-    assert!(!process.ledger.keeps() && process.ledger.erase(UID));
-    process.ledger.flush().await;
-    assert_eq!(
-        process.ledger.status().in_memory.as_deref(),
-        Some("--crash-safe=off")
-    );
-    assert!(api.requests().is_empty(), "{:?}", api.requests());
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ mod gather;
 mod judge;
 mod model;
 mod property;
+mod refusals;
 mod server;
 mod trust;
 
