@@ -78,8 +78,22 @@ bench: binary ## what a decision, a record and a list cost; then figures beside 
 	tests/cluster/build.sh >/dev/null
 	CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures
 
+# Half of the kills without election, half with it. SEED draws other moments.
+.PHONY: kill-test
+KILLS ?= 500
+kill-test: binary ## KILLS=500 kill -9 under load; what is forgotten, beside upstream
+	tests/cluster/build.sh >/dev/null
+	CSI_PROVISIONER=$(binary) KILLS=$(KILLS) cargo test --locked --test real -- "kill test"
+
+.PHONY: chaos
+chaos: ## two replicas and whatever may break, SEEDS=n times
+	CHAOS_SEEDS=$(or $(SEEDS),1000) cargo test --locked --test crash -- --nocapture whatever_breaks
+
 # What exceeds its share of `make test`: more of the same, on the same machine.
 .PHONY: test-all
 test-all: test ## `make test`, then the real cluster again and again, and 100000 foreign objects
 	for round in 1 2 3; do CSI_PROVISIONER=$(binary) cargo test --locked --test real; done
+	CRASH_FULL=1 CHAOS_SEEDS=300 cargo test --locked --test crash
+	MODEL_DEPTH=12 cargo test --release --locked --lib -- ledger::tests::model
+	KILLS=100 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- "kill test"
 	FOREIGN=100000 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures

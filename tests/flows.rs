@@ -13,7 +13,10 @@
 
 #[path = "flows/log.rs"]
 mod log;
+#[path = "flows/look.rs"]
+mod look;
 #[path = "flows/sidecar.rs"]
+#[allow(dead_code, reason = "the crash points use the rest")]
 mod sidecar;
 
 #[path = "flows/bad_driver.rs"]
@@ -36,6 +39,10 @@ mod claims;
 mod codes;
 #[path = "flows/deletion.rs"]
 mod deletion;
+#[path = "flows/distrust.rs"]
+mod distrust;
+#[path = "flows/doubles.rs"]
+mod doubles;
 #[path = "flows/election.rs"]
 mod election;
 #[path = "flows/events.rs"]
@@ -48,12 +55,16 @@ mod node_deployment;
 mod node_race;
 #[path = "flows/one_node.rs"]
 mod one_node;
+#[path = "flows/overtaken.rs"]
+mod overtaken;
 #[path = "flows/reclaim.rs"]
 mod reclaim;
 #[path = "flows/records.rs"]
 mod records;
 #[path = "flows/replicas.rs"]
 mod replicas;
+#[path = "flows/restarts.rs"]
+mod restarts;
 #[path = "flows/rights.rs"]
 mod rights;
 #[path = "flows/saving.rs"]

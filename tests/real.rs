@@ -4,8 +4,8 @@
 //!
 //! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is never looked at. `SIDECAR=upstream`
 //! runs upstream's binary where ours would run, which shows that the scenarios are right (on our own control plane).
-//! `CSI_PROVISIONER` names another build of ours, and `FOREIGN` how many claims and volumes of another driver the
-//! memory figure is taken with.
+//! `CSI_PROVISIONER` names another build of ours, `FOREIGN` how many claims and volumes of another driver the memory
+//! figure is taken with, and `KILLS` how often the kill test kills, upstream's binary too.
 //!
 //! A harness of its own, because all scenarios share one control plane and most of them only wait: they run side by
 //! side, and those that need the machine for themselves one after the other at the end.
@@ -21,10 +21,16 @@ mod claims;
 mod cluster;
 #[path = "real/contract.rs"]
 mod contract;
+#[path = "real/cost.rs"]
+mod cost;
 #[path = "real/driver.rs"]
 mod driver;
 #[path = "real/figures.rs"]
 mod figures;
+#[path = "real/kill.rs"]
+mod kill;
+#[path = "real/ledger.rs"]
+mod ledger;
 #[path = "real/manifests.rs"]
 mod manifests;
 #[path = "real/node_deployment.rs"]
@@ -41,6 +47,8 @@ mod placing;
 mod replicas;
 #[path = "real/requirements.rs"]
 mod requirements;
+#[path = "real/rest.rs"]
+mod rest;
 #[path = "real/sanity.rs"]
 mod sanity;
 #[path = "real/scheduled.rs"]
@@ -49,6 +57,10 @@ mod scheduled;
 mod sidecar;
 #[path = "real/supervisor.rs"]
 mod supervisor;
+#[path = "real/swap.rs"]
+mod swap;
+#[path = "real/timing.rs"]
+mod timing;
 #[path = "real/topology.rs"]
 mod topology;
 #[path = "real/world.rs"]
@@ -129,8 +141,22 @@ fn main() -> ExitCode {
             "upstream and ours share one lease and each other's volumes",
             |c| Box::pin(replicas::mixed(c)),
         ));
+        trials.push(together(
+            "upstream is swapped for ours with claims in flight",
+            |c| Box::pin(swap::to_ours(c)),
+        ));
+        trials.push(together(
+            "ours is swapped for upstream with claims in flight, and back",
+            |c| Box::pin(swap::to_upstream_and_back(c)),
+        ));
     }
     trials.extend([
+        together("nothing is lost however often the sidecar is killed", |c| {
+            Box::pin(kill::alone(c))
+        }),
+        together("nothing is lost however often replicas are killed", |c| {
+            Box::pin(kill::elected(c))
+        }),
         together("a killed leader is followed by the other replica", |c| {
             Box::pin(replicas::killed(c))
         }),
@@ -217,6 +243,21 @@ fn main() -> ExitCode {
         trials.push(alone("an API server that restarts costs nothing", |c| {
             Box::pin(outages::api_server(c))
         }));
+        if kill::wanted().is_some() {
+            trials.push(alone("kill test beside upstream", |c| {
+                Box::pin(kill::beside_upstream(c))
+            }));
+        }
+        trials.push(alone(
+            "a leader that stops, dies or hangs is followed within twice the time that is promised",
+            |c| Box::pin(timing::measured(c)),
+        ));
+        // Upstream has no ledger.
+        if sidecar::under_test() == sidecar::Binary::Ours {
+            trials.push(alone("figures of the ledger", |c| {
+                Box::pin(cost::of_the_ledger(c))
+            }));
+        }
         trials.push(alone("figures beside upstream", |c| {
             Box::pin(figures::side_by_side(c))
         }));

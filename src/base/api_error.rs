@@ -39,6 +39,8 @@ pub enum Reason {
     Expired,
     /// 5xx, a cut connection, a deadline: it may or may not have been done.
     Unavailable,
+    /// It was not sent, because this replica does not lead any more. That is no failure: who leads now goes on.
+    NotLeading,
 }
 
 impl ApiError {
@@ -81,6 +83,17 @@ impl ApiError {
     ) -> Self {
         let text = format!("no answer within {} s", limit.as_millis().div_ceil(1000));
         Self::new(Reason::Unavailable, verb, group, resource, name, text)
+    }
+
+    /// It was not sent: see [`Reason::NotLeading`].
+    pub(crate) fn not_leading(
+        verb: &'static str,
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
+        name: &str,
+    ) -> Self {
+        let text = "not sent, this replica does not lead any more".to_owned();
+        Self::new(Reason::NotLeading, verb, group, resource, name, text)
     }
 
     pub(crate) fn with_verb(self, verb: &'static str) -> Self {

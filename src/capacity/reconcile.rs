@@ -23,11 +23,12 @@ use crate::{
         segment::Segment,
     },
     cluster::{
+        active::Active,
         api::{ApiClient, CapacityObject},
         cache::{Cache, ROLL_OUT},
         objects::{CapacityValues, Class},
         queue::Requeue,
-        workers::{Active, WorkerPool},
+        workers::WorkerPool,
     },
     csi::{Driver, proto::GetCapacityRequest},
 };
@@ -244,7 +245,9 @@ impl Capacity {
         if !self.active.is_set() {
             return Ok(None);
         }
-        let answer = self.driver.get_capacity(request).await;
+        let Ok(answer) = self.driver.get_capacity(request).await else {
+            return Ok(None);
+        };
         let answer = answer.map_err(|error| Failure::answer(error.code.to_string(), &error))?;
         let values = diff::values(&answer).map_err(|error| Failure::answer("negative", &error))?;
         Ok(Some(values))

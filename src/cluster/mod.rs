@@ -4,6 +4,7 @@
 //! and [`workers::WorkerPool`] reconciles it; [`api::ApiClient`] reads single objects and writes;
 //! [`events::EventRecorder`] tells people.
 
+pub mod active;
 pub mod api;
 mod api_error;
 pub mod cache;
@@ -13,6 +14,7 @@ mod correlator;
 mod decode;
 pub mod events;
 mod header_timeout;
+pub mod lease_object;
 pub mod leases;
 pub mod node_selector;
 pub mod objects;

@@ -3,16 +3,7 @@
 //! A panic costs that one key a retry. And when the loop is dropped, because the lease is lost or the process stops, a
 //! call that the driver is already working on goes on to its end instead of being cut off.
 
-use std::{
-    convert::Infallible,
-    num::NonZeroUsize,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use parking_lot::Mutex;
@@ -158,35 +149,5 @@ struct CloseOnDrop<'a>(&'a WorkerPool);
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.0.queue.lock().close();
-    }
-}
-
-/// Whether we are the active replica: we hold the lease, or there is no election.
-///
-/// A reconcile that began while we were may reach its call to the driver when we are no more, after a request to the
-/// API server that hung. So the last look is right before the call.
-#[derive(Clone, Default)]
-pub struct Active(Arc<AtomicBool>);
-
-impl Active {
-    /// Active until the guard is dropped.
-    pub fn set(&self) -> ActiveGuard {
-        self.0.store(true, Ordering::SeqCst);
-        ActiveGuard(self.clone())
-    }
-
-    /// Whether we are active.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// We are active while this exists.
-#[must_use = "dropping it ends the activity"]
-pub struct ActiveGuard(Active);
-
-impl Drop for ActiveGuard {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::SeqCst);
     }
 }

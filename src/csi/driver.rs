@@ -12,6 +12,7 @@ use super::{
     connect::Dialer,
     driver_info::{DriverInfo, NodeInfo, UnsupportedDriver, check_name},
     driver_state::{DriverState, NotReadyReason},
+    fence::{MayCall, NotSent},
     proto::{
         ControllerGetCapabilitiesRequest, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
         DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, GetPluginCapabilitiesRequest,
@@ -78,6 +79,7 @@ impl Driver {
             driver_name: Arc::new(OnceLock::new()),
             recheck,
             answers: Arc::default(),
+            may_call: None,
         };
         Self {
             rpc,
@@ -92,6 +94,13 @@ impl Driver {
     /// node.
     pub fn serving_one_node(mut self) -> Self {
         self.serves_one_node = true;
+        self
+    }
+
+    /// The same driver, which gets no CreateVolume, DeleteVolume or GetCapacity while `may_call` says no. That is asked
+    /// as late as possible: on a connection that stands, right before the request goes out.
+    pub fn fenced(mut self, may_call: MayCall) -> Self {
+        self.rpc.may_call = Some(may_call);
         self
     }
 
@@ -172,34 +181,46 @@ impl Driver {
     /// CreateVolume. An answer may lack anything; checking it is the caller's task.
     ///
     /// # Errors
-    /// [`RpcError`] when the call fails, or another driver has taken the socket.
+    /// [`NotSent`] when we may not call any more. Inside it, [`RpcError`] when the call fails, or another driver has
+    /// taken the socket.
     pub async fn create_volume(
         &self,
         request: CreateVolumeRequest,
-    ) -> Result<CreateVolumeResponse, RpcError> {
-        self.refuse_other_driver(CREATE_VOLUME)?;
-        self.rpc.call(CREATE_VOLUME, request).await
+    ) -> Result<Result<CreateVolumeResponse, RpcError>, NotSent> {
+        if let Err(error) = self.refuse_other_driver(CREATE_VOLUME) {
+            return Ok(Err(error));
+        }
+        self.rpc.call_fenced(CREATE_VOLUME, request).await
     }
 
     /// DeleteVolume.
     ///
     /// # Errors
-    /// [`RpcError`] when the call fails, or another driver has taken the socket.
+    /// [`NotSent`] when we may not call any more. Inside it, [`RpcError`] when the call fails, or another driver has
+    /// taken the socket.
     pub async fn delete_volume(
         &self,
         request: DeleteVolumeRequest,
-    ) -> Result<DeleteVolumeResponse, RpcError> {
-        self.refuse_other_driver(DELETE_VOLUME)?;
-        self.rpc.call(DELETE_VOLUME, request).await
+    ) -> Result<Result<DeleteVolumeResponse, RpcError>, NotSent> {
+        if let Err(error) = self.refuse_other_driver(DELETE_VOLUME) {
+            return Ok(Err(error));
+        }
+        self.rpc.call_fenced(DELETE_VOLUME, request).await
     }
 
     /// GetCapacity.
     ///
     /// # Errors
-    /// [`RpcError`] when the call fails, or another driver has taken the socket.
-    pub async fn get_capacity(&self, request: GetCapacityRequest) -> Result<GetCapacityResponse, RpcError> {
-        self.refuse_other_driver(GET_CAPACITY)?;
-        self.rpc.call(GET_CAPACITY, request).await
+    /// [`NotSent`] when we may not call any more. Inside it, [`RpcError`] when the call fails, or another driver has
+    /// taken the socket.
+    pub async fn get_capacity(
+        &self,
+        request: GetCapacityRequest,
+    ) -> Result<Result<GetCapacityResponse, RpcError>, NotSent> {
+        if let Err(error) = self.refuse_other_driver(GET_CAPACITY) {
+            return Ok(Err(error));
+        }
+        self.rpc.call_fenced(GET_CAPACITY, request).await
     }
 
     /// Another driver on our socket must get no volume and no secret of ours.

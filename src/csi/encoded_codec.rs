@@ -12,12 +12,20 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// Sends bytes that are a message already, and reads an answer of type `A`.
-pub(super) struct EncodedCodec<A>(PhantomData<A>);
+use super::fence::Fence;
+
+/// Sends bytes that are a message already, if the fence lets them pass, and reads an answer of type `A`.
+pub(super) struct EncodedCodec<A> {
+    fence: Fence,
+    answer: PhantomData<A>,
+}
 
 impl<A> EncodedCodec<A> {
-    pub(super) const fn new() -> Self {
-        Self(PhantomData)
+    pub(super) fn new(fence: Fence) -> Self {
+        Self {
+            fence,
+            answer: PhantomData,
+        }
     }
 }
 
@@ -28,7 +36,7 @@ impl<A: prost::Message + Default + 'static> Codec for EncodedCodec<A> {
     type Decoder = ProstDecoder<A>;
 
     fn encoder(&mut self) -> AsIs {
-        AsIs
+        AsIs(self.fence.clone())
     }
 
     fn decoder(&mut self) -> ProstDecoder<A> {
@@ -36,14 +44,17 @@ impl<A: prost::Message + Default + 'static> Codec for EncodedCodec<A> {
     }
 }
 
-/// Writes the bytes that it is given.
-pub(super) struct AsIs;
+/// Writes the bytes that it is given. That happens when the connection takes the request.
+pub(super) struct AsIs(Fence);
 
 impl Encoder for AsIs {
     type Item = Bytes;
     type Error = Status;
 
     fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        if !self.0.passes() {
+            return Err(Status::cancelled("not sent"));
+        }
         to.put(item);
         Ok(())
     }

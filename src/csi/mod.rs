@@ -8,6 +8,7 @@ pub mod driver;
 pub mod driver_info;
 pub mod driver_state;
 mod encoded_codec;
+pub mod fence;
 mod grpc_status;
 pub mod proto;
 pub mod rpc;
@@ -17,6 +18,7 @@ pub use connect::{Address, ConnectError, Dialer};
 pub use driver::{Driver, IdentifyError};
 pub use driver_info::{DriverInfo, NodeInfo, UnsupportedDriver};
 pub use driver_state::{DriverState, NotADriver, NotReadyReason};
+pub use fence::{MayCall, NotSent};
 pub use rpc::{Call, OnCall};
 pub use rpc_error::{Code, RpcError};
 

@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use super::{
     connect::ConnectError,
     encoded_codec::EncodedCodec,
+    fence::{Fence, MayCall, NotSent},
     grpc_status::{self, GrpcStatus},
     rpc_error::{Code, RpcError},
 };
@@ -67,6 +68,8 @@ pub(super) struct RpcClient {
     pub(super) recheck: Arc<Notify>,
     /// How many answers have arrived, whatever they said.
     pub(super) answers: Arc<AtomicU64>,
+    /// Whether calls that make or delete something may be sent.
+    pub(super) may_call: Option<MayCall>,
 }
 
 impl RpcClient {
@@ -76,11 +79,42 @@ impl RpcClient {
         Q: prost::Message + fmt::Debug + 'static,
         A: prost::Message + Default + fmt::Debug + 'static,
     {
+        self.call_through(&Fence::default(), method, request).await
+    }
+
+    /// The same, unless we may not call any more when the request would be sent.
+    pub(super) async fn call_fenced<Q, A>(
+        &self,
+        method: &'static str,
+        request: Q,
+    ) -> Result<Result<A, RpcError>, NotSent>
+    where
+        Q: prost::Message + fmt::Debug + 'static,
+        A: prost::Message + Default + fmt::Debug + 'static,
+    {
+        let fence = Fence::new(self.may_call.clone());
+        // Here, too, so that nothing is dialled for it.
+        if !fence.passes() {
+            return Err(NotSent);
+        }
+        let answer = self.call_through(&fence, method, request).await;
+        if fence.withheld() {
+            Err(NotSent)
+        } else {
+            Ok(answer)
+        }
+    }
+
+    async fn call_through<Q, A>(&self, fence: &Fence, method: &'static str, request: Q) -> Result<A, RpcError>
+    where
+        Q: prost::Message + fmt::Debug + 'static,
+        A: prost::Message + Default + fmt::Debug + 'static,
+    {
         tracing::trace!(method, ?request, "calling the driver");
         let encoded = Bytes::from(request.encode_to_vec());
         drop(request);
         let started = Instant::now();
-        let answer = match tokio::time::timeout(self.timeout, self.send(method, encoded)).await {
+        let answer = match tokio::time::timeout(self.timeout, self.send(fence, method, encoded)).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.recheck.notify_one();
@@ -94,6 +128,10 @@ impl RpcClient {
             }
         };
         let took = started.elapsed();
+        if fence.withheld() {
+            tracing::debug!(method, "not sent: this replica does not lead any more");
+            return answer;
+        }
         let code = answer
             .as_ref()
             .map_or_else(|rpc_error| rpc_error.code, |_| Code::Ok);
@@ -115,7 +153,7 @@ impl RpcClient {
         answer
     }
 
-    async fn send<A>(&self, method: &'static str, request: Bytes) -> Result<A, RpcError>
+    async fn send<A>(&self, fence: &Fence, method: &'static str, request: Bytes) -> Result<A, RpcError>
     where
         A: prost::Message + Default + fmt::Debug + 'static,
     {
@@ -144,7 +182,7 @@ impl RpcClient {
         let answer = match grpc.ready().await {
             Ok(()) => {
                 let path = PathAndQuery::from_static(method);
-                grpc.unary(request, path, EncodedCodec::new()).await
+                grpc.unary(request, path, EncodedCodec::new(fence.clone())).await
             }
             Err(error) => Err(tonic::Status::from_error(error.into())),
         };
@@ -161,7 +199,9 @@ impl RpcClient {
             }
             (Err(status), sent) => missing_answer(&status, sent.is_some()),
         };
-        self.recheck.notify_one();
+        if !fence.withheld() {
+            self.recheck.notify_one();
+        }
         Err(RpcError {
             method,
             code: Code::Unavailable,

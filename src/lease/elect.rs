@@ -13,9 +13,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    record::{LeaderElectionRecord, micro_time},
+    record::LeaderElectionRecord,
     timing::{JITTER, Timing},
 };
+use crate::cluster::lease_object::micro_time;
 
 /// What to do with the lease now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,18 +95,28 @@ impl Elector {
 
     /// Our write of `record`, sent at `sent`, was confirmed at `now`.
     pub(super) fn confirmed(&mut self, record: LeaderElectionRecord, sent: Duration, now: Duration) {
-        self.held = (record.holder == self.identity).then(|| Held {
-            record: record.clone(),
-            sent,
-        });
+        // A term that was uncertain for a moment, because this process was stopped, does not go on: who looked at that
+        // moment has left its work undone. The next one begins when that of this one has ended.
+        let lapsed = self.held.is_some() && self.certain_for(now).is_zero();
+        if record.holder != self.identity {
+            self.held = None;
+        } else if !lapsed {
+            self.held = Some(Held {
+                record: record.clone(),
+                sent,
+            });
+        }
         self.seen = Some(Seen { record, at: now });
+    }
+
+    /// Until when our leadership is certain; `None` when we do not lead.
+    pub(super) fn certain_until(&self) -> Option<Duration> {
+        self.held.as_ref().map(|held| held.sent + self.timing.validity())
     }
 
     /// How long our leadership is certain from `now` on; zero when we do not lead.
     pub(super) fn certain_for(&self, now: Duration) -> Duration {
-        self.held.as_ref().map_or(Duration::ZERO, |held| {
-            (held.sent + self.timing.validity()).saturating_sub(now)
-        })
+        self.certain_until().unwrap_or_default().saturating_sub(now)
     }
 
     /// How long from `now` on the next renewal is sent; zero when it is due, or when we do not lead.

@@ -3,24 +3,30 @@
 //! [`elect`] decides, [`Election`] reads and writes one Lease object accordingly, and everybody else watches
 //! [`Leadership`]. Losing the lease is a state with a way back, not an end of the process.
 
+mod chain;
 mod elect;
 mod lease_watch;
 mod names;
 mod record;
 mod release;
+mod renew;
 mod term;
 #[cfg(test)]
 mod tests;
 mod timing;
 
-use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -28,6 +34,9 @@ use self::{
     lease_watch::LeaseWatch,
     record::LeaderElectionRecord,
 };
+// The model of the ledger (ledger/tests/model) goes over these, too.
+#[cfg(test)]
+pub(crate) use self::chain::{carry_on, first_leader};
 pub use self::{
     names::{identity, lease_name},
     term::{Health, Leadership, LeaseRef, Over, Term},
@@ -36,9 +45,9 @@ pub use self::{
 use crate::{
     base::{
         api_error::{ApiError, Reason},
-        reminder::{LOG_INTERVAL, Reminder},
+        reminder::Reminder,
     },
-    cluster::{client::Client, leases::Leases},
+    cluster::{active::Active, client::Client, leases::Leases},
 };
 
 /// How often a leader that could not renew tries again within a retry period.
@@ -71,6 +80,9 @@ pub struct Election {
     candidate: Candidate,
     leases: Leases,
     elector: Elector,
+    /// Hears until when the lease is certainly ours.
+    active: Active,
+    keeps_ledger: Arc<AtomicBool>,
     /// The object as we read or wrote it last; `None` when it must be read before a write.
     lease: Option<Value>,
     /// A write was sent and its answer has not arrived: the lease may be ours without our knowing.
@@ -88,12 +100,22 @@ pub struct Election {
 
 impl Election {
     /// Nothing is sent before [`run`](Self::run). `client` must not retry by itself (`Config::default_retry` off): a
-    /// renewal that comes late is worse than one that fails. `slow_path` is called for each renewal that has to read
-    /// the lease first.
-    pub fn new(client: Client, candidate: Candidate, slow_path: impl Fn() + Send + Sync + 'static) -> Self {
+    /// renewal that comes late is worse than one that fails. `active` hears until when the lease is certainly ours, and
+    /// says when somebody else was seen to lead. `keeps_ledger` is looked at in each write: who keeps none leaves no
+    /// trace of a chain of leaders that do. `slow_path` is called for each renewal that has to read the lease first.
+    pub fn new(
+        client: Client,
+        candidate: Candidate,
+        active: Active,
+        keeps_ledger: Arc<AtomicBool>,
+        slow_path: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        active.lead_until(None);
         Self {
             leases: Leases::new(client, &candidate.namespace),
             elector: Elector::new(candidate.identity.clone(), candidate.timing),
+            active,
+            keeps_ledger,
             lease: None,
             unconfirmed_write: false,
             origin: Instant::now(),
@@ -171,66 +193,6 @@ impl Election {
         }
     }
 
-    /// Renews until the lease is lost, or given up as asked. Returns when the work of this term has stopped.
-    async fn renew(&mut self, compete: &mut watch::Receiver<bool>, stop: &CancellationToken) {
-        let (retry, mut work) = (self.candidate.timing.retry(), self.begin());
-        let lease = self.reference();
-        let mut leaving = false;
-        let mut next = self.next_renewal();
-        loop {
-            let why = tokio::select! {
-                _ = work.recv(), if leaving => return self.release().await,
-                () = stop.cancelled(), if !leaving => Some(Over::Stopped),
-                true = unwanted(compete), if !leaving => Some(Over::Yielded),
-                () = sleep_until(next) => None,
-            };
-            if let Some(why) = why {
-                self.over(&lease, why);
-                leaving = true;
-                continue;
-            }
-            let renewed = !self.certain_for().is_zero()
-                && tokio::select! {
-                    biased;
-                    done = self.try_acquire_or_renew() => done,
-                    // Work is to stop now, not when a slow API server has answered.
-                    () = stop.cancelled(), if !leaving => false,
-                };
-            let now = self.certain_for();
-            if now.is_zero() {
-                let by = self
-                    .elector
-                    .holder()
-                    .filter(|holder| *holder != self.candidate.identity);
-                let why = match (by, self.elector.is_held()) {
-                    (_, true) => Over::Deadline,
-                    (by, false) => Over::Taken {
-                        by: by.map(str::to_owned),
-                    },
-                };
-                self.elector.step_down();
-                self.health.set(None);
-                if !leaving {
-                    self.over(&lease, why);
-                }
-                return self.stopped(work).await;
-            }
-            // Without a renewal the lease runs out soon, so try again sooner.
-            next = if renewed {
-                self.next_renewal()
-            } else {
-                Instant::now() + (retry / RETRIES_PER_PERIOD).min(now)
-            };
-        }
-    }
-
-    /// Waits until nobody works any more because of the term that is over.
-    async fn stopped(&self, mut work: mpsc::Receiver<Infallible>) {
-        while timeout(LOG_INTERVAL, work.recv()).await.is_err() {
-            tracing::warn!(lease = %self.candidate.path(), "Waiting for work to stop before competing again");
-        }
-    }
-
     /// Tells who leads, by the last record that we saw.
     fn publish_standby(&self) {
         self.leadership.send_if_modified(|leadership| {
@@ -244,11 +206,6 @@ impl Election {
             }
             !same
         });
-    }
-
-    /// When the next renewal is sent: counted from when the last one was, so that a slow answer leaves as much time.
-    fn next_renewal(&self) -> Instant {
-        Instant::now() + self.elector.renew_in(self.now())
     }
 
     /// Tries once to get or keep the lease, and logs what went wrong. Returns whether nothing did.
@@ -287,11 +244,12 @@ impl Election {
                 return Ok(());
             }
         }
+        self.active.renewing();
         let (sent, wall, deadline) = (self.now(), Timestamp::now(), self.deadline(led));
         match (self.elector.next(sent, wall), known) {
             (Move::Wait(_), _) => Ok(()),
             (Move::Acquire(record) | Move::Renew(record), Some(mut lease)) => {
-                record.write(&mut lease, &self.candidate.labels);
+                self.write(&record, &mut lease);
                 self.update(record, &lease, sent, deadline).await
             }
             (Move::Create(record) | Move::Acquire(record) | Move::Renew(record), _) => {
@@ -323,6 +281,14 @@ impl Election {
         self.version = version.map(str::to_owned);
         self.elector
             .observe(lease.map(LeaderElectionRecord::read), self.now());
+        self.publish_certainty();
+    }
+
+    /// Puts what we have to say into the object.
+    fn write(&self, record: &LeaderElectionRecord, lease: &mut Value) {
+        let keeps_ledger = self.keeps_ledger.load(Ordering::SeqCst);
+        chain::carry_on(lease, record.transitions, keeps_ledger);
+        record.write(lease, &self.candidate.labels);
     }
 
     async fn create(
@@ -338,7 +304,8 @@ impl Election {
             labels,
             timing: _,
         } = &self.candidate;
-        let lease = record.lease(namespace, name, labels);
+        let mut lease = record.lease(namespace, name, labels);
+        self.write(&record, &mut lease);
         self.unconfirmed_write = true;
         let answer = self.leases.create(name, &lease, deadline).await;
         self.answered(record, sent, answer)
@@ -369,6 +336,7 @@ impl Election {
             .is_err_and(|error| !is_conflict(error) && error.reason != Reason::Forbidden);
         self.lease = Some(answer?);
         self.elector.confirmed(record, sent, self.now());
+        self.publish_certainty();
         self.health
             .set((!self.certain_for().is_zero()).then(Instant::now));
         Ok(())
@@ -376,6 +344,12 @@ impl Election {
 
     fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// Everybody who acts compares this with the clock.
+    fn publish_certainty(&self) {
+        let end = self.elector.certain_until();
+        self.active.lead_until(end.map(|end| self.origin + end));
     }
 
     fn certain_for(&self) -> Duration {
@@ -386,9 +360,4 @@ impl Election {
 /// Somebody else wrote the lease since we read it.
 fn is_conflict(error: &ApiError) -> bool {
     matches!(error.reason, Reason::Conflict | Reason::AlreadyExists)
-}
-
-/// Ends with true when we shall not compete any more, and with false when the sender is gone.
-async fn unwanted(compete: &mut watch::Receiver<bool>) -> bool {
-    compete.wait_for(|compete| !compete).await.is_ok()
 }

@@ -5,8 +5,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use crate::cluster::lease_object::{edit, label, new_lease};
 
 /// The election's part of a Lease.
 ///
@@ -35,7 +36,7 @@ impl LeaderElectionRecord {
             seconds: spec["leaseDurationSeconds"].as_i64().unwrap_or_default(),
             acquired: text("acquireTime"),
             renewed: text("renewTime"),
-            transitions: spec["leaseTransitions"].as_i64().unwrap_or_default(),
+            transitions: transitions(lease),
         }
     }
 
@@ -63,43 +64,20 @@ impl LeaderElectionRecord {
             spec.insert("renewTime".into(), json!(renewed));
             spec.insert("leaseTransitions".into(), json!(transitions));
         });
-        if !labels.is_empty()
-            && let Some(metadata) = lease.get_mut("metadata")
-        {
-            edit(metadata, "labels", |own| {
-                own.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value))));
-            });
-        }
+        label(lease, labels);
     }
 
     /// A new Lease object.
     pub(super) fn lease(&self, namespace: &str, name: &str, labels: &BTreeMap<String, String>) -> Value {
-        let mut lease = json!({
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": { "namespace": namespace, "name": name },
-        });
+        let mut lease = new_lease(namespace, name);
         self.write(&mut lease, labels);
         lease
     }
 }
 
-/// Changes the object under `key`, made where there is none.
-fn edit(parent: &mut Value, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
-    let map = |value: Option<Value>| match value {
-        Some(Value::Object(map)) => map,
-        _ => Map::new(),
-    };
-    let mut outer = map(Some(parent.take()));
-    let mut inner = map(outer.remove(key));
-    change(&mut inner);
-    outer.insert(key.to_owned(), inner.into());
-    *parent = outer.into();
-}
-
-/// Kubernetes' MicroTime: always six digits, or the API server refuses it.
-pub(super) fn micro_time(at: Timestamp) -> String {
-    format!("{at:.6}")
+/// How often the Lease has changed hands, as it says.
+pub(super) fn transitions(lease: &Value) -> i64 {
+    lease["spec"]["leaseTransitions"].as_i64().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -176,15 +154,5 @@ mod tests {
             negative.duration(Duration::from_secs(15)),
             Duration::from_secs(15)
         );
-    }
-
-    #[test]
-    fn times_have_six_digits() {
-        for (at, wanted) in [
-            ("2025-11-21T04:36:01Z", "2025-11-21T04:36:01.000000Z"),
-            ("2025-11-21T04:36:01.1234569Z", "2025-11-21T04:36:01.123456Z"),
-        ] {
-            assert_eq!(micro_time(at.parse().unwrap()), wanted);
-        }
     }
 }

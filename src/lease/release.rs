@@ -11,6 +11,9 @@ impl Election {
     /// that may pass, it tries again until the renew deadline.
     pub(super) async fn release(&mut self) {
         self.health.set(None);
+        // Nothing may be sent any more from when somebody else may hold the lease.
+        self.elector.step_down();
+        self.publish_certainty();
         let timing = self.candidate.timing;
         let (deadline, pause) = (
             Instant::now() + timing.renew(),
@@ -28,7 +31,6 @@ impl Election {
                 tracing::warn!(lease = %self.candidate.path(), "Could not release the lease, it will run out")
             }
         }
-        self.elector.step_down();
     }
 
     async fn try_release(&mut self, deadline: Instant) -> Result<(), ApiError> {
@@ -40,7 +42,7 @@ impl Election {
         let (Some(mut lease), Some(record)) = (lease, self.elector.release(Timestamp::now())) else {
             return Ok(());
         };
-        record.write(&mut lease, &self.candidate.labels);
+        self.write(&record, &mut lease);
         self.update(record, &lease, self.now(), deadline).await
     }
 }

@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::Election;
+use super::{Election, chain::first_leader, record::transitions};
 
 /// How much longer than the lease duration a leader may go without renewal until it counts as ill.
 const GRACE: Duration = Duration::from_secs(20);
@@ -67,6 +67,10 @@ pub struct Term {
     pub undisturbed: bool,
     /// The lease, for the event.
     pub lease: Arc<LeaseRef>,
+    /// How often the lease has changed hands, as it says.
+    pub transitions: i64,
+    /// The same for the first of the leaders in a row, this one included, that all keep a ledger.
+    pub first_transitions: i64,
     /// Nothing is ever sent. When the last clone is dropped, the channel closes, and the election sees that the work
     /// of this term has stopped.
     pub(super) _alive: mpsc::Sender<Infallible>,
@@ -77,11 +81,15 @@ impl fmt::Debug for Term {
         let Self {
             undisturbed,
             lease,
+            transitions,
+            first_transitions,
             _alive: _,
         } = self;
         f.debug_struct("Term")
             .field("undisturbed", undisturbed)
             .field("lease", lease)
+            .field("transitions", transitions)
+            .field("first_transitions", first_transitions)
             .finish()
     }
 }
@@ -90,7 +98,9 @@ impl Election {
     /// Publishes a new term. The receiver that it returns ends when the last clone of the term is dropped.
     pub(super) fn begin(&mut self) -> mpsc::Receiver<Infallible> {
         let (alive, work) = mpsc::channel(1);
-        let (lease, transitions) = (self.reference(), self.transitions());
+        let lease = self.reference();
+        let transitions = self.lease.as_ref().map(transitions).unwrap_or_default();
+        let first_transitions = self.lease.as_ref().and_then(first_leader).unwrap_or(transitions);
         let undisturbed = match self.last_term.replace((lease.uid.clone(), transitions)) {
             None => true,
             // A release and our own return count as one. A lease that was made anew counts from zero: who led before,
@@ -100,6 +110,8 @@ impl Election {
         let term = Term {
             undisturbed,
             lease,
+            transitions,
+            first_transitions,
             _alive: alive,
         };
         tracing::info!(lease = %self.candidate.path(), identity = %self.candidate.identity, "Became leader");
@@ -119,15 +131,6 @@ impl Election {
             lease: Arc::clone(lease),
             why,
         });
-    }
-
-    /// How often the lease has changed hands, as the object says.
-    fn transitions(&self) -> i64 {
-        let count = self
-            .lease
-            .as_ref()
-            .and_then(|lease| lease.pointer("/spec/leaseTransitions")?.as_i64());
-        count.unwrap_or_default()
     }
 
     pub(super) fn reference(&self) -> Arc<LeaseRef> {

@@ -1,29 +1,46 @@
 //! From a plan to a volume at the driver: the first half of a creation.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use tokio::time::Instant;
+use std::{sync::Arc, time::Duration};
 
 use super::{
+    credentials::SecretUnavailable,
     decide::can_reschedule,
     memory::INFEASIBLE,
-    outcome::{CreateOutcome, SizeMismatch, outcome_of},
+    metrics::Settled,
+    outcome::{CreateOutcome, object_of, outcome_of},
     plan::Plan,
-    reconcile::{FAILED, Provision},
-    record::Record,
+    reconcile::{FAILED, NOT_LEADING, Provision},
+    record::{Record, SecretData},
+    settle::{ClaimState, Doubt, FinalAnswer, Verdict, VolumeState, WithoutSecret, without_secret},
     volume::out_of_reach,
 };
 use crate::{
     cluster::{events::Event, objects::Claim, queue::Requeue},
-    csi::proto,
+    csi::{NotSent, RpcError},
+    ledger::{Entry, OpenError, Origin},
 };
 
-/// How often DeleteVolume is tried on an unusable volume before CreateVolume is called again, within one `--timeout`.
-const CLEANUPS: usize = 5;
+/// A record was closed while it was being worked on: the watch tells why within this time.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+const ASKED_AGAIN: &str =
+    "the same request is repeated, because an earlier one that was not answered may have made the volume";
+
+/// What is left of the calls of a record before the one that comes now.
+#[derive(Clone, Copy)]
+struct EarlierCalls {
+    /// There were some, and none has told which volume there is.
+    asked: bool,
+    doubt: Doubt,
+}
 
 impl Provision {
-    /// Opens a record and makes the first call.
-    pub(super) async fn begin(&self, claim: &Claim, plan: Arc<Plan>) -> Requeue {
+    /// Opens a record and makes the first call. `before`: the open record that it takes the place of.
+    pub(super) async fn begin(
+        &self,
+        claim: &Claim,
+        plan: Arc<Plan>,
+        before: Option<Entry<Record>>,
+    ) -> Requeue {
         let begun = self.origin.elapsed();
         self.announce(claim);
         // Read before the record is opened: a secret that is missing is no reason to remember anything.
@@ -31,59 +48,140 @@ impl Provision {
             Ok(secrets) => secrets,
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
+        if !self.active.is_set() {
+            return NOT_LEADING;
+        }
+        if !self.is_current(&claim.uid, before.as_ref().map(|entry| &entry.record)) {
+            return Requeue::After(OVERTAKEN);
+        }
+        let earlier = EarlierCalls {
+            asked: before.as_ref().is_some_and(|entry| entry.record.asked),
+            doubt: match &before {
+                None => Doubt::None,
+                // Its object alone has changed.
+                Some(Entry { record, .. }) if is_same_request(&record.plan, &plan) => record.doubt,
+                Some(_) => Doubt::FRESH,
+            },
+        };
         let record = Record {
             uid: claim.uid.clone(),
             key: claim.key(),
             begun,
             plan,
-            secrets,
+            secrets: Some(secrets),
             created: None,
+            asked: true,
+            doubt: Doubt::FRESH,
+            renewable: false,
         };
-        self.create(record, Some(claim)).await
+        let record = Arc::new(record);
+        if let Err(next) = self.open(&record, Some(claim)).await {
+            return next;
+        }
+        self.create(record, earlier, Some(claim)).await
+    }
+
+    /// The record is stored, as far as this ledger stores any; or what to do instead of calling the driver.
+    async fn open(&self, record: &Arc<Record>, claim: Option<&Claim>) -> Result<(), Requeue> {
+        match self.ledger.open(&record.uid, record.clone()).await {
+            Ok(()) => Ok(()),
+            // Nothing has failed: the next leader sees to the claim.
+            Err(OpenError::NotLeading) => Err(NOT_LEADING),
+            Err(error) => {
+                let text =
+                    format!("the driver is not called, because the creation cannot be recorded: {error}");
+                Err(self.fail(&record.plan, claim, &text))
+            }
+        }
     }
 
     /// Repeats the call of an open record.
-    pub(super) async fn create_again(&self, record: &Record, claim: Option<&Claim>) -> Requeue {
+    pub(super) async fn create_again(&self, entry: &Entry<Record>, claim: Option<&Claim>) -> Requeue {
+        let Entry { record, origin } = entry;
         let begun = self.origin.elapsed();
-        let secrets = match self.secrets(record.plan.secret.as_ref()).await {
+        let read = self.secrets(record.plan.secret.as_ref()).await;
+        let secrets = match secrets_for(read, claim_state(claim), record.secrets.as_ref()) {
             Ok(secrets) => secrets,
-            // A claim's namespace takes the secret along, and the right to read it, which is denied first. What the
-            // driver was called with before is good enough to finish.
-            Err(error) if claim.is_none() && error.is_refusal() => record.secrets.clone(),
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
         };
-        let record = Record {
-            begun,
-            secrets,
-            created: None,
-            ..record.clone()
+        if !self.active.is_set() {
+            return NOT_LEADING;
+        }
+        if !self.is_current(&record.uid, Some(record)) {
+            return Requeue::After(OVERTAKEN);
+        }
+        let earlier = EarlierCalls {
+            asked: record.asked,
+            doubt: match (origin, record.doubt) {
+                (Origin::Inherited { .. }, Doubt::None) => Doubt::FRESH,
+                (_, doubt) => doubt,
+            },
         };
-        self.create(record, claim).await
+        let record = Arc::new(Record {
+            begun,
+            secrets: Some(secrets),
+            created: None,
+            // Until it is answered.
+            asked: true,
+            doubt: Doubt::FRESH,
+            renewable: false,
+            ..Record::clone(record)
+        });
+        // The shard may have another request, which replaced this one as far as its next reader knows: what is sent is
+        // what is stored.
+        if let Err(next) = self.open(&record, claim).await {
+            return next;
+        }
+        self.create(record, earlier, claim).await
     }
 
-    /// Stores the record, and calls the driver. No call without a record: after a lost answer only the record tells
-    /// that a volume may exist.
-    async fn create(&self, record: Record, claim: Option<&Claim>) -> Requeue {
-        if !self.active.is_set() {
-            return Requeue::AwaitChange;
-        }
-        let mut record = Arc::new(record);
-        if let Err(error) = self.ledger.record(&record.uid, record.clone()).await {
-            let text = format!("the driver is not called, because the creation cannot be recorded: {error}");
-            return self.fail(&record.plan, claim, &text);
-        }
-        // What another leader may have created and deleted again is not in the record any more.
-        self.ledger.trust(&record.uid);
+    /// Calls the driver. No call without a record: after a lost answer only the record tells that a volume may exist.
+    async fn create(
+        &self,
+        mut record: Arc<Record>,
+        EarlierCalls { asked, doubt }: EarlierCalls,
+        claim: Option<&Claim>,
+    ) -> Requeue {
         // An object that was seen before the record stood has closed nothing, and is not told of again.
-        if self.is_saved(&record) {
-            return self.close(&record, claim);
-        }
-        if !self.active.is_set() {
-            return Requeue::AwaitChange;
+        if !asked && self.has_object(&record) {
+            let origin = self
+                .ledger
+                .get(&record.uid)
+                .map_or(Origin::Own, |entry| entry.origin);
+            return self.close(&record, origin, claim);
         }
         let plan = record.plan.clone();
-        let request = plan.request_with(record.secrets.reveal());
-        let outcome = outcome_of(&plan, self.driver.create_volume(request).await);
+        let request = plan.request_with(record.secrets.clone().unwrap_or_default().reveal());
+        let answer = match self.active.is_set() {
+            true => self.driver.create_volume(request).await,
+            false => Err(NotSent),
+        };
+        // The call may have outlived its term, and another leader may have called the driver since. Then this answer says
+        // nothing about what is on record now, and the driver is asked again.
+        let current = self.ledger.get(&record.uid);
+        let origin = match &current {
+            Some(entry) if !Arc::ptr_eq(&entry.record, &record) => {
+                self.overtaken(entry);
+                return Requeue::After(OVERTAKEN);
+            }
+            Some(entry) => entry.origin,
+            // Nothing is erased, nor counted.
+            None => Origin::Own,
+        };
+        let Ok(answer) = answer else {
+            self.remember(&record, asked, doubt, false);
+            return NOT_LEADING;
+        };
+        let mut outcome = outcome_of(&plan, answer);
+        // The call may have taken long.
+        let waits = self.cache.claim(&record.uid);
+        if let CreateOutcome::Unusable(made, _) = &outcome
+            && (claim_state(waits.as_deref()) != ClaimState::Waits || current.is_none())
+        {
+            // Nobody needs another size: it is deleted as any volume whose claim is gone. And whoever has closed the record
+            // may have found a use for it.
+            outcome = CreateOutcome::Created(Box::new(object_of(&plan, made)));
+        }
         (self.on_answer)(
             &plan,
             match &outcome {
@@ -94,48 +192,37 @@ impl Provision {
         match outcome {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
-                Arc::make_mut(&mut record).created = Some(Arc::clone(&volume));
-                match self.ledger.update(&record.uid, record.clone()).await {
-                    Ok(true) => {}
-                    // Its object was seen while the call ran: another replica has finished this creation, and may have
-                    // deleted the volume since.
-                    Ok(false) => {
-                        self.look_for_orphan(&record, &volume).await;
-                        return Requeue::AwaitChange;
-                    }
-                    // The record before is as good: asking again gives the same volume.
-                    Err(error) => {
-                        tracing::debug!(claim = record.key, %error, "the created volume is not recorded");
-                    }
+                let known = Arc::make_mut(&mut record);
+                known.created = Some(Arc::clone(&volume));
+                known.asked = false;
+                known.doubt = doubt;
+                // It was closed while the call ran: another replica has finished this creation, and may have deleted
+                // the volume since.
+                if !self.ledger.update(&record.uid, record.clone()) {
+                    self.look_for_orphan(&record, &volume).await;
+                    return Requeue::After(OVERTAKEN);
                 }
                 if let (Some(claim), Some(node)) = (claim, plan.node())
                     && let Some(text) = out_of_reach(&volume, node)
                 {
                     self.events.publish(claim, Event::warning(FAILED, text));
                 }
-                self.save(&record, claim, &volume).await
+                let made = Entry { record, origin };
+                let next = self.advance(&made, VolumeState::Created, claim).await;
+                next.unwrap_or(Requeue::Backoff)
             }
-            CreateOutcome::Failed(error) => {
-                self.ledger.erase(&record.uid);
-                self.fail(&plan, claim, &error.to_string())
-            }
-            CreateOutcome::Reschedule(error) => {
-                self.ledger.erase(&record.uid);
-                match (claim, plan.node()) {
-                    (Some(claim), Some(node)) if can_reschedule(claim) => {
-                        self.reschedule(claim, &node.name, &error.to_string()).await
-                    }
-                    _ => self.fail(&plan, claim, &error.to_string()),
-                }
-            }
-            CreateOutcome::Infeasible(error) => {
-                self.ledger.erase(&record.uid);
-                self.infeasible.insert(&record.uid, &plan.class_uid);
-                let text = format!(
-                    "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
-                );
-                self.fail(&plan, claim, &text);
-                Requeue::After(INFEASIBLE)
+            CreateOutcome::Failed(ref error)
+            | CreateOutcome::Reschedule(ref error)
+            | CreateOutcome::Infeasible(ref error) => {
+                let (doubt, verdict) = doubt.judge(FinalAnswer {
+                    code: error.code,
+                    has_source: plan.request.volume_content_source.is_some(),
+                    claim: claim_state(waits.as_deref()),
+                    now: self.origin.elapsed(),
+                    timeout: self.timings.timeout,
+                });
+                let entry = Entry { record, origin };
+                self.refused(&entry, claim, &outcome, error, doubt, verdict).await
             }
             CreateOutcome::InBackground(error) => self.fail(&plan, claim, &error.to_string()),
             CreateOutcome::MissingId(what) => {
@@ -143,38 +230,125 @@ impl Provision {
                 self.fail(&plan, claim, &text)
             }
             CreateOutcome::Unusable(volume, mismatch) => {
-                let text = self
-                    .clean_up(volume.volume_id, mismatch, record.secrets.reveal())
-                    .await;
+                let (text, gone) = self.clean_up(&record, volume.volume_id, mismatch).await;
+                if gone {
+                    self.remember(&record, true, doubt.cleaned_up(), false);
+                }
                 self.fail(&plan, claim, &text)
             }
         }
     }
 
-    /// Deletes a volume that is not the one that was asked for. The record stays open: only a final answer of the
-    /// driver to another CreateVolume tells that none is left.
-    async fn clean_up(
+    /// Carries out what a final answer says.
+    async fn refused(
         &self,
-        id: String,
-        mismatch: SizeMismatch,
-        secrets: BTreeMap<String, String>,
-    ) -> String {
-        let end = Instant::now() + self.timeout;
-        let mut last = String::new();
-        for _ in 0..CLEANUPS {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+        Entry { record, origin }: &Entry<Record>,
+        claim: Option<&Claim>,
+        outcome: &CreateOutcome,
+        error: &RpcError,
+        doubt: Doubt,
+        verdict: Verdict,
+    ) -> Requeue {
+        let plan = &record.plan;
+        match verdict {
+            Verdict::Hold(why) => return self.hold(record, *origin, why, None),
+            Verdict::Repeat | Verdict::RepeatSlowly => {
+                self.remember(record, true, doubt, false);
+                let next = self.fail(plan, claim, &format!("{error}; {ASKED_AGAIN}"));
+                return match verdict {
+                    Verdict::RepeatSlowly => Requeue::After(self.timings.longest_retry),
+                    _ => next,
+                };
             }
-            let request = proto::DeleteVolumeRequest {
-                volume_id: id.clone(),
-                secrets: secrets.clone(),
-            };
-            match self.driver.within(left).delete_volume(request).await {
-                Ok(_) => return format!("{mismatch}; it was deleted and is asked for again"),
-                Err(error) => last = error.to_string(),
+            Verdict::Renew => self.remember(record, true, doubt, true),
+            Verdict::Erase => {
+                if self.ledger.erase(&record.uid) {
+                    self.count_settled(*origin, Settled::Erased);
+                }
             }
         }
-        format!("{mismatch}; deleting it failed, so volume {id} may be left at the driver: {last}")
+        match (outcome, claim, plan.node()) {
+            (CreateOutcome::Reschedule(_), Some(claim), Some(node)) if can_reschedule(claim) => {
+                self.reschedule(claim, &node.name, &error.to_string()).await
+            }
+            (CreateOutcome::Infeasible(_), ..) if verdict == Verdict::Erase => {
+                self.infeasible.insert(&record.uid, &plan.class_uid);
+                let text = format!(
+                    "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
+                );
+                self.fail(plan, claim, &text);
+                Requeue::After(INFEASIBLE)
+            }
+            _ => self.fail(plan, claim, &error.to_string()),
+        }
+    }
+
+    /// What this process remembers of a record beside what is stored. One that was taken over meanwhile is in fresh
+    /// doubt, whatever the driver has said before.
+    fn remember(&self, record: &Arc<Record>, asked: bool, doubt: Doubt, renewable: bool) {
+        if !self.is_current(&record.uid, Some(record)) {
+            return;
+        }
+        let remembered = Record {
+            asked,
+            doubt,
+            renewable,
+            ..Record::clone(record)
+        };
+        self.ledger.update(&record.uid, Arc::new(remembered));
+    }
+
+    /// Whether this is what the ledger has for the claim: nobody has taken it over, replaced or closed it since.
+    fn is_current(&self, uid: &str, record: Option<&Arc<Record>>) -> bool {
+        match (self.ledger.get(uid), record) {
+            (Some(current), Some(record)) => Arc::ptr_eq(&current.record, record),
+            (current, record) => current.is_none() && record.is_none(),
+        }
+    }
+
+    /// A call for what was on record before this has ended: which volume there is, only the next one tells.
+    fn overtaken(&self, Entry { record, .. }: &Entry<Record>) {
+        tracing::info!(
+            claim = record.key,
+            volume = record.plan.request.name,
+            "the driver is asked again, because another replica may have asked it while a call was running"
+        );
+        if !record.asked {
+            let asked = Record {
+                asked: true,
+                ..Record::clone(record)
+            };
+            self.ledger.update(&record.uid, Arc::new(asked));
+        }
+    }
+}
+
+/// The state of a claim by the cache, which has those that ask us for a volume and have none.
+pub(super) fn claim_state(claim: Option<&Claim>) -> ClaimState {
+    match claim {
+        Some(claim) if claim.deleting => ClaimState::BeingDeleted,
+        Some(_) => ClaimState::Waits,
+        None => ClaimState::Gone,
+    }
+}
+
+/// Whether the driver is asked for the same.
+fn is_same_request(one: &Plan, other: &Plan) -> bool {
+    (&one.request, &one.placement, &one.secret) == (&other.request, &other.placement, &other.secret)
+}
+
+/// The secrets to call the driver with.
+fn secrets_for(
+    read: Result<SecretData, SecretUnavailable>,
+    claim: ClaimState,
+    last: Option<&SecretData>,
+) -> Result<SecretData, SecretUnavailable> {
+    match (read, last) {
+        (Err(error), Some(last))
+            if error.is_refusal() && without_secret(claim, true) == WithoutSecret::UseLast =>
+        {
+            Ok(last.clone())
+        }
+        (read, _) => read,
     }
 }

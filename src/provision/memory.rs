@@ -10,7 +10,7 @@ use super::decide::Decision;
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
 /// A PersistentVolume that we wrote shows in the watch well within this time.
-const WATCH_LAG: Duration = Duration::from_secs(60);
+pub(super) const WATCH_LAG: Duration = Duration::from_secs(60);
 
 /// What the API server keeps an event for after its last change, unless told otherwise.
 pub(super) const EVENT_TTL: Duration = Duration::from_secs(3600);

@@ -1,8 +1,8 @@
-//! What the controller counts about provisioning: upstream's families and the open records.
+//! What the controller counts about provisioning: upstream's families, and what became of records.
 
 use std::time::Duration;
 
-use crate::telemetry::metrics::{Counter, DEFAULT_BUCKETS, Gauge, Histogram, MetricsError, Registry};
+use crate::telemetry::metrics::{Counter, DEFAULT_BUCKETS, Histogram, MetricsError, Registry};
 
 /// The families of provisioning. Clones count into the same ones.
 #[derive(Clone)]
@@ -10,7 +10,20 @@ pub struct ProvisionMetrics {
     succeeded: Counter<2>,
     failed: Counter<2>,
     duration: Histogram<2>,
-    records: Gauge<1>,
+    settled: Counter<1>,
+}
+
+/// What became of a record that was found at the beginning of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Its PersistentVolume was written.
+    Saved,
+    /// Its volume had a PersistentVolume.
+    Found,
+    /// The driver has no volume for it.
+    Erased,
+    /// It is held, whoever has left it. The ledger tells.
+    Held,
 }
 
 impl ProvisionMetrics {
@@ -37,10 +50,11 @@ impl ProvisionMetrics {
                 labels,
                 DEFAULT_BUCKETS,
             )?,
-            records: registry.gauge(
-                "volwright_records",
-                "Records of volumes that may exist at the driver although no PersistentVolume says so, by state.",
-                ["state"],
+            settled: registry.counter(
+                "volwright_ledger_settled_total",
+                "Records of volumes that another process has left, by what became of them; with outcome held, all that are \
+                 held.",
+                ["outcome"],
             )?,
         })
     }
@@ -56,9 +70,13 @@ impl ProvisionMetrics {
         self.failed.inc([class, source]);
     }
 
-    /// So many ledger records are in that state now.
-    pub fn records(&self, state: &str, count: usize) {
-        self.records
-            .set([state], i64::try_from(count).unwrap_or(i64::MAX));
+    /// A record was settled that was found at the beginning of a term.
+    pub fn settled(&self, outcome: Settled) {
+        self.settled.inc([match outcome {
+            Settled::Saved => "saved",
+            Settled::Found => "found",
+            Settled::Erased => "erased",
+            Settled::Held => "held",
+        }]);
     }
 }

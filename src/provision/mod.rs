@@ -1,13 +1,15 @@
 //! CONTROLLER: a claim becomes a volume.
 //!
 //! [`decide`] says whether, [`plan`] which, and [`topology`] where; [`reconcile`] records, calls the driver and writes the object;
-//! [`outcome`] says what a call came to.
+//! [`outcome`] says what a call came to, and [`settle`] what an open record needs next.
 
 mod create;
 mod credentials;
 pub mod decide;
+mod finish;
 mod memory;
 pub mod metrics;
+mod misfit;
 pub mod outcome;
 pub mod ownership;
 pub mod plan;
@@ -20,6 +22,8 @@ pub mod refusal;
 pub mod request;
 mod reschedule;
 mod save;
+pub mod settle;
+mod stored;
 pub mod topology;
 pub mod volume;
 

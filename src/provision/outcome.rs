@@ -21,7 +21,8 @@ pub enum CreateOutcome {
     Infeasible(RpcError),
     /// A volume may exist or come to exist: only asking again, with the same request, can tell.
     InBackground(RpcError),
-    /// A volume exists, but not the one that was asked for. It is to be deleted before asking again.
+    /// A volume exists, but not the one that was asked for. It is to be deleted before asking again, where somebody
+    /// waits for another one.
     Unusable(Volume, SizeMismatch),
     /// The driver says it made a volume and does not say which. Asking again may help, and nothing else can.
     MissingId(&'static str),
@@ -54,19 +55,27 @@ pub fn outcome_of(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -
     if volume.volume_id.is_empty() {
         return CreateOutcome::MissingId("the driver answered CreateVolume with a volume whose id is empty");
     }
-    let wanted = plan
-        .request
-        .capacity_range
-        .map_or(0, |range| range.required_bytes);
+    let wanted = wanted(plan);
     let got = volume.capacity_bytes;
     if got < 0 || (got != 0 && got < wanted) {
         return CreateOutcome::Unusable(volume, SizeMismatch::TooSmall { got, wanted });
     }
-    let mut object = volume::complete(plan.draft.clone(), &volume, wanted);
+    CreateOutcome::Created(Box::new(object_of(plan, &volume)))
+}
+
+/// The object of a volume, whatever its size: a volume that nobody waits for is written as it is.
+pub fn object_of(plan: &Plan, made: &Volume) -> PersistentVolume {
+    let mut object = volume::complete(plan.draft.clone(), made, wanted(plan));
     if let (Some(spec), Some(_)) = (&mut object.spec, &plan.placement) {
-        spec.node_affinity = volume::node_affinity(&volume.accessible_topology);
+        spec.node_affinity = volume::node_affinity(&made.accessible_topology);
     }
-    CreateOutcome::Created(Box::new(object))
+    object
+}
+
+fn wanted(plan: &Plan) -> i64 {
+    plan.request
+        .capacity_range
+        .map_or(0, |range| range.required_bytes)
 }
 
 /// Sorts a failed call. The classes are upstream's: after any other code the driver has given up for good.

@@ -10,12 +10,12 @@ use super::{
     plan::Plan,
     policy::NodePolicy,
     races::Race,
-    reconcile::{FAILED, Provision},
+    reconcile::{FAILED, NOT_LEADING, Provision},
 };
 use crate::{
     base::{api_error::Reason, backoff::Backoff, duration::GoDuration},
     cluster::{api::SelectOutcome, events::Event, objects::Claim, queue::Requeue},
-    csi::proto,
+    csi::{NotSent, proto},
 };
 
 /// A node that could not take a claim tries again after this long at least, twice as long each time up to the longest
@@ -42,11 +42,13 @@ impl Provision {
             return self.cannot_take(claim, &why).await;
         }
         if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         }
         let selected = self.api.select_node(claim, None, Some(&node.name), &self.active);
         match selected.await {
-            Ok(SelectOutcome::Done | SelectOutcome::Overtaken) => Requeue::AwaitChange,
+            Ok(SelectOutcome::Done) => Requeue::AwaitChange,
+            // Which may mean that we do not lead.
+            Ok(SelectOutcome::Overtaken) => NOT_LEADING,
             // Somebody else has written the claim, most likely another node.
             Err(error) if error.reason == Reason::Conflict => Requeue::After(self.lose_race(claim)),
             Err(error) => self.cannot_take(claim, &error.to_string()).await,
@@ -135,11 +137,12 @@ impl Provision {
                 accessible_topology: topology,
             };
             let room = match self.driver.get_capacity(request).await {
-                Ok(answer) => {
+                Ok(Ok(answer)) => {
                     let largest = answer.maximum_volume_size.filter(|largest| *largest > 0);
                     answer.available_capacity.min(largest.unwrap_or(i64::MAX))
                 }
-                Err(error) => {
+                Err(NotSent) => return None,
+                Ok(Err(error)) => {
                     tracing::warn!(volume = plan.request.name, %error, "the driver does not say how much room it has");
                     return None;
                 }

@@ -12,35 +12,49 @@ use super::{
     plan::Plan,
     policy::Policy,
     races::Races,
-    record::{Record, RecordFacts, Step, next_step},
+    record::Record,
     refusal::Refusal,
+    settle::{SeenObject, VolumeState},
 };
 use crate::{
     base::names,
     cluster::{
-        api::ApiClient,
+        active::Active,
+        api::{ApiClient, LiveVolumes},
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Claim,
         queue::Requeue,
-        workers::Active,
     },
     csi::{Driver, DriverInfo},
     ledger::{Entry, Ledger},
 };
 
+/// The lease is not certainly ours at the moment, and nothing is sent. The term may go on all the same, when a renewal is
+/// confirmed late: then the claim is looked at after this pause. Where the term is over the queue is closed, and takes no
+/// key.
+pub(super) const NOT_LEADING: Requeue = Requeue::After(Duration::from_secs(1));
 pub(super) const FAILED: &str = "ProvisioningFailed";
 
 /// Hears of each answer to CreateVolume: what was asked for, and the object of the volume if it was made.
 pub type OnAnswer = Box<dyn Fn(&Plan, Option<&PersistentVolume>) + Send + Sync>;
 
+/// How long the controller waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// `--timeout`: the deadline of a call, and the budget of one clean-up.
+    pub timeout: Duration,
+    /// `--retry-interval-max`
+    pub longest_retry: Duration,
+}
+
 /// The controller that turns claims into volumes.
 pub struct Provision {
     pub(super) driver: Driver,
     pub(super) driver_info: DriverInfo,
-    /// `--timeout`: the budget of one clean-up.
-    pub(super) timeout: Duration,
+    pub(super) timings: Timings,
     pub(super) api: ApiClient,
+    pub(super) live: LiveVolumes,
     /// For looks at events: volumes do not wait for them.
     pub(super) events_api: ApiClient,
     pub(super) cache: Arc<Cache>,
@@ -61,7 +75,7 @@ pub struct Provision {
 }
 
 impl Provision {
-    /// `timeout` is the budget of one clean-up; `active` says whether the driver may be called.
+    /// `active` says whether the driver may be called.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is one thing that the controller talks to"
@@ -69,7 +83,7 @@ impl Provision {
     pub fn new(
         driver: Driver,
         driver_info: DriverInfo,
-        timeout: Duration,
+        timings: Timings,
         api: ApiClient,
         cache: Arc<Cache>,
         ledger: Arc<Ledger<Record>>,
@@ -80,9 +94,10 @@ impl Provision {
         on_answer: OnAnswer,
     ) -> Self {
         Self {
+            live: LiveVolumes::new(api.clone(), &driver_info.name),
             driver,
             driver_info,
-            timeout,
+            timings,
             events_api: api.with_rate_limit(None),
             api,
             cache,
@@ -120,7 +135,14 @@ impl Provision {
     pub async fn reconcile(&self, uid: &str) -> Requeue {
         match (self.cache.claim(uid), self.ledger.get(uid)) {
             (Some(claim), entry) => self.reconcile_claim(&claim, entry).await,
-            (None, Some(entry)) => self.reconcile_record(entry, None).await,
+            (None, Some(entry)) => {
+                tracing::info!(
+                    claim = entry.record.key,
+                    volume = entry.record.plan.request.name,
+                    "finishing a creation whose claim is gone or has a volume"
+                );
+                self.reconcile_record(&entry, None).await
+            }
             (None, None) => {
                 self.announced.remove(uid);
                 self.waiting.remove(uid);
@@ -132,7 +154,7 @@ impl Provision {
 
     /// Reconciles a claim that is asked of us and has no volume.
     async fn reconcile_claim(&self, claim: &Claim, entry: Option<Entry<Record>>) -> Requeue {
-        let decision = self.decide(claim, entry.is_some());
+        let decision = self.decide(claim, entry.as_ref());
         self.waiting.update(&claim.uid, &decision);
         // One that this node has won stays: if there is no room for it after all, the next try is a later one.
         if matches!(decision, Decision::Leave(_)) {
@@ -153,11 +175,14 @@ impl Provision {
             }
             (Decision::Resume, Some(entry)) => {
                 self.announce(claim);
-                self.reconcile_record(entry, Some(claim)).await
+                self.reconcile_record(&entry, Some(claim)).await
             }
             // There is nothing to resume without a record.
             (Decision::Resume, None) => Requeue::AwaitChange,
-            (Decision::Provision(plan), _) => self.begin(claim, Arc::from(plan)).await,
+            (Decision::Provision(plan), Some(entry)) if *plan == *entry.record.plan => {
+                self.reconcile_record(&entry, Some(claim)).await
+            }
+            (Decision::Provision(plan), entry) => self.begin(claim, Arc::from(plan), entry).await,
             (Decision::Race(plan), _) => self.race(claim, &plan).await,
             (Decision::TellOnce(refusal), _) => self.cannot_take(claim, &refusal.to_string()).await,
         }
@@ -167,12 +192,15 @@ impl Provision {
     pub fn unblocked_by_nodes(&self) -> Vec<String> {
         self.waiting.changed(|uid| {
             let claim = self.cache.claim(uid)?;
-            Some(self.decide(&claim, self.ledger.get(uid).is_some()))
+            Some(self.decide(&claim, self.ledger.get(uid).as_ref()))
         })
     }
 
     /// What to do with a claim, by what is known now.
-    fn decide(&self, claim: &Claim, in_progress: bool) -> Decision {
+    fn decide(&self, claim: &Claim, entry: Option<&Entry<Record>>) -> Decision {
+        let in_progress = entry.is_some_and(|Entry { record, .. }| {
+            !record.renewable || claim.deleting || self.has_object(record)
+        });
         let has_topology = self.driver_info.topology && self.policy.topology;
         let topology = has_topology.then(|| self.cache.topology());
         let class = self.cache.class(claim.class());
@@ -201,42 +229,32 @@ impl Provision {
     }
 
     /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
-    async fn reconcile_record(&self, entry: Entry<Record>, claim: Option<&Claim>) -> Requeue {
-        let Entry { record, doubtful } = entry;
-        let volume = &record.plan.request.name;
-        let step = next_step(RecordFacts {
-            claim_waits: claim.is_some(),
-            saved: self.is_saved(&record),
-            doubtful,
-            created: record.created.is_some(),
-        });
-        if claim.is_none() && step != Step::Hold {
-            tracing::info!(
-                claim = record.key,
-                volume,
-                "finishing a creation whose claim is gone or has a volume"
-            );
-        }
-        match (step, &record.created) {
-            (Step::Close, _) => self.close(&record, claim),
-            (Step::Hold, _) => {
-                tracing::warn!(
-                    claim = record.key,
-                    volume,
-                    "held: another replica has led since this creation began, and its claim is gone; if the driver \
-                     has a volume of this name that no PersistentVolume names, delete it there"
-                );
-                Requeue::AwaitChange
-            }
-            (Step::Save, Some(volume)) => self.save(&record, claim, volume).await,
-            (Step::Save, None) | (Step::Create, _) => self.create_again(&record, claim).await,
+    async fn reconcile_record(&self, entry: &Entry<Record>, claim: Option<&Claim>) -> Requeue {
+        let known = match entry.record.created {
+            Some(_) => VolumeState::CreatedEarlier,
+            None => VolumeState::Nothing,
+        };
+        match self.advance(entry, known, claim).await {
+            Some(next) => next,
+            None => self.create_again(entry, claim).await,
         }
     }
 
-    /// Whether the object of a creation was seen.
-    pub(super) fn is_saved(&self, record: &Record) -> bool {
+    /// Whether an object of the volume's name was seen that is for the claim.
+    pub(super) fn has_object(&self, record: &Record) -> bool {
         let claim = self.cache.claim_of_volume(&record.plan.request.name);
         claim.as_deref() == Some(&*record.uid)
+    }
+
+    /// What was seen of the object of a creation.
+    pub(super) fn seen_object(&self, record: &Record) -> SeenObject {
+        let name = &record.plan.request.name;
+        match record.handle() {
+            _ if !self.has_object(record) => SeenObject::Absent,
+            None => SeenObject::Unproven,
+            Some(handle) if self.cache.volume_has_handle(name, handle) => SeenObject::Same,
+            Some(_) => SeenObject::Other,
+        }
     }
 
     /// Once for a claim, however many attempts it takes.

@@ -1,10 +1,10 @@
-//! Pure. What is remembered of a creation under way, and what it needs next.
+//! Pure. What is remembered of a creation under way.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 
-use super::plan::Plan;
+use super::{plan::Plan, settle::Doubt};
 
 /// What is remembered of a creation under way: enough to finish it when the claim is gone.
 #[derive(Clone, Debug)]
@@ -17,10 +17,39 @@ pub struct Record {
     pub begun: Duration,
     /// What was decided, as it stays until the driver has given a final answer.
     pub plan: Arc<Plan>,
-    /// The secrets as last read.
-    pub secrets: SecretData,
+    /// The secrets as last read. `None`: this process has not read them.
+    pub secrets: Option<SecretData>,
     /// The object to be written, once the driver has created the volume.
     pub created: Option<Arc<PersistentVolume>>,
+    /// This process has called the driver, and was not told since which volume there is. Not stored.
+    pub asked: bool,
+    /// Whether a volume may exist that a final answer says nothing about. Not stored.
+    pub doubt: Doubt,
+    /// The driver has refused so often that the claim may get another request in place of this one. Not stored.
+    pub renewable: bool,
+}
+
+impl Record {
+    /// What another process has left: it may have called the driver or not.
+    pub(super) fn inherited(uid: &str, key: &str, plan: Plan) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            key: key.to_owned(),
+            begun: Duration::ZERO,
+            plan: Arc::new(plan),
+            secrets: None,
+            created: None,
+            asked: false,
+            doubt: Doubt::FRESH,
+            renewable: false,
+        }
+    }
+
+    /// How the driver calls the volume, once it has created it.
+    pub(super) fn handle(&self) -> Option<&str> {
+        let created = self.created.as_ref()?.spec.as_ref()?;
+        created.csi.as_ref().map(|csi| csi.volume_handle.as_str())
+    }
 }
 
 /// The data of a secret. Never printed.
@@ -41,50 +70,5 @@ impl SecretData {
 impl fmt::Debug for SecretData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***stripped***")
-    }
-}
-
-/// What is known about an open record.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RecordFacts {
-    /// Its claim stands and has no volume.
-    pub(super) claim_waits: bool,
-    /// Its PersistentVolume was seen.
-    pub(super) saved: bool,
-    /// Another replica has led since it was opened.
-    pub(super) doubtful: bool,
-    /// The driver has created the volume.
-    pub(super) created: bool,
-}
-
-/// What an open record needs next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Nothing: it is to be erased.
-    Close,
-    /// Nothing that we could do.
-    Hold,
-    /// The PersistentVolume is to be written.
-    Save,
-    /// The driver is to be asked again.
-    Create,
-}
-
-/// What an open record needs next.
-pub(super) fn next_step(facts: RecordFacts) -> Step {
-    match facts {
-        // A request to write the object whose answer was lost, or another leader, has done it. Writing it again later,
-        // when the volume has been deleted, would make an object for nothing.
-        RecordFacts { saved: true, .. } => Step::Close,
-        // The other leader may have finished the creation, and even deleted the volume again. Nobody waits for it.
-        RecordFacts {
-            doubtful: true,
-            claim_waits: false,
-            ..
-        } => Step::Hold,
-        // As before, but the claim stands and has no volume: asking again is what is wanted, whoever led in between.
-        RecordFacts { doubtful: true, .. } => Step::Create,
-        RecordFacts { created: true, .. } => Step::Save,
-        RecordFacts { .. } => Step::Create,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reconcile::{FAILED, Provision};
+use super::reconcile::{FAILED, NOT_LEADING, Provision};
 use crate::{
     base::api_error::Reason,
     cluster::{api::SelectOutcome, events::Event, objects::Claim, queue::Requeue},
@@ -14,10 +14,13 @@ const TRIES: usize = 4;
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
 impl Provision {
-    /// Takes `node` off a claim, if it is the selected one still. No record may be open: the volume may come to exist.
+    /// Takes `node` off a claim, if it is the selected one still.
+    ///
+    /// The volume must not exist as far as anybody can tell: either no record is open, or the driver has refused the
+    /// request twice in doubt, and then the record is kept (`Verdict::Renew`).
     pub(super) async fn reschedule(&self, claim: &Claim, node: &str, why: &str) -> Requeue {
         if !self.active.is_set() {
-            return Requeue::AwaitChange;
+            return NOT_LEADING;
         }
         self.lose_race(claim);
         let mut tries = 1;

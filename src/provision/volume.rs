@@ -128,8 +128,8 @@ fn is_read_only(request: &CreateVolumeRequest) -> bool {
 /// Fills in what the driver answered.
 pub fn complete(mut draft: PersistentVolume, made: &Volume, requested: i64) -> PersistentVolume {
     let Some(spec) = &mut draft.spec else { return draft };
-    // CSI: 0 means the driver does not know the size; then it is what was asked for.
-    let bytes = if made.capacity_bytes == 0 {
+    // CSI: 0 means the driver does not know the size; then it is what was asked for. A negative one means nothing.
+    let bytes = if made.capacity_bytes <= 0 {
         requested
     } else {
         made.capacity_bytes

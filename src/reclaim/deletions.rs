@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::base::backoff::Backoff;
+use crate::{
+    base::backoff::Backoff,
+    cluster::objects::{ClaimRef, Volume},
+};
 
 /// How long the watch may take to show what the API server has accepted, before it is asked for once more. Usually it
 /// takes milliseconds. But a proxy may have answered in the server's place, and then nothing was done.
@@ -14,12 +17,17 @@ const CONFIRMATION: Backoff = Backoff {
     max: Duration::from_secs(300),
 };
 
+/// The phase of a volume whose claim is gone.
+pub(super) const RELEASED: &str = "Released";
+
 /// Deletions under way, by the UID of the volume.
 #[derive(Default)]
 pub(super) struct Deletions(Mutex<HashMap<String, Deletion>>);
 
 #[derive(Default)]
 struct Deletion {
+    /// The claimRef that it had when it was first seen Released, from the first one with a UID on.
+    released_from: Option<ClaimRef>,
     /// How often our right to read the secret was denied without a success in between, and since when.
     denials: u32,
     denied_since: Option<Instant>,
@@ -34,6 +42,27 @@ struct Deletion {
 }
 
 impl Deletions {
+    /// The volume is seen. From when it is Released on, what it was released from is remembered.
+    pub(super) fn seen(&self, volume: &Volume) {
+        if volume.phase == RELEASED {
+            // One without a UID is on its way to be another one, or to be put back.
+            if let Some(claim) = volume.claim.as_ref().filter(|claim| !claim.uid.is_empty()) {
+                self.update(&volume.uid, |deletion| {
+                    deletion.released_from.get_or_insert_with(|| claim.clone());
+                });
+            }
+        } else if let Some(deletion) = self.0.lock().get_mut(&volume.uid) {
+            deletion.released_from = None;
+        }
+    }
+
+    /// The claimRef that the volume had when it was first seen Released, if it has another one by now.
+    pub(super) fn other_claim(&self, volume: &Volume) -> Option<ClaimRef> {
+        let deletions = self.0.lock();
+        let before = deletions.get(&volume.uid)?.released_from.as_ref()?;
+        (Some(before) != volume.claim.as_ref()).then(|| before.clone())
+    }
+
     /// The secret may not be read. Returns how often that was so, and for how long.
     pub(super) fn secret_denied(&self, uid: &str) -> (u32, Duration) {
         self.update(uid, |deletion| {

@@ -15,12 +15,12 @@ use crate::{
         secrets::SecretRef,
     },
     cluster::{
-        api::ApiClient,
+        active::Active,
+        api::{ApiClient, LiveVolumes},
         cache::Cache,
         events::{Event, EventRecorder},
         objects::Volume,
         queue::Requeue,
-        workers::Active,
     },
     csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
 };
@@ -45,11 +45,12 @@ pub type OnDeleted = Box<dyn Fn(&Volume) + Send + Sync>;
 pub struct Reclaim {
     driver: Driver,
     driver_info: DriverInfo,
-    api: ApiClient,
-    cache: Arc<Cache>,
+    pub(super) api: ApiClient,
+    pub(super) cache: Arc<Cache>,
     events: EventRecorder,
     metrics: ReclaimMetrics,
-    deletions: Deletions,
+    pub(super) deletions: Deletions,
+    pub(super) live: LiveVolumes,
     active: Active,
     in_progress: InProgress,
     on_deleted: OnDeleted,
@@ -72,6 +73,7 @@ impl Reclaim {
         in_progress: InProgress,
         on_deleted: OnDeleted,
     ) -> Self {
+        let live = LiveVolumes::new(api.clone(), &driver_info.name);
         Self {
             driver,
             driver_info,
@@ -80,6 +82,7 @@ impl Reclaim {
             events,
             metrics,
             deletions: Deletions::default(),
+            live,
             active,
             in_progress,
             on_deleted,
@@ -106,6 +109,7 @@ impl Reclaim {
 
     async fn reconcile_volume(&self, volume: &Volume) -> Requeue {
         let begun = Instant::now();
+        self.deletions.seen(volume);
         match self.decide(volume) {
             Decision::Leave => Requeue::AwaitChange,
             Decision::Protect => self.protect(volume, true).await,
@@ -174,6 +178,7 @@ impl Reclaim {
             .await
         {
             Ok(()) => Requeue::After(self.deletions.finalizer_changed(&volume.uid)),
+            Err(error) if error.reason == Reason::NotLeading => Requeue::AwaitChange,
             Err(error) => {
                 tracing::warn!(volume = volume.name, %error, "the volume's finalizer could not be changed");
                 Requeue::Backoff
@@ -191,15 +196,20 @@ impl Reclaim {
         let text = |error: ApiError| error.to_string();
         if !self.deletions.is_volume_deleted(&volume.uid) {
             let (secrets, denied) = self.secrets(volume, secret.as_ref()).await.map_err(text)?;
-            // What a watch told may be old: another leader, or an administrator, may have been here since.
+            let objection = self.objection(volume, &handle).await.map_err(text)?;
+            // What a watch told may be old: another leader, or an administrator, may have been here since. This is the
+            // last thing that is asked, since all else takes its time.
             let live = self.api.volume(&volume.name).await.map_err(text)?;
             let wanted = Decision::Delete {
                 handle: handle.clone(),
                 secret,
             };
-            match live {
-                Some(live) if live.uid == volume.uid && self.decide(&live) == wanted => {}
-                _ => return Ok(false),
+            let is_same = |live: &Volume| live.uid == volume.uid && live.claim == volume.claim;
+            if !live.is_some_and(|live| is_same(&live) && self.decide(&live) == wanted) {
+                return Ok(false);
+            }
+            if let Some(objection) = objection {
+                return Err(objection.to_string());
             }
             if !self.active.is_set() {
                 return Ok(false);
@@ -208,7 +218,9 @@ impl Reclaim {
                 volume_id: handle,
                 secrets,
             };
-            let answer = self.driver.delete_volume(request).await;
+            let Ok(answer) = self.driver.delete_volume(request).await else {
+                return Ok(false);
+            };
             answer.map_err(|error| match denied {
                 Some(denied) => format!("{error}; it was called without secrets: {denied}"),
                 None => error.to_string(),
@@ -221,7 +233,10 @@ impl Reclaim {
             Ok(Some(holding)) => self
                 .release(&volume.name, &volume.uid, holding)
                 .await
-                .map_err(text),
+                .or_else(|error| match error.reason {
+                    Reason::NotLeading => Ok(false),
+                    _ => Err(text(error)),
+                }),
             // The UID is another one's: ours is gone. Unless it was some other conflict.
             Err(error) if error.reason == Reason::Conflict => {
                 match self.api.volume(&volume.name).await.map_err(text)? {
@@ -229,6 +244,7 @@ impl Reclaim {
                     _ => Ok(true),
                 }
             }
+            Err(error) if error.reason == Reason::NotLeading => Ok(false),
             Err(error) => Err(text(error)),
         }
     }

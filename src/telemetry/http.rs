@@ -55,7 +55,7 @@ pub struct Endpoints {
     pub metrics: Registry,
     /// `--metrics-path`; begins with a slash.
     pub metrics_path: String,
-    /// Shown under `/readyz`: 200 when nothing is missing, else 503 with what is missing.
+    /// Shown under `/readyz`: 200 and the notes when nothing is missing, else 503 with what is missing.
     pub ready: Readiness,
     /// Each has a page `/healthz/<name>`: 200, or 500 with what is wrong. `/healthz` shows all of them together.
     pub checks: Vec<(&'static str, Check)>,
@@ -144,7 +144,10 @@ async fn answer(State(endpoints): State<Arc<Endpoints>>, uri: Uri) -> Response {
         },
         "/healthz" => health(checks.iter()),
         "/readyz" => match ready.missing() {
-            missing if missing.is_empty() => plain(StatusCode::OK, "ok".into()),
+            missing if missing.is_empty() => {
+                let lines: Vec<_> = std::iter::once("ok".to_owned()).chain(ready.notes()).collect();
+                plain(StatusCode::OK, lines.join("\n"))
+            }
             missing => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("not ready, waiting for:\n{}", missing.join("\n")),
@@ -287,7 +290,12 @@ mod tests {
             assert!(got == code && body.contains(text), "{path}: {body}");
         }
         drop(driver);
-        assert_eq!(get(at, "/readyz").await.0, 200);
+        ready.note("ledger", Some("1 record is held".into()));
+        let (code, body) = get(at, "/readyz").await;
+        assert!(
+            code == 200 && body.ends_with("ok\nledger: 1 record is held"),
+            "{body}"
+        );
 
         stop.send(()).unwrap();
         server.await.unwrap().unwrap();

@@ -196,6 +196,12 @@ impl<const N: usize> Counter<N> {
     pub fn inc(&self, labels: [&str; N]) {
         self.0.with_label_values(&labels).inc();
     }
+
+    /// So many more.
+    pub fn add(&self, labels: [&str; N], more: usize) {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        self.0.with_label_values(&labels).inc_by(more);
+    }
 }
 
 /// A number that rises and falls, apart for each value of its `N` labels.

@@ -30,9 +30,9 @@ pub(crate) const MUST_BE_PURE: [&str; 18] = [
 ];
 
 #[rustfmt::skip]
-pub(crate) const IMPURE_CRATES: [&str; 17] = [
+pub(crate) const IMPURE_CRATES: [&str; 18] = [
     "anyhow", "axum", "clap", "fastrand", "futures", "hyper", "hyper_rustls", "hyper_util", "kube",
-    "kube_runtime", "prometheus", "rand", "tokio", "tokio_util", "tonic", "tower", "tracing",
+    "kube_runtime", "prometheus", "rand", "rustix", "tokio", "tokio_util", "tonic", "tower", "tracing",
 ];
 pub(crate) const IMPURE_STD: [&str; 6] = ["env", "fs", "io", "net", "process", "thread"];
 /// Banned wherever they stand, since `use std::time` would hide their origin.

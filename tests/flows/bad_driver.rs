@@ -2,7 +2,7 @@
 
 use sandbox::driver::{Identity, Trouble};
 
-use crate::sidecar::{Look, Sidecar, VOLUMES, secs, text, world};
+use crate::sidecar::{DRIVER, Look, Sidecar, VOLUMES, secs, text, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_no_provisioner_can_serve_ends_the_process_with_the_reason() {
@@ -175,4 +175,35 @@ async fn a_driver_with_endless_error_texts_gets_its_message_through_shortened() 
     world.becomes_bound("data").await;
     assert_eq!(world.api.len(VOLUMES), 1);
     sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_of_the_wrong_size_that_an_object_names_is_not_deleted() {
+    let world = world();
+    // An administrator has adopted what the driver will give for the claim's name.
+    world.api.create(
+        VOLUMES,
+        "",
+        serde_json::json!({
+            "metadata": {"name": "adopted"},
+            "spec": {
+                "capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "other",
+                "persistentVolumeReclaimPolicy": "Retain",
+                "csi": {"driver": DRIVER, "volumeHandle": "vol-1"},
+            },
+        }),
+    );
+    world
+        .driver
+        .upset("CreateVolume", usize::MAX, Trouble::WrongSize(1 << 20));
+    let sidecar = Sidecar::start(&world);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    let words = ["it is not deleted, because PersistentVolume adopted names it"];
+    world.is_told("data", &words).await;
+    world
+        .always("it stays", secs(300), |world| {
+            world.driver.count("DeleteVolume") == 0 && world.driver.volumes().len() == 1
+        })
+        .await;
+    drop(sidecar);
 }

@@ -21,7 +21,7 @@ async fn counted(sidecar: &Sidecar) -> (f64, f64) {
 
 /// How many creations are in progress.
 async fn in_progress(sidecar: &Sidecar) -> f64 {
-    sidecar.metric("volwright_records", &["state=\"open\""]).await
+    sidecar.metric("volwright_ledger_records", &[]).await
 }
 
 /// A claim that another controller fills.
@@ -252,13 +252,18 @@ async fn a_volume_whose_object_is_refused_is_no_success_before_the_object_stands
 
 #[tokio::test(start_paused = true)]
 async fn a_creation_is_in_progress_while_a_volume_may_exist() {
-    let (last, maybe) = (Code::Internal, Code::Unavailable);
+    let (last, maybe) = (Code::OutOfRange, Code::Unavailable);
     // What the driver answers, again and again at the end; none: the secret is missing.
-    let rows: [(&str, &[Option<Code>], f64); 6] = [
+    let rows: [(&str, &[Option<Code>], f64); 7] = [
         ("lib.Controller.18", &[Some(last)], 0.0),
         ("lib.Controller.19", &[Some(maybe)], 1.0),
         ("lib.Controller.20", &[None], 0.0),
         ("lib.Controller.21", &[Some(maybe), Some(last)], 0.0),
+        (
+            "a backend that is down",
+            &[Some(maybe), Some(Code::Internal)],
+            1.0,
+        ),
         ("lib.Controller.22", &[Some(maybe), Some(Code::Aborted)], 1.0),
         ("lib.Controller.23", &[Some(maybe), None], 1.0),
     ];
@@ -282,7 +287,11 @@ async fn a_creation_is_in_progress_while_a_volume_may_exist() {
             world.api.delete("secrets", "default", "key");
             world.is_told("data", &["secret default/key not found"]).await;
         }
-        sleep(secs(20)).await;
+        sleep(secs(10)).await;
+        if answers == [Some(maybe), Some(last)] {
+            assert_eq!(in_progress(&sidecar).await, 1.0, "{id}: after the first ones");
+        }
+        sleep(secs(10)).await;
         assert_eq!(in_progress(&sidecar).await, open, "{id}\n{}", world.print());
         assert_eq!(world.api.len(VOLUMES), 0, "{id}");
         sidecar.kill();

@@ -112,7 +112,7 @@ async fn a_claim_that_goes_away_is_followed_up_exactly_when_a_volume_may_exist()
         );
         assert!(world.is_clean(), "{name}: nothing stays");
         assert_eq!(
-            sidecar.metric("volwright_records", &["state=\"open\""]).await,
+            sidecar.metric("volwright_ledger_records", &[]).await,
             0.0,
             "{name}"
         );

@@ -100,6 +100,84 @@ async fn a_volume_that_was_changed_to_retain_behind_a_stale_watch_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_changed_while_other_volumes_are_listed_is_seen_before_the_driver_is_called() {
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(&str, Change); 2] = [
+        ("the policy", |pv| {
+            pv["spec"]["persistentVolumeReclaimPolicy"] = "Retain".into();
+        }),
+        ("the claimRef", |pv| {
+            pv["spec"]["claimRef"] = json!({"namespace": "shop", "name": "other", "uid": "other-uid"});
+            pv["status"]["phase"] = "Released".into();
+        }),
+    ];
+    for (what, change) in changes {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        let name = bound(&world).await;
+        // It does not object, but the list that tells so is read.
+        adopt(&world, &name, "Released");
+        world.api.edit(VOLUMES, "", "adopted", |pv| {
+            pv["spec"]["persistentVolumeReclaimPolicy"] = "Retain".into();
+        });
+        tokio::time::sleep(secs(60)).await;
+        let lists = world.api.count("list", VOLUMES);
+        world
+            .api
+            .harm(Fault::new(Harm::DelayReply(secs(5))).on("list", VOLUMES).times(1));
+        world.api.delete(CLAIMS, "default", "data");
+        tokio::time::sleep(secs(2)).await;
+        world.api.edit(VOLUMES, "", &name, change);
+        world
+            .always(what, secs(600), |world| world.driver.count("DeleteVolume") == 0)
+            .await;
+        assert!(world.api.count("list", VOLUMES) > lists, "{what}: it was listed");
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_stands_is_not_deleted_by_a_process_that_did_not_see_its_release() {
+    for (has_uid, words) in [(true, "default/data"), (false, "its claimRef has no UID")] {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        let name = bound(&world).await;
+        sidecar.stop();
+        sidecar.ended().await.expect("a clean end");
+        // The claim stays as long as a pod uses it, and the binder leaves both alone.
+        let pod = json!({
+            "metadata": {"name": "user"},
+            "spec": {
+                "nodeName": "n1", "containers": [{"name": "user", "image": "user"}],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+            },
+        });
+        world.api.create("pods", "default", pod);
+        world.api.delete(CLAIMS, "default", "data");
+        let before = world.api.get(VOLUMES, "", &name).expect("it stands")["spec"]["claimRef"].clone();
+        world.api.edit(VOLUMES, "", &name, |pv| {
+            pv["status"]["phase"] = "Released".into();
+            if !has_uid {
+                pv["spec"]["claimRef"]["uid"] = "".into();
+            }
+        });
+        let sidecar = Sidecar::start(&world);
+        world.is_told(&name, &["VolumeFailedDelete", words]).await;
+        world
+            .always("its data stays", secs(600), |world| {
+                world.driver.count("DeleteVolume") == 0
+            })
+            .await;
+        world.api.delete("pods", "default", "user");
+        world
+            .api
+            .edit(VOLUMES, "", &name, |pv| pv["spec"]["claimRef"] = before);
+        world.becomes_clean().await;
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attached_volume_is_deleted_as_soon_as_it_is_detached() {
     let world = world();
     world
@@ -211,6 +289,111 @@ async fn a_volume_from_before_our_finalizer_gets_it_and_loses_it_with_the_policy
     policy("Delete");
     world.eventually("it is held again", held).await;
     world.api.delete(CLAIMS, "default", "data");
+    world.becomes_clean().await;
+    sidecar.end(&world).await;
+}
+
+/// Another object for what is behind this volume, as an administrator adopts it.
+fn adopt(world: &World, volume: &str, phase: &str) {
+    let mut other = world.api.get(VOLUMES, "", volume).expect("a volume");
+    other["metadata"] = json!({
+        "name": "adopted", "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER},
+        "finalizers": ["kubernetes.io/pv-protection", FINALIZER],
+    });
+    other["spec"]["claimRef"] = match phase {
+        "Released" => json!({"namespace": "shop", "name": "kept", "uid": "kept-uid"}),
+        _ => json!(null),
+    };
+    other["status"]["phase"] = phase.into();
+    world.api.create(VOLUMES, "", other);
+    world
+        .api
+        .edit(VOLUMES, "", "adopted", |pv| pv["status"]["phase"] = phase.into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_was_adopted_under_another_name_is_not_deleted_with_the_first_object() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    let name = bound(&world).await;
+    adopt(&world, &name, "Available");
+    world.add_claim("default", "kept", "1Gi", |claim| {
+        claim["spec"]["volumeName"] = "adopted".into();
+    });
+    world.becomes_bound("kept").await;
+    world.api.delete(CLAIMS, "default", "data");
+    let words = [
+        "VolumeFailedDelete",
+        "PersistentVolume adopted has the same volumeHandle",
+        "Retain",
+    ];
+    world.is_told(&name, &words).await;
+    world
+        .always("its data stays", secs(600), |world| {
+            world.driver.volumes().len() == 1
+        })
+        .await;
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    // As the event says.
+    world.api.edit(VOLUMES, "", &name, |pv| {
+        pv["spec"]["persistentVolumeReclaimPolicy"] = "Retain".into();
+    });
+    world.api.delete(VOLUMES, "", &name);
+    world
+        .eventually("one object is left", |world| world.api.len(VOLUMES) == 1)
+        .await;
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_released_volumes_share_is_deleted_for_each_of_them_once() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    let name = bound(&world).await;
+    // Both are Released before either is looked at.
+    world
+        .driver
+        .upset("DeleteVolume", 1, Trouble::Refuse(Code::Unavailable, "busy"));
+    adopt(&world, &name, "Released");
+    world.api.delete(CLAIMS, "default", "data");
+    world.becomes_clean().await;
+    assert_eq!(world.driver.count("DeleteVolume"), 3, "and one was refused");
+    // To the driver the second call is a breach of its own book-keeping: it must be idempotent.
+    assert_eq!(sidecar.metric("volwright_panics_total", &[]).await, 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_claim_ref_was_changed_after_its_release_is_not_deleted() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    let name = bound(&world).await;
+    world
+        .driver
+        .upset("DeleteVolume", 1, Trouble::Refuse(Code::Unavailable, "busy"));
+    world.api.delete(CLAIMS, "default", "data");
+    world.is_told(&name, &["VolumeFailedDelete", "busy"]).await;
+    let before = world.api.get(VOLUMES, "", &name).expect("it stands")["spec"]["claimRef"].clone();
+    let claim = |claim: serde_json::Value| {
+        world.api.edit(VOLUMES, "", &name, |pv| {
+            pv["spec"]["claimRef"] = claim;
+            pv["status"]["phase"] = "Released".into();
+        })
+    };
+    claim(json!({"namespace": "shop", "name": "kept", "uid": "kept-uid"}));
+    let words = [
+        "VolumeFailedDelete",
+        "its claimRef was changed after it was released",
+        "shop/kept",
+    ];
+    world.is_told(&name, &words).await;
+    world
+        .always("its data stays", secs(600), |world| {
+            world.driver.volumes().len() == 1
+        })
+        .await;
+    assert_eq!(world.driver.count("DeleteVolume"), 1);
+    claim(before);
     world.becomes_clean().await;
     sidecar.end(&world).await;
 }

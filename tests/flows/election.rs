@@ -39,7 +39,8 @@ async fn a1_a_slow_api_server_has_a_leader_all_the_same() {
             let asked = Instant::now();
             world.add_claim("default", "data", "1Gi", |_| {});
             world.becomes_bound("data").await;
-            assert!(asked.elapsed() < secs(20), "{harm:?}: {:?}", asked.elapsed());
+            // The Lease, the ledger, and the record of the claim: each takes so long.
+            assert!(asked.elapsed() < secs(40), "{harm:?}: {:?}", asked.elapsed());
             tokio::time::sleep(secs(600)).await;
             assert!(!sidecar.logged(&["Stopped leading"]), "{harm:?}");
             world.api.heal();
@@ -52,7 +53,8 @@ async fn a1_a_slow_api_server_has_a_leader_all_the_same() {
 async fn a1_an_api_server_slower_than_a_renewal_may_take_has_a_leader_now_and_then() {
     let world = world();
     slow_leases(&world, &Harm::DelayReply(secs(9)));
-    let sidecar = Sidecar::start(&world);
+    // What is left of each term is too short for a record.
+    let sidecar = Sidecar::with(&world, &["--crash-safe=off"]);
     for number in 0..5 {
         let claim = format!("data-{number}");
         world.add_claim("default", &claim, "1Gi", |_| {});

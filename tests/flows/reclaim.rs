@@ -62,9 +62,25 @@ async fn b8b_a_deletion_costs_one_get_one_call_one_delete_and_one_patch() {
     for verb in ["get", "delete", "patch"] {
         assert_eq!(asked(&world, verb), BURST, "{verb}");
     }
+    assert_eq!(world.api.count("list", CLAIMS), 0, "their releases were seen");
     assert_eq!(world.driver.count("DeleteVolume"), BURST);
     let deleted = sidecar.metric("controller_persistentvolume_delete_total", &[]);
     assert_eq!(deleted.await, BURST as f64);
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_was_not_seen_costs_one_look_at_the_claim() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    bound(&world).await;
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+    world.api.delete(CLAIMS, "default", "data");
+    world.api.forget_requests();
+    let sidecar = Sidecar::start(&world);
+    world.becomes_clean().await;
+    assert_eq!(world.api.count("list", CLAIMS), 1);
     sidecar.end(&world).await;
 }
 

@@ -51,10 +51,7 @@ async fn an_object_whose_reply_was_lost_counts_as_written() {
     tokio::time::sleep(secs(600)).await;
     assert_eq!(world.driver.count("CreateVolume"), 1);
     assert_eq!(world.api.len(VOLUMES), 1);
-    assert_eq!(
-        sidecar.metric("volwright_records", &["state=\"open\""]).await,
-        0.0
-    );
+    assert_eq!(sidecar.metric("volwright_ledger_records", &[]).await, 0.0);
     sidecar.end(&world).await;
 }
 

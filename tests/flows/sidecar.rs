@@ -3,8 +3,7 @@
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
-use sandbox::{Driver, Service, World};
-use serde_json::Value;
+use sandbox::{Driver, Line, World};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,6 +20,7 @@ use volwright::{
 };
 
 use crate::log::Log;
+pub(crate) use crate::look::{Look, finalizers, nothing_is_lost, text};
 
 pub(crate) const DRIVER: &str = "disks.example.com";
 pub(crate) const LEASE: &str = "disks-example-com";
@@ -52,12 +52,33 @@ pub(crate) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// Where a process runs. The same pod is the same candidate for the lease, also when its container has been restarted.
+#[derive(Clone, Copy)]
+pub(crate) struct Pod<'a> {
+    pub(crate) name: &'a str,
+    /// Tells processes apart where no token does: another nonce is another pod of the same name.
+    pub(crate) nonce: u64,
+}
+
+impl Default for Pod<'_> {
+    fn default() -> Self {
+        Self::named("pod-a")
+    }
+}
+
+impl<'a> Pod<'a> {
+    pub(crate) fn named(name: &'a str) -> Self {
+        let nonce = name.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte));
+        Self { name, nonce }
+    }
+}
+
 /// One process, so to speak.
 pub(crate) struct Sidecar {
     task: JoinHandle<Result<(), Fatal>>,
     stop: CancellationToken,
     /// Its ways to the API and to its driver.
-    cut: CancellationToken,
+    line: Line,
     /// Its own log.
     own: Log,
     /// The log of its tasks, and of those of the replicas beside it: the log of a spawned task is the thread's.
@@ -87,7 +108,25 @@ impl Sidecar {
         let subscriber = tracing_subscriber::registry().with(log.layer(level));
         let guard = tracing::subscriber::set_default(subscriber);
         let shared = Rc::new((log, guard));
-        Self::run("pod-a", flags, &world.driver, world.api.service(USER), shared)
+        Self::run(world, Pod::default(), flags, &world.driver, Line::new(), shared)
+    }
+
+    /// Starts a process in this pod, on this line and without HTTP.
+    pub(crate) fn on(world: &World, line: &Line, pod: Pod<'_>, flags: &[&str]) -> Self {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::registry().with(log.layer(LevelFilter::INFO));
+        let guard = tracing::subscriber::set_default(subscriber);
+        let mut all = vec!["--http-endpoint="];
+        all.extend(flags);
+        let shared = Rc::new((log, guard));
+        Self::run(world, pod, &all, &world.driver, line.clone(), shared)
+    }
+
+    /// Starts another process beside this one, without HTTP.
+    pub(crate) fn beside_on(&self, world: &World, line: &Line, pod: Pod<'_>, flags: &[&str]) -> Self {
+        let mut all = vec!["--http-endpoint="];
+        all.extend(flags);
+        Self::run(world, pod, &all, &world.driver, line.clone(), self.shared.clone())
     }
 
     /// Starts another replica in the pod of this name, with a driver of its own or the same one.
@@ -97,23 +136,29 @@ impl Sidecar {
 
     /// As [`Sidecar::beside`], with more flags.
     pub(crate) fn beside_with(&self, world: &World, pod: &str, driver: &Driver, flags: &[&str]) -> Self {
-        Self::run(pod, flags, driver, world.api.service(USER), self.shared.clone())
+        let pod = Pod::named(pod);
+        Self::run(world, pod, flags, driver, Line::new(), self.shared.clone())
     }
 
     fn run(
-        pod: &str,
+        world: &World,
+        pod: Pod<'_>,
         flags: &[&str],
         driver: &Driver,
-        service: Service,
+        line: Line,
         shared: Rc<(Log, DefaultGuard)>,
     ) -> Self {
-        let (driver, cut) = (driver.clone(), CancellationToken::new());
-        let service = service.until(cut.clone());
-        let line = cut.clone();
+        let Pod { name: pod, nonce } = pod;
+        let (driver, way) = (driver.clone(), line.clone());
+        let service = world.api.service(USER).over(line.clone());
         let dialer = Dialer::over(move || {
-            let pipe = driver.connect_until(line.clone());
-            let path = "/run/csi/socket".to_owned();
-            async move { pipe.map_err(|_| ConnectError::NotListening { path }) }
+            let (driver, way) = (driver.clone(), way.clone());
+            async move {
+                way.dialled().await;
+                let path = "/run/csi/socket".to_owned();
+                let refused = |_| ConnectError::NotListening { path };
+                driver.connect_over(way).map_err(refused)
+            }
         });
         let argv = [
             "csi-provisioner",
@@ -131,7 +176,7 @@ impl Sidecar {
         let config = flags::parse(argv, env).expect("flags that are in order");
         let identity = Identity {
             hostname: pod.to_owned(),
-            nonce: pod.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)),
+            nonce,
             ..Identity::default()
         };
         let stop = CancellationToken::new();
@@ -152,7 +197,7 @@ impl Sidecar {
         Self {
             task: tokio::spawn(process.with_subscriber(subscriber)),
             stop,
-            cut,
+            line,
             own,
             shared,
         }
@@ -214,7 +259,23 @@ impl Sidecar {
 
     /// As SIGKILL does: tasks of the process may run on here, but nothing that they send has an effect.
     pub(crate) fn kill(self) {
-        self.cut.cancel();
+        self.line.cut();
+    }
+
+    /// As SIGSTOP does to what goes out and what comes in. Its timers go on: for a process that does not even see time
+    /// pass, move the clock.
+    pub(crate) fn pause(&self) {
+        self.line.hold();
+    }
+
+    /// As SIGCONT does.
+    pub(crate) fn resume(&self) {
+        self.line.let_go();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// How the process ended; it has to, within a minute.
@@ -262,97 +323,5 @@ impl Sidecar {
         if let Err(fatal) = self.ended().await {
             panic!("the process ended by itself: {fatal}");
         }
-    }
-}
-
-/// Every volume at the driver has its object, and the driver saw no breach of its rules.
-pub(crate) fn nothing_is_lost(world: &World) {
-    let breaches = world.driver.breaches();
-    assert!(breaches.is_empty(), "{breaches:?}\n{}", world.print());
-    let known: BTreeSet<_> = world
-        .api
-        .list(VOLUMES)
-        .iter()
-        .map(|pv| text(pv, "/spec/csi/volumeHandle").to_owned())
-        .collect();
-    let real: BTreeSet<_> = world
-        .driver
-        .volumes()
-        .into_iter()
-        .map(|volume| volume.id)
-        .collect();
-    assert_eq!(
-        real,
-        known,
-        "volumes at the driver, volumes in Kubernetes\n{}",
-        world.print()
-    );
-}
-
-/// A string in an object; empty when it is not there.
-pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-/// What holds an object.
-pub(crate) fn finalizers(object: &Value) -> Vec<String> {
-    let all = object["metadata"]["finalizers"].as_array().into_iter().flatten();
-    all.filter_map(|finalizer| finalizer.as_str().map(str::to_owned))
-        .collect()
-}
-
-/// What a test asks of a world again and again.
-pub(crate) trait Look {
-    fn bound(&self, claim: &str) -> bool;
-    /// Whether some event about the object begins with the reason and has the words.
-    fn told(&self, object: &str, words: &[&str]) -> bool;
-    /// The volume of a claim, by the claim's UID.
-    fn volume_of(&self, uid: &str) -> Option<Value>;
-    /// No volume anywhere.
-    fn is_clean(&self) -> bool;
-    async fn becomes_bound(&self, claim: &str);
-    async fn becomes_clean(&self);
-    async fn is_told(&self, object: &str, words: &[&str]);
-}
-
-impl Look for World {
-    fn bound(&self, claim: &str) -> bool {
-        self.claim_phase("default", claim) == "Bound"
-    }
-
-    fn told(&self, object: &str, words: &[&str]) -> bool {
-        self.events(object)
-            .iter()
-            .any(|event| words.iter().all(|word| event.contains(word)))
-    }
-
-    fn volume_of(&self, uid: &str) -> Option<Value> {
-        self.api
-            .filter(VOLUMES, |pv| text(pv, "/spec/claimRef/uid") == uid)
-            .pop()
-    }
-
-    fn is_clean(&self) -> bool {
-        self.driver.volumes().is_empty() && self.api.len(VOLUMES) == 0
-    }
-
-    async fn becomes_bound(&self, claim: &str) {
-        self.eventually(&format!("{claim} is bound"), |world| world.bound(claim))
-            .await;
-    }
-
-    async fn becomes_clean(&self) {
-        self.eventually("no volume is left anywhere", Self::is_clean)
-            .await;
-    }
-
-    async fn is_told(&self, object: &str, words: &[&str]) {
-        self.eventually(&format!("an event on {object} says {words:?}"), |world| {
-            world.told(object, words)
-        })
-        .await;
     }
 }

@@ -1,9 +1,9 @@
 //! The end of a leader within the grace period of the shipped Deployment.
 
-use sandbox::{Fault, Harm, driver::Trouble};
+use sandbox::{Fault, Harm, World, driver::Trouble};
 use tokio::time::Instant;
 
-use crate::sidecar::{Look, Sidecar, secs, world};
+use crate::sidecar::{HOME, LEASE, Look, Sidecar, VOLUMES, secs, world};
 
 const DEPLOYMENT: &str = include_str!("../../manifests/deployment.yaml");
 
@@ -53,4 +53,42 @@ async fn c21_a_leader_stops_in_time_while_the_api_server_hangs_and_a_call_runs()
             );
         }
     }
+}
+
+/// How many records the shards have.
+fn records(world: &World) -> usize {
+    let shards = world.api.list("leases");
+    let keys = shards
+        .iter()
+        .filter_map(|shard| shard["metadata"]["annotations"].as_object());
+    let keys = keys.flat_map(|notes| notes.keys());
+    keys.filter(|key| key.starts_with("ledger.volwright.dev/") && !key.ends_with("/leaders"))
+        .count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_a_volume_that_was_just_saved_is_erased_before_the_lease_is_released() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    sidecar.leads(&world).await;
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("it is saved", |world| world.api.len(VOLUMES) == 1)
+        .await;
+    assert_eq!(records(&world), 1, "its erasure is not written yet");
+    world.api.forget_requests();
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+    assert_eq!(records(&world), 0);
+    let requests = world.api.requests();
+    let written = |is_meant: &dyn Fn(&str) -> bool| {
+        requests.iter().rposition(|request| {
+            request.resource == "leases" && request.verb.rbac() == "update" && is_meant(&request.name)
+        })
+    };
+    let erased = written(&|name| name.contains("-ledger-")).expect("a write of the shard");
+    let released = written(&|name| name == LEASE).expect("a write of the lease");
+    assert!(erased < released, "{requests:#?}");
+    let lease = world.api.get("leases", HOME, LEASE).expect("the lease");
+    assert_eq!(lease["spec"]["holderIdentity"], "");
 }

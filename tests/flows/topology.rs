@@ -201,22 +201,23 @@ async fn after_a_lost_reply_the_request_is_repeated_whatever_the_nodes_do() {
     );
     sidecar.end(&world).await;
 
-    // It was not, and there is no room any more: only then the claim goes back.
+    // It was not, and there is no room any more: only after two such answers the claim goes back.
     let world = zones([10, 10]);
     world.driver.upset("CreateVolume", 1, Trouble::Hang);
     world.driver.upset(
         "CreateVolume",
-        1,
+        4,
         Trouble::Refuse(Code::ResourceExhausted, "full"),
     );
     let sidecar = Sidecar::start(&world);
     let uid = pod(&world, "data");
     world.becomes_bound("data").await;
     assert_eq!(zone(&world, &uid).as_deref(), Some("b"));
-    assert_eq!(
-        preferred(&world),
-        ["zone=a zone=b", "zone=a zone=b", "zone=b zone=a"]
-    );
+    // No answer, and then full after 1, 3, 7 and 15 s: the last one is --timeout after the first.
+    let sent = preferred(&world);
+    assert_eq!(sent.len(), 6, "{sent:?}");
+    assert!(sent[..5].iter().all(|terms| terms == "zone=a zone=b"), "{sent:?}");
+    assert_eq!(sent[5], "zone=b zone=a");
     assert_eq!(world.driver.volumes().len(), 1);
     sidecar.end(&world).await;
 }

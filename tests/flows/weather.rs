@@ -9,7 +9,7 @@ use sandbox::{
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::sidecar::{CLAIMS, LEASE, Look, Sidecar, USER, VOLUMES, nothing_is_lost, secs, world};
+use crate::sidecar::{CLAIMS, HOME, LEASE, Look, Sidecar, USER, VOLUMES, nothing_is_lost, secs, world};
 
 const CROWD: usize = 30;
 
@@ -237,6 +237,17 @@ async fn a_burst_of_claims_costs_one_call_and_few_writes_each() {
             && !request.name.starts_with(LEASE)
     });
     let writes = writes.count();
+    let of_shards = requests.iter().filter(|request| {
+        request.user == USER
+            && ["create", "update"].contains(&request.verb.rbac())
+            && request.resource == "leases"
+            && request.name.contains("-ledger-")
+    });
+    let of_shards = of_shards.count();
+    assert!(
+        of_shards > 0 && of_shards < BURST / 5,
+        "{of_shards} writes of the ledger for {BURST} volumes"
+    );
     // POST, two events, DELETE, the finalizer.
     assert!(writes <= 5 * BURST, "{writes} writes for {BURST} volumes");
     sidecar.end(&world).await;
@@ -309,4 +320,62 @@ async fn c10_the_limit_of_workers_holds_over_claims_and_the_records_of_claims_th
     world.becomes_clean().await;
     assert_eq!(world.driver.peak("CreateVolume"), 2);
     sidecar.end(&world).await;
+}
+
+/// What the page of readiness says of the ledger.
+async fn said_of_the_ledger(sidecar: &Sidecar) -> Option<String> {
+    let page = sidecar.page("/readyz").await;
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    page.lines()
+        .find(|line| line.starts_with("ledger:"))
+        .map(str::to_owned)
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_leases_of_the_ledger_are_forbidden_the_pages_say_so() {
+    let world = world();
+    for verb in ["get", "create", "update"] {
+        let denied = Fault::new(Harm::Status(403)).on(verb, "leases");
+        world.api.harm(denied.like("-ledger-"));
+    }
+    let sidecar = Sidecar::start(&world);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world.becomes_bound("data").await;
+    let said = said_of_the_ledger(&sidecar).await.expect("a line");
+    assert!(said.contains("in memory only"), "{said}");
+    assert_eq!(sidecar.metric("volwright_ledger_durable", &[]).await, 0.0);
+    world.api.heal();
+    tokio::time::sleep(secs(700)).await;
+    assert_eq!(said_of_the_ledger(&sidecar).await, None);
+    assert_eq!(sidecar.metric("volwright_ledger_durable", &[]).await, 1.0);
+    sidecar.end_without_rights(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_held_shows_in_the_pages_and_as_an_event_on_its_lease() {
+    let world = world();
+    world.driver.upset("CreateVolume", 1, Trouble::LoseReply);
+    let sidecar = Sidecar::start(&world);
+    world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("the driver has made it", |world| {
+            !world.driver.volumes().is_empty()
+        })
+        .await;
+    sidecar.kill();
+    world.api.delete(CLAIMS, "default", "data");
+    // Copied from elsewhere, as far as anybody can tell.
+    world.api.delete("leases", HOME, LEASE);
+    let sidecar = Sidecar::start(&world);
+    sidecar.leads(&world).await;
+    let shard = format!("{LEASE}-ledger-0");
+    let words = ["VolumeCreationHeld", "default/data", "settle.volwright.dev/"];
+    world.is_told(&shard, &words).await;
+    let said = said_of_the_ledger(&sidecar).await.expect("a line");
+    assert!(said.contains("1 record") && said.contains("held"), "{said}");
+    assert_eq!(sidecar.metric("volwright_ledger_held", &[]).await, 1.0);
+    assert_eq!(sidecar.metric("volwright_ledger_durable", &[]).await, 1.0);
+    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
 }

@@ -2,8 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
     os::unix::net::UnixStream,
     path::PathBuf,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -21,8 +24,34 @@ pub(crate) struct Driver {
     /// The node whose driver this is, where each node has its own.
     pub(crate) node: Option<String>,
     process: Process,
-    calls: PathBuf,
+    log: Mutex<Log>,
     config: PathBuf,
+}
+
+/// What was read of the file with the calls: a long run asks often.
+struct Log {
+    path: PathBuf,
+    offset: u64,
+    calls: Vec<Arc<Call>>,
+}
+
+impl Log {
+    fn read(&mut self) -> &[Arc<Call>] {
+        let mut file = File::open(&self.path).unwrap();
+        file.seek(SeekFrom::Start(self.offset)).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        // The last line may be half written.
+        for line in bytes
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line.ends_with(b"\n"))
+        {
+            self.offset += line.len() as u64;
+            self.calls
+                .push(serde_json::from_slice(line).map(Arc::new).unwrap());
+        }
+        &self.calls
+    }
 }
 
 /// Labels of a node, and segments of a topology.
@@ -39,6 +68,16 @@ pub(crate) struct Options {
     /// What NodeGetInfo says. A driver with a node has files of its own: there may be one for each node.
     pub(crate) node: Option<NodeInfo>,
     pub(crate) script: Vec<Upset>,
+    pub(crate) losses: Losses,
+}
+
+/// Answers to CreateVolume and DeleteVolume that never arrive, although the call was carried out: half of them end with
+/// their connection, half are waited for until the caller gives up.
+#[derive(Clone, Copy, Default, Serialize)]
+pub(crate) struct Losses {
+    pub(crate) percent: u8,
+    /// Of the draw.
+    pub(crate) seed: u64,
 }
 
 /// Where volumes can be, with room for so much; `None` is no limit.
@@ -79,6 +118,21 @@ pub(crate) struct Call {
     pub(crate) request: Value,
     #[serde(default)]
     pub(crate) volume_id: String,
+    /// How the answer was lost, when it was.
+    #[serde(default)]
+    pub(crate) lost: String,
+    /// The process that called.
+    #[serde(default)]
+    pub(crate) pid: u32,
+    /// When it began, or was answered, in microseconds of Unix time.
+    pub(crate) at: u64,
+}
+
+impl Call {
+    /// Whether this line says that the call begins; there is another one when it is answered.
+    pub(crate) fn begins(&self) -> bool {
+        self.code.is_empty()
+    }
 }
 
 impl Driver {
@@ -115,7 +169,11 @@ impl Driver {
             socket,
             node,
             process,
-            calls,
+            log: Mutex::new(Log {
+                path: calls,
+                offset: 0,
+                calls: Vec::new(),
+            }),
             config,
         };
         driver.serves().await;
@@ -154,21 +212,28 @@ impl Driver {
         .await;
     }
 
-    fn lines(&self) -> Vec<Call> {
-        let text = std::fs::read_to_string(&self.calls).unwrap();
-        // The last line may be half written.
-        text.split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+    /// Every call as it began and as it was answered.
+    pub(crate) fn lines(&self) -> Vec<Arc<Call>> {
+        self.log.lock().unwrap().read().to_vec()
+    }
+
+    /// How many lines there are by now.
+    pub(crate) fn line_count(&self) -> usize {
+        self.log.lock().unwrap().read().len()
+    }
+
+    /// The calls of this method that have begun since so many lines.
+    pub(crate) fn begun_since(&self, line: usize, method: &str) -> Vec<Arc<Call>> {
+        let mut log = self.log.lock().unwrap();
+        let begun = |call: &&Arc<Call>| call.method == method && call.begins();
+        log.read()[line..].iter().filter(begun).cloned().collect()
     }
 
     /// The calls that were answered.
-    pub(crate) fn calls(&self) -> Vec<Call> {
-        self.lines()
-            .into_iter()
-            .filter(|call| !call.code.is_empty())
-            .collect()
+    pub(crate) fn calls(&self) -> Vec<Arc<Call>> {
+        let mut lines = self.lines();
+        lines.retain(|call| !call.begins());
+        lines
     }
 
     /// Waits until the driver has begun so many calls of this method.
@@ -177,8 +242,7 @@ impl Driver {
             &format!("the driver begins {method} for the {count}th time"),
             SOON,
             async || {
-                let begun = |call: &&Call| call.method == method && call.code.is_empty();
-                let seen = self.lines().iter().filter(begun).count();
+                let seen = self.begun_since(0, method).len();
                 if seen >= count {
                     Ok(())
                 } else {
@@ -189,11 +253,10 @@ impl Driver {
         .await;
     }
 
-    pub(crate) fn calls_of(&self, method: &str) -> Vec<Call> {
-        self.calls()
-            .into_iter()
-            .filter(|call| call.method == method)
-            .collect()
+    pub(crate) fn calls_of(&self, method: &str) -> Vec<Arc<Call>> {
+        let mut calls = self.calls();
+        calls.retain(|call| call.method == method);
+        calls
     }
 
     /// The volumes that exist, by id: what was created and not deleted.
@@ -201,7 +264,7 @@ impl Driver {
         let mut volumes = BTreeSet::new();
         for call in self.calls().into_iter().filter(|call| call.code == "OK") {
             match call.method.as_str() {
-                "CreateVolume" => _ = volumes.insert(call.volume_id),
+                "CreateVolume" => _ = volumes.insert(call.volume_id.clone()),
                 "DeleteVolume" => _ = volumes.remove(&call.volume_id),
                 _ => {}
             }

@@ -28,6 +28,21 @@ struct Figures {
     deletions: f64,
     writes: BTreeMap<String, f64>,
     reads: f64,
+    ledger_bytes: f64,
+}
+
+impl Figures {
+    /// Writes a volume: those of the ledger, or the others.
+    fn sum(&self, ledger: bool) -> f64 {
+        let counted = self.writes.iter().filter(|(kind, _)| is_ledger(kind) == ledger);
+        // Not `sum`, which begins with -0.
+        counted.fold(0.0, |sum, (_, count)| sum + count)
+    }
+}
+
+/// Shards are written for many volumes at once, and counted apart.
+fn is_ledger(kind: &str) -> bool {
+    kind.ends_with(audit::LEDGER)
 }
 
 pub(crate) async fn side_by_side(cluster: &'static Cluster) {
@@ -66,16 +81,15 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
     let mut kinds: Vec<_> = ours.writes.keys().chain(theirs.writes.keys()).collect();
     kinds.sort();
     kinds.dedup();
+    kinds.retain(|kind| !is_ledger(kind));
     row("GETs of PersistentVolumes a volume", ours.reads, theirs.reads);
-    row(
-        "API writes a volume",
-        ours.writes.values().sum(),
-        theirs.writes.values().sum(),
-    );
+    row("API writes a volume", ours.sum(false), theirs.sum(false));
     for kind in kinds {
         let of = |figures: &Figures| figures.writes.get(kind).copied().unwrap_or_default();
         row(&format!("  {kind}"), of(&ours), of(&theirs));
     }
+    row("writes of the ledger a volume", ours.sum(true), theirs.sum(true));
+    row("bytes of them a volume", ours.ledger_bytes, theirs.ledger_bytes);
     row("resident memory, idle, MB", mb(ours.idle), mb(theirs.idle));
     row(
         &format!("resident memory, {foreign} foreign claims and volumes, MB"),
@@ -97,7 +111,7 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
         for kind in ["delete persistentvolumes", "patch persistentvolumes"] {
             assert_eq!(ours.writes.get(kind), Some(&1.0), "{kind}: {:?}", ours.writes);
         }
-        let writes: f64 = ours.writes.values().sum();
+        let writes = ours.sum(false);
         assert!(writes <= 5.0, "{writes} API writes a volume: {:?}", ours.writes);
         assert!(
             ours.per_second > 2.0 * theirs.per_second,
@@ -138,6 +152,9 @@ async fn measure(cluster: &'static Cluster, binary: Binary, name: &str) -> Figur
         .into_iter()
         .map(|(what, count)| (what, per_volume(count)))
         .collect();
+    let ledger = audit::lease_writes(cluster, &world.user());
+    let ledger = ledger.iter().filter(|write| write.is_of_a_shard);
+    let ledger_bytes = per_volume(ledger.map(|write| write.bytes).sum());
     let deletions = per_volume(driver.calls_of("DeleteVolume").len());
     let reads = audit::reads(cluster, &world.user());
     let reads = per_volume(reads.get("get persistentvolumes").copied().unwrap_or_default());
@@ -150,6 +167,7 @@ async fn measure(cluster: &'static Cluster, binary: Binary, name: &str) -> Figur
     Figures {
         idle,
         per_second,
+        ledger_bytes,
         deletions,
         writes,
         reads,

@@ -96,8 +96,8 @@ fn each_shape_has_its_flags_variables_and_roles(cluster: &Cluster) {
             components: &["node-deployment"],
             workload: "DaemonSet",
             flags: &["--node-deployment"],
-            variables: &["NODE_NAME"],
-            roles: &[],
+            variables: &["NODE_NAME", "POD_NAMESPACE"],
+            roles: &["csi-provisioner"],
         },
         Expected {
             components: &["node-deployment", "node-deployment/capacity"],
@@ -107,8 +107,8 @@ fn each_shape_has_its_flags_variables_and_roles(cluster: &Cluster) {
                 "--enable-capacity",
                 "--node-deployment",
             ],
-            variables: &["NAMESPACE", "NODE_NAME", "POD_NAME"],
-            roles: &["csi-provisioner-node-capacity"],
+            variables: &["NAMESPACE", "NODE_NAME", "POD_NAME", "POD_NAMESPACE"],
+            roles: &["csi-provisioner", "csi-provisioner-node-capacity"],
         },
     ];
     for expected in shapes {

@@ -138,7 +138,7 @@ impl Sidecar {
                 .to_owned(),
         };
         let mut argv = Vec::new();
-        if under_test() == Binary::Upstream {
+        if binary == Binary::Upstream && flags.contains(&"--leader-election") {
             // Upstream calls itself by the host's name, so that two of them on one
             // host would both lead: each gets a name of its own, as in a Pod.
             argv.extend(

@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 pub(crate) const SIGHUP: i32 = 1;
 pub(crate) const SIGKILL: i32 = 9;
 pub(crate) const SIGTERM: i32 = 15;
+pub(crate) const SIGCONT: i32 = 18;
+pub(crate) const SIGSTOP: i32 = 19;
 
 pub(crate) struct Supervisor {
     child: Mutex<Child>,

@@ -22,10 +22,10 @@ use crate::{
         run::Refresh,
     },
     cluster::{
+        active::Active,
         api::ApiClient,
         cache::{Cache, CacheEvent, Need, NodeSource, Watched},
         objects::Volume,
-        workers::Active,
     },
     csi::{Driver, DriverInfo},
     provision::plan::Plan,

@@ -9,7 +9,7 @@ use crate::{
             gates,
         },
         sidecar::{
-            election::ElectionSettings,
+            election::{ElectionSettings, lease_namespace},
             flags::{Exit, ParsedFlags},
             http::HttpSettings,
             kubernetes::{self, KubeSettings},
@@ -17,6 +17,7 @@ use crate::{
         },
     },
     base::{backoff::Backoff, duration::GoDuration, names::UidLength},
+    ledger::CrashSafe,
     provision::policy::NodePolicy,
 };
 
@@ -46,9 +47,11 @@ pub(super) fn config(
     }
     Ok(Config {
         driver: driver(flags)?,
+        lease_namespace: lease_namespace(flags, env("POD_NAMESPACE")),
+        crash_safe: crash_safe(flags)?,
         kube: KubeSettings::read(flags, env)?,
         capacity: capacity(flags, env)?,
-        election: ElectionSettings::read(flags, env("POD_NAMESPACE"), gates.release_lease)?,
+        election: ElectionSettings::read(flags, gates.release_lease)?,
         naming: Naming {
             prefix: flags.get("volume-name-prefix"),
             uid: UidLength::try_from(flags.get::<i64>("volume-name-uuid-length"))
@@ -154,6 +157,13 @@ fn capacity(
         at_once: NonZeroUsize::new(at_once).ok_or_else(none)?,
         rate_limit: kubernetes::rate_limit(flags, "kube-api-capacity")?,
     }))
+}
+
+fn crash_safe(flags: &ParsedFlags) -> Result<CrashSafe, Exit> {
+    let given: String = flags.get("crash-safe");
+    given
+        .parse()
+        .map_err(|error| Exit::error(2, format!("--crash-safe: {error}")))
 }
 
 fn driver(flags: &ParsedFlags) -> Result<DriverSettings, Exit> {

@@ -10,6 +10,7 @@ use crate::{
     },
     base::{backoff::Backoff, names::UidLength},
     cluster::rate_limiter::RateLimit,
+    ledger::CrashSafe,
     provision::policy::NodePolicy,
     telemetry::log::LogSettings,
 };
@@ -23,6 +24,11 @@ pub struct Config {
     pub kube: KubeSettings,
     /// None: this is the only replica.
     pub election: Option<ElectionSettings>,
+    /// Where the Leases are: the leader's and those of the ledger. None: in the service account's namespace, else in
+    /// `default`.
+    pub lease_namespace: Option<String>,
+    /// Whether records of creations under way are stored.
+    pub crash_safe: CrashSafe,
     /// How volumes are named.
     pub naming: Naming,
     /// How volumes are requested.

@@ -7,10 +7,7 @@ use std::{
 };
 
 use futures::future::OptionFuture;
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -22,42 +19,60 @@ use super::{
 use crate::{
     capacity::{reconcile::Capacity, run::Refresh},
     cluster::{
+        active::Active,
         api::ApiClient,
         cache::{Cache, CacheEvent, Need, NodeSource, Predicates, Watched},
         events::{Event, EventRecorder, ObjectReference},
-        workers::{Active, WorkerPool},
+        workers::WorkerPool,
     },
     csi::{Driver, DriverInfo},
     ledger::Ledger,
-    provision::{self, policy::Policy, reconcile::Provision, record::Record},
+    provision::{
+        self,
+        policy::Policy,
+        reconcile::{Provision, Timings},
+        record::Record,
+    },
     reclaim::{self, reconcile::Reclaim},
-    telemetry::metrics::MetricsError,
+    telemetry::{Readiness, metrics::MetricsError},
 };
 
-/// How long running calls may go on after the signal to stop, or after the lease is lost, before the lease is given up
-/// all the same. Kubernetes kills 30 s after the signal unless told otherwise.
-const GRACE: Duration = Duration::from_secs(15);
 /// Nodes change together: a node plugin is rolled out, a zone comes up. One look is enough for all that comes so close.
 const TOPOLOGY_BURST: Duration = Duration::from_secs(1);
-/// How long the last writes may take after that.
-const FINAL_SAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the controllers are built from.
+pub(super) struct Parts {
+    pub(super) identity: Identity,
+    pub(super) api: ApiClient,
+    pub(super) ledger: Ledger<Record>,
+    /// A person wants a record settled that was held.
+    pub(super) settle: Arc<Notify>,
+    pub(super) active: Active,
+    pub(super) events: EventRecorder,
+    pub(super) driver: Driver,
+    pub(super) driver_info: DriverInfo,
+    pub(super) metrics: Metrics,
+    pub(super) ready: Readiness,
+}
 
 /// Everything that works while we lead.
 pub(super) struct Controllers {
     driver: Driver,
-    provision: Arc<Provision>,
+    pub(super) provision: Arc<Provision>,
     reclaim: Arc<Reclaim>,
     capacity: Option<Arc<Capacity>>,
-    ledger: Arc<Ledger<Record>>,
+    pub(super) ledger: Arc<Ledger<Record>>,
     /// By the UID of a claim: the claim and its record are one object of work.
     claims: Arc<WorkerPool>,
     /// By the UID of a volume.
     volumes: Arc<WorkerPool>,
     topology_changed: Arc<Notify>,
+    settle: Arc<Notify>,
     /// What runs in either pool.
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
     active: Active,
     events: EventRecorder,
+    pub(super) ready: Readiness,
     pub(super) metrics: Metrics,
 }
 
@@ -66,15 +81,19 @@ impl Controllers {
     ///
     /// # Errors
     /// Two families of metrics have the same name.
-    pub(super) async fn build(
-        config: &Config,
-        identity: &Identity,
-        api: ApiClient,
-        events: EventRecorder,
-        driver: Driver,
-        driver_info: DriverInfo,
-        metrics: Metrics,
-    ) -> Result<Self, MetricsError> {
+    pub(super) async fn build(config: &Config, parts: Parts) -> Result<Self, MetricsError> {
+        let Parts {
+            identity,
+            api,
+            ledger,
+            settle,
+            active,
+            events,
+            driver,
+            driver_info,
+            metrics,
+            ready,
+        } = parts;
         let attributes_classes = match config.gates.attributes_class {
             Some(set) => set,
             None => serves_attributes_classes(&api).await,
@@ -94,12 +113,10 @@ impl Controllers {
             identity: identity.provisioner_identity(&driver_info.name, node),
         };
 
-        let counted = metrics.provision.clone();
-        let ledger = Arc::new(Ledger::<Record>::new(Box::new(move |count| {
-            counted.records("open", count.open);
-            counted.records("held", count.doubtful);
-        })));
-        let (tasks, active) = (TaskTracker::new(), Active::default());
+        let (ledger, tasks) = (Arc::new(ledger), TaskTracker::new());
+        let leads = active.clone();
+        let driver = driver.fenced(Arc::new(move || leads.leads()));
+        let api = api.fenced(active.clone());
         let pool = |name| metrics.worker_pool(name, config.work.at_once, config.work.backoff, tasks.clone());
         let (claims, volumes) = (pool("claims"), pool("volumes"));
 
@@ -149,7 +166,10 @@ impl Controllers {
             Provision::new(
                 driver.clone(),
                 driver_info.clone(),
-                config.driver.timeout,
+                Timings {
+                    timeout: config.driver.timeout,
+                    longest_retry: config.work.backoff.max,
+                },
                 api.clone(),
                 Arc::new(cache),
                 ledger.clone(),
@@ -195,9 +215,11 @@ impl Controllers {
             claims,
             volumes,
             topology_changed,
+            settle,
             tasks,
             active,
             events,
+            ready,
             metrics,
         })
     }
@@ -236,6 +258,17 @@ impl Controllers {
         }
     }
 
+    /// Records that a person wants settled are looked at.
+    async fn settle_what_was_held(&self) -> Infallible {
+        loop {
+            self.settle.notified().await;
+            self.ledger
+                .claim_uids()
+                .iter()
+                .for_each(|uid| self.claims.add(uid));
+        }
+    }
+
     /// Works until dropped. What is running then goes on by itself.
     pub(super) async fn run(&self) {
         let _active = self.active.set();
@@ -257,33 +290,9 @@ impl Controllers {
             ),
             self.retry_when_driver_returns(),
             self.retry_when_topology_changes(),
+            self.settle_what_was_held(),
             OptionFuture::from(self.capacity.as_ref().map(|capacity| capacity.run())),
         );
-    }
-
-    /// Waits for that, for [`GRACE`] at most.
-    pub(super) async fn drain(&self) {
-        self.tasks.close();
-        if timeout(GRACE, self.tasks.wait()).await.is_err() {
-            tracing::warn!(
-                running = self.tasks.len(),
-                "calls are still running, not waiting for them any longer"
-            );
-        }
-        self.tasks.reopen();
-    }
-
-    /// Another process has led since the previous term. What it made may be gone again, so nothing that is remembered
-    /// of it can be relied on.
-    pub(super) fn distrust(&self) {
-        self.ledger.distrust();
-    }
-
-    /// Writes what can still be written at the end of a term.
-    pub(super) async fn flush(&self) {
-        if timeout(FINAL_SAVE_TIMEOUT, self.provision.flush()).await.is_err() {
-            tracing::warn!("the API server does not answer: volumes that were made may lack their objects");
-        }
     }
 
     /// Logs what the process leaves unfinished, whoever leads.

@@ -58,6 +58,7 @@ pub const GROUPS: &[Group] = &[
         heading: "Work",
         flags: &[
             Flag::new("cloning-protection-threads", Uint, "1", "Finalizers of cloned claims removed at once"),
+            Flag::new("crash-safe", Text, "auto", "Record creations in Leases: auto, required (or wait), off"),
             Flag::new("retry-interval-max", Duration, "5m", "Longest delay before failed work is tried again"),
             Flag::new("retry-interval-start", Duration, "1s", "First such delay; it doubles with each failure"),
             Flag::new("snapshot-orphan-sweep-interval", Duration, "5m", "How often left-over finalizers are sought; 0: never"),

@@ -6,14 +6,13 @@ use super::controllers::Controllers;
 use crate::{
     app::sidecar::eligibility::Eligibility,
     cluster::events::{Event, ObjectReference},
-    lease::{Election, Leadership, LeaseRef},
+    lease::{Election, Leadership, LeaseRef, Term},
+    ledger::TermFacts,
 };
 
 /// Works from start to end, without an election.
 pub(super) async fn run_alone(controllers: &Controllers, stop: &CancellationToken) {
-    stop.run_until_cancelled(controllers.run()).await;
-    controllers.drain().await;
-    controllers.flush().await;
+    controllers.run_term(None, stop.cancelled()).await;
 }
 
 /// Works while this process leads. Losing the Lease stops the work, not the process: the caches stay filled, and the
@@ -39,17 +38,14 @@ pub(super) async fn run_elected(
             if let Leadership::Leading(term) = now {
                 controllers.publish(reference(&term.lease), event(&identity, "became leader"));
                 controllers.metrics.sidecar.leading(&term.lease.name, true);
-                if !term.undisturbed {
-                    controllers.distrust();
-                }
-                tokio::select! {
-                    () = controllers.run() => {}
-                    _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
-                    () = stop.cancelled() => {}
-                }
-                controllers.metrics.sidecar.leading(&term.lease.name, false);
-                controllers.drain().await;
-                controllers.flush().await;
+                let over = async {
+                    tokio::select! {
+                        _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    controllers.metrics.sidecar.leading(&term.lease.name, false);
+                };
+                controllers.run_term(Some(&facts(&term)), over).await;
                 controllers.publish(reference(&term.lease), event(&identity, "stopped leading"));
             }
             if stop.is_cancelled() && !release {
@@ -65,6 +61,15 @@ pub(super) async fn run_elected(
     tokio::select! {
         () = election.run(eligibility.0, election_stop) => {}
         () = terms => {}
+    }
+}
+
+fn facts(term: &Term) -> TermFacts {
+    TermFacts {
+        lease_uid: term.lease.uid.clone(),
+        transitions: term.transitions,
+        first_transitions: term.first_transitions,
+        undisturbed: term.undisturbed,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
+use super::ledger::LedgerMetrics;
 use crate::{
     app::sidecar::metrics::SidecarMetrics,
     base::backoff::Backoff,
@@ -24,6 +25,8 @@ pub struct Metrics {
     pub provision: ProvisionMetrics,
     /// Those of deletion.
     pub reclaim: ReclaimMetrics,
+    /// Those of the ledger.
+    pub ledger: LedgerMetrics,
 }
 
 impl Metrics {
@@ -62,6 +65,7 @@ impl Metrics {
             sidecar: SidecarMetrics::new(&registry)?,
             provision: ProvisionMetrics::new(&registry)?,
             reclaim: ReclaimMetrics::new(&registry)?,
+            ledger: LedgerMetrics::new(&registry)?,
             registry,
         })
     }
@@ -72,7 +76,10 @@ mod tests {
 
     use std::time::Duration;
 
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::ledger::LedgerStatus;
 
     fn full() -> Registry {
         let Metrics {
@@ -80,6 +87,7 @@ mod tests {
             sidecar,
             provision,
             reclaim,
+            ledger,
         } = Metrics::new().unwrap();
         sidecar.call(
             "lab.csi.example.com",
@@ -94,7 +102,12 @@ mod tests {
         sidecar.leading("lab-csi-example-com", true);
         sidecar.renewed_slowly("lab-csi-example-com");
         sidecar.panicked();
-        provision.records("open", 2);
+        ledger.status(&LedgerStatus {
+            records: 2,
+            oldest: Some(Timestamp::UNIX_EPOCH + Duration::from_secs(7)),
+            ..LedgerStatus::default()
+        });
+        ledger.written(300);
         let queue = registry.queue("claims");
         queue.add();
         queue.get(Duration::ZERO);
@@ -128,7 +141,12 @@ mod tests {
             "promhttp_metric_handler_requests_in_flight 1",
             "promhttp_metric_handler_requests_total{code=\"503\"} 0",
             "volwright_panics_total 1",
-            "volwright_records{state=\"open\"} 2",
+            "volwright_ledger_durable 1",
+            "volwright_ledger_records 2",
+            "volwright_ledger_held 0",
+            "volwright_ledger_oldest_timestamp_seconds 7",
+            "volwright_ledger_writes_total 1",
+            "volwright_ledger_written_bytes_total 300",
             "# TYPE process_resident_memory_bytes gauge",
             "# TYPE process_cpu_seconds_total counter",
             "# TYPE controller_persistentvolumeclaim_provision_total counter",

@@ -11,17 +11,20 @@ pub mod flags;
 pub mod gates;
 mod identity;
 mod leadership;
+mod ledger;
 pub mod metrics;
 pub mod requirements;
 mod startup;
+mod term;
 
 use std::{
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
 use tokio::{
+    sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -29,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     config::Config,
-    controllers::Controllers,
+    controllers::{Controllers, Parts},
     leadership::{run_alone, run_elected},
     metrics::Metrics,
     requirements::MissingCapability,
@@ -38,12 +41,15 @@ pub use crate::app::sidecar::identity::Identity;
 use crate::{
     app::sidecar::{eligibility::Eligibility, signals, startup::wait_for_cache_sync},
     cluster::{
+        active::Active,
         api::ApiClient,
         client::{self, AccessError, Client},
         events::EventRecorder,
+        leases::Leases,
     },
     csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
     lease::{self, Election, lease_name},
+    ledger::{CrashSafe, Ledger},
     telemetry::{
         Readiness,
         http::{HttpError, HttpServer},
@@ -214,15 +220,37 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     // Events have a rate limit of their own: they never delay a volume.
     let api = || ApiClient::new(cluster.clone(), config.kube.rate_limit);
     let (events, event_writer) = EventRecorder::start(api(), identity.component(&driver_info.name));
-    let controllers = Controllers::build(
-        &config,
-        &identity,
-        api(),
-        events,
-        driver.clone(),
-        driver_info.clone(),
-        metrics.clone(),
+    let active = match config.election {
+        Some(_) => Active::elected(),
+        None => Active::default(),
+    };
+    let keeps_ledger = Arc::new(AtomicBool::new(config.crash_safe != CrashSafe::Off));
+    let settle = Arc::new(Notify::new());
+    let settings = ledger::settings(&config, &identity, &driver_info.name);
+    let namespace = settings.namespace.clone();
+    let listener = ledger::listener(
+        namespace.clone(),
+        metrics.ledger.clone(),
+        ready.clone(),
+        events.clone(),
+        metrics.provision.clone(),
+        keeps_ledger.clone(),
+        settle.clone(),
     );
+    let leases = Leases::new(lease.clone(), &namespace);
+    let parts = Parts {
+        identity: identity.clone(),
+        api: api(),
+        ledger: Ledger::new(settings, leases, active.clone(), listener),
+        settle,
+        active: active.clone(),
+        events,
+        driver: driver.clone(),
+        driver_info: driver_info.clone(),
+        metrics: metrics.clone(),
+        ready: ready.clone(),
+    };
+    let controllers = Controllers::build(&config, parts);
     let Some(controllers) = stop.run_until_cancelled(controllers).await else {
         return Ok(());
     };
@@ -250,9 +278,11 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
     let election = match &config.election {
         None => None,
         Some(settings) => {
-            let candidate = identity.candidate(settings, lease_name(&driver_info.name));
+            let candidate = identity.candidate(settings, namespace, lease_name(&driver_info.name));
             let (name, metrics) = (candidate.name.clone(), metrics.sidecar.clone());
-            let election = Election::new(lease, candidate, move || metrics.renewed_slowly(&name));
+            let election = Election::new(lease, candidate, active, keeps_ledger, move || {
+                metrics.renewed_slowly(&name)
+            });
             // Set once, here; until then the endpoint shows a standby, which is healthy.
             let _ = health.set(election.health());
             Some((election, settings.release))

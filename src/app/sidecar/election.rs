@@ -29,8 +29,6 @@ pub const FLAGS: Group = Group {
 /// How the leader is found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElectionSettings {
-    /// From flag or environment. None: that of the service account, else `default`.
-    pub namespace: Option<String>,
     /// On the Lease, besides what is there.
     pub labels: BTreeMap<String, String>,
     /// Its three durations.
@@ -40,16 +38,12 @@ pub struct ElectionSettings {
 }
 
 impl ElectionSettings {
-    /// Takes the settings from the command line; `None` without `--leader-election`. `pod_namespace` is what the
-    /// environment says, `release` what the feature gate says.
+    /// Takes the settings from the command line; `None` without `--leader-election`. `release` is what the feature gate
+    /// says.
     ///
     /// # Errors
     /// The process ends here.
-    pub(crate) fn read(
-        flags: &ParsedFlags,
-        pod_namespace: Option<String>,
-        release: bool,
-    ) -> Result<Option<Self>, Exit> {
+    pub(crate) fn read(flags: &ParsedFlags, release: bool) -> Result<Option<Self>, Exit> {
         if !flags.get::<bool>("leader-election") {
             return Ok(None);
         }
@@ -60,10 +54,15 @@ impl ElectionSettings {
         });
         let timing = Timing::new(lease, renew, retry).map_err(|error| Exit::error(2, error))?;
         Ok(Some(Self {
-            namespace: flags.text("leader-election-namespace").or(pod_namespace),
             labels: flags.all("leader-election-labels").into_iter().collect(),
             timing,
             release,
         }))
     }
+}
+
+/// The namespace of the Leases, from the command line or the environment, which says what the pod's is. `None`: that of
+/// the service account, else `default`.
+pub(crate) fn lease_namespace(flags: &ParsedFlags, pod_namespace: Option<String>) -> Option<String> {
+    flags.text("leader-election-namespace").or(pod_namespace)
 }

@@ -40,13 +40,30 @@ impl Identity {
         }
     }
 
-    /// This process as a candidate for the Lease called `name`.
-    pub(crate) fn candidate(&self, settings: &ElectionSettings, name: String) -> Candidate {
-        let namespace = settings.namespace.clone().or_else(|| self.namespace.clone());
+    /// Where the Leases are, unless another namespace is `given`.
+    pub(crate) fn lease_namespace(&self, given: Option<&str>) -> String {
+        given
+            .or(self.namespace.as_deref())
+            .unwrap_or("default")
+            .to_owned()
+    }
+
+    /// This process as the holder of Leases.
+    pub(crate) fn holder(&self) -> String {
+        identity(&self.hostname, self.token.as_deref(), self.nonce)
+    }
+
+    /// This process as a candidate for the Lease of this name.
+    pub(crate) fn candidate(
+        &self,
+        settings: &ElectionSettings,
+        namespace: String,
+        name: String,
+    ) -> Candidate {
         Candidate {
-            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+            namespace,
             name,
-            identity: identity(&self.hostname, self.token.as_deref(), self.nonce),
+            identity: self.holder(),
             labels: settings.labels.clone(),
             timing: settings.timing,
         }

@@ -14,7 +14,7 @@ use crate::{
         fnv, quantity,
         segment::Segment,
     },
-    cluster::{objects::CapacityValues, workers::Active},
+    cluster::{active::Active, objects::CapacityValues},
 };
 
 const CAPACITIES: Collection = Collection {

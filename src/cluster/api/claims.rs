@@ -6,8 +6,9 @@ use super::{ApiClient, raw::Collection};
 use crate::{
     base::api_error::{ApiError, Reason},
     cluster::{
-        objects::{Claim, SELECTED_NODE},
-        workers::Active,
+        active::Active,
+        decode::Decoded,
+        objects::{Claim, ClaimRef, SELECTED_NODE},
     },
 };
 
@@ -27,7 +28,51 @@ pub enum SelectOutcome {
     Overtaken,
 }
 
+/// A claim as the API server has it at this moment.
+#[derive(Debug)]
+pub enum LiveClaim {
+    /// What it says.
+    Read(Box<Claim>),
+    /// It is not what the API promises.
+    Odd {
+        /// `metadata.uid`, "" if there is none.
+        uid: String,
+    },
+}
+
 impl ApiClient {
+    /// The claim as the API server has it at this moment, not as a watch told.
+    ///
+    /// # Errors
+    /// [`ApiError`]; a claim that does not exist is `Ok(None)`.
+    pub async fn claim(&self, namespace: &str, name: &str) -> Result<Option<LiveClaim>, ApiError> {
+        let Some(raw) = self.read_raw(&CLAIMS, namespace, name).await? else {
+            return Ok(None);
+        };
+        let uid = raw["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let decoded = serde_json::from_value::<Decoded<Claim>>(raw);
+        Ok(Some(match decoded.map(|decoded| decoded.object) {
+            Ok(Ok(claim)) => LiveClaim::Read(Box::new(claim)),
+            Ok(Err(_)) | Err(_) => LiveClaim::Odd { uid },
+        }))
+    }
+
+    /// Whether the claim that a volume names stands at this moment, and has this volume or waits for it. One that is
+    /// bound elsewhere, or that goes before it has a volume, needs this one no more.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn is_claimed(&self, volume: &str, claim: &ClaimRef) -> Result<bool, ApiError> {
+        let read = self.read_raw(&CLAIMS, &claim.namespace, &claim.name).await?;
+        let Some(read) = read.filter(|read| read["metadata"]["uid"].as_str() == Some(&claim.uid)) else {
+            return Ok(false);
+        };
+        Ok(match read["spec"]["volumeName"].as_str() {
+            None | Some("") => read["metadata"]["deletionTimestamp"].is_null(),
+            Some(bound) => bound == volume,
+        })
+    }
+
     /// Changes the node that is selected for the claim of this UID from `seen` to `node`; `None` is no node.
     ///
     /// The claim is read by a list that is limited to its name, and written by PUT as the raw object with the

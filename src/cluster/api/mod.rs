@@ -6,6 +6,7 @@
 mod capacities;
 mod claims;
 mod events;
+mod handles;
 mod owners;
 mod raw;
 mod secret;
@@ -22,8 +23,14 @@ use kube::{
 use serde::Deserialize;
 use tokio::time::timeout;
 
-pub use self::{capacities::CapacityObject, claims::SelectOutcome, owners::OwnerError, volumes::SaveOutcome};
-use super::{rate_limiter::RateLimit, throttle::Throttle};
+pub use self::{
+    capacities::CapacityObject,
+    claims::{LiveClaim, SelectOutcome},
+    handles::LiveVolumes,
+    owners::OwnerError,
+    volumes::SaveOutcome,
+};
+use super::{active::Active, rate_limiter::RateLimit, throttle::Throttle};
 use crate::base::api_error::{ApiError, Reason};
 
 /// How long any single request may take. The API server itself gives up after 60 s.
@@ -34,6 +41,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct ApiClient {
     client: Client,
     throttle: Throttle,
+    active: Active,
 }
 
 impl ApiClient {
@@ -42,12 +50,18 @@ impl ApiClient {
         Self {
             client,
             throttle: Throttle::new(limit),
+            active: Active::default(),
         }
+    }
+
+    /// The same, but volumes are written only while `active` leads.
+    pub fn fenced(self, active: Active) -> Self {
+        Self { active, ..self }
     }
 
     /// The same server, with a rate limiter of its own: what is asked for here slows nothing else down.
     pub fn with_rate_limit(&self, limit: Option<RateLimit>) -> Self {
-        Self::new(self.client.clone(), limit)
+        Self::new(self.client.clone(), limit).fenced(self.active.clone())
     }
 
     async fn ask<T>(
@@ -58,7 +72,35 @@ impl ApiClient {
         name: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ApiError> {
+        self.ask_if(|| true, verb, group, resource, name, request).await
+    }
+
+    /// Sends a write that only the leader may make.
+    async fn ask_leading<T>(
+        &self,
+        verb: &'static str,
+        resource: &'static str,
+        name: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ApiError> {
+        self.ask_if(|| self.active.leads(), verb, "", resource, name, request)
+            .await
+    }
+
+    async fn ask_if<T>(
+        &self,
+        may: impl Fn() -> bool,
+        verb: &'static str,
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
+        name: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ApiError> {
         let answered = async {
+            // The rate limiter may have held the request back for long, so this is where it is looked.
+            if !may() {
+                return Err(ApiError::not_leading(verb, group, resource, name));
+            }
             match timeout(DEADLINE, request).await {
                 Ok(answer) => answer.map_err(|error| ApiError::from_kube(verb, group, resource, name, error)),
                 Err(_) => Err(ApiError::late(verb, group, resource, name, DEADLINE)),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ApiClient;
-use crate::{base::api_error::ApiError, cluster::workers::Active};
+use crate::{base::api_error::ApiError, cluster::active::Active};
 
 /// A kind of object that has a namespace.
 pub(super) struct Collection {

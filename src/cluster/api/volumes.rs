@@ -1,4 +1,5 @@
-//! PersistentVolumes: read, created, deleted, and their finalizer.
+//! PersistentVolumes: read, created, deleted, and their finalizer. Nothing is written when we do not lead any more:
+//! [`Reason::NotLeading`].
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{
@@ -16,15 +17,16 @@ use crate::{
     },
 };
 
-const VOLUMES: &str = "persistentvolumes";
+pub(super) const VOLUMES: &str = "persistentvolumes";
 
 /// How the creation of a volume object ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SaveOutcome {
     /// It stands now.
     Created,
-    /// It stood already, for the same claim: an earlier request had arrived after all.
-    AlreadySaved,
+    /// It stood already, for the same claim: an earlier request had arrived after all, or somebody else's had. This is
+    /// what it is.
+    AlreadySaved(Box<Volume>),
     /// An object of that name is there, and it is for somebody else.
     NameTaken {
         /// UID of the claim that the other object is for; "" if for none.
@@ -60,9 +62,8 @@ impl ApiClient {
         let name = volume.metadata.name.as_deref().unwrap_or_default();
         let api = Api::<PersistentVolume>::all(self.client.clone());
         let created = self
-            .ask(
+            .ask_leading(
                 "create",
-                "",
                 VOLUMES,
                 name,
                 api.create(&PostParams::default(), volume),
@@ -79,9 +80,10 @@ impl ApiClient {
             .and_then(|spec| spec.claim_ref.as_ref()?.uid.clone());
         match self.volume(name).await? {
             Some(standing) => {
-                let by = standing.claim.map(|claim| claim.uid).unwrap_or_default();
+                let claim = standing.claim.as_ref();
+                let by = claim.map(|claim| claim.uid.clone()).unwrap_or_default();
                 Ok(if Some(&by) == wanted.as_ref() {
-                    SaveOutcome::AlreadySaved
+                    SaveOutcome::AlreadySaved(Box::new(standing))
                 } else {
                     SaveOutcome::NameTaken { by }
                 })
@@ -103,7 +105,7 @@ impl ApiClient {
         let params = of_uid(uid);
         let api = Api::<Decoded<Volume>>::all(self.client.clone());
         match self
-            .ask("delete", "", VOLUMES, name, api.delete(name, &params))
+            .ask_leading("delete", VOLUMES, name, api.delete(name, &params))
             .await
         {
             Ok(answer) => Ok(answer
@@ -144,7 +146,7 @@ impl ApiClient {
         let api = Api::<Decoded<Volume>>::all(self.client.clone());
         let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
         match self
-            .ask("patch", "", VOLUMES, name, api.patch(name, &params, &patch))
+            .ask_leading("patch", VOLUMES, name, api.patch(name, &params, &patch))
             .await
         {
             Ok(_) => Ok(()),

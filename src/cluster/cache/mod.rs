@@ -95,6 +95,8 @@ struct Stores {
     volumes: Store<VolumeUids>,
     /// Those of them that need work, by UID.
     unfinished_volumes: Store<Arc<Volume>>,
+    /// Which claim those that are Released had before, by the volume's UID; only where the release was seen.
+    released_from: HashMap<Box<str>, Box<str>>,
     /// By name.
     attachments: Store<Attachment>,
     /// Names of the attachments of a volume, by the volume's name.

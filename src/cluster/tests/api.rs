@@ -8,8 +8,10 @@ use tokio::time::{Duration, Instant};
 use crate::{
     base::api_error::Reason,
     cluster::{
+        active::Active,
         api::{ApiClient, SaveOutcome},
         objects::VOLUME_FINALIZER,
+        rate_limiter::RateLimit,
     },
 };
 
@@ -66,9 +68,10 @@ async fn a_create_whose_answer_was_lost_counts_as_saved_when_it_is_tried_again()
     let client = client(&api);
     let lost = client.create_volume(&volume("u1")).await.unwrap_err();
     assert_eq!(lost.reason, Reason::Unavailable);
+    let standing = client.volume("pvc-1").await.unwrap().unwrap();
     assert_eq!(
         client.create_volume(&volume("u1")).await,
-        Ok(SaveOutcome::AlreadySaved)
+        Ok(SaveOutcome::AlreadySaved(Box::new(standing)))
     );
     assert_eq!(api.len(VOLUMES), 1);
 }
@@ -257,4 +260,40 @@ async fn every_request_has_a_deadline() {
         assert_eq!(error.reason, Reason::Unavailable);
         assert!(error.to_string().contains("no answer within 30 s"), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_is_not_written_after_the_lease_whatever_the_rate_limiter_made_of_the_wait() {
+    let api = Api::new();
+    assert_eq!(
+        client(&api).create_volume(&volume("u1")).await,
+        Ok(SaveOutcome::Created)
+    );
+    let uid = api.get(VOLUMES, "", "pvc-1").unwrap()["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let active = Active::elected();
+    // One request in ten seconds, and the lease ends after five.
+    let limit = RateLimit { qps: 0.1, burst: 1 };
+    let fenced = ApiClient::new(api.client(ADMIN), Some(limit)).fenced(active.clone());
+    let lease = || active.lead_until(Some(Instant::now() + Duration::from_secs(5)));
+    lease();
+    assert!(fenced.volume("pvc-1").await.unwrap().is_some(), "reading is free");
+    let before = api.requests().len();
+    let finalizers = owned(&[VOLUME_FINALIZER]);
+    let created = fenced.create_volume(&volume("u2")).await.unwrap_err();
+    lease();
+    let deleted = fenced.delete_volume("pvc-1", &uid).await.unwrap_err();
+    lease();
+    let patched = fenced
+        .protect_volume("pvc-1", &finalizers, false)
+        .await
+        .unwrap_err();
+    for error in [created, deleted, patched] {
+        assert_eq!(error.reason, Reason::NotLeading, "{error}");
+    }
+    assert_eq!(api.requests().len(), before);
+    active.lead_until(Some(Instant::now() + Duration::from_secs(50)));
+    assert_eq!(fenced.protect_volume("pvc-1", &finalizers, false).await, Ok(()));
 }

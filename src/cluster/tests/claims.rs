@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::{
     base::api_error::Reason,
     cluster::{
+        active::Active,
         api::{ApiClient, SelectOutcome},
         objects::{Claim, SELECTED_NODE},
-        workers::Active,
     },
 };
 

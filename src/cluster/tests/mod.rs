@@ -4,6 +4,7 @@ mod api;
 mod cache;
 mod claims;
 mod events;
+mod handles;
 mod owners;
 mod proxy;
 mod queue;

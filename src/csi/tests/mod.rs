@@ -261,15 +261,18 @@ impl Socket {
 }
 
 async fn create(driver: &Driver) -> Result<CreateVolumeResponse, RpcError> {
+    let request = CreateVolumeRequest {
+        name: "pvc-1".into(),
+        ..Default::default()
+    };
     driver
-        .create_volume(CreateVolumeRequest {
-            name: "pvc-1".into(),
-            ..Default::default()
-        })
+        .create_volume(request)
         .await
+        .expect("every call may be sent")
 }
 
 mod calls;
 mod driver_state;
+mod fence;
 mod hostile;
 mod names;

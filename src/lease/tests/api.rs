@@ -22,6 +22,8 @@ pub(super) enum Fault {
     /// Requests are carried out, writes are never answered.
     Mute,
     Answers(u16),
+    /// As without a fault, after this long.
+    Slow(std::time::Duration),
 }
 
 /// What the API server knows.
@@ -85,6 +87,9 @@ impl Api {
         });
         if fault == Fault::Deaf {
             std::future::pending::<()>().await;
+        }
+        if let Fault::Slow(pause) = fault {
+            tokio::time::sleep(pause).await;
         }
         let (code, answer) = match fault {
             Fault::Answers(code) => (code, None),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cluster::lease_object::micro_time;
 use crate::lease::{
     elect::{Elector, Move},
-    record::{LeaderElectionRecord, micro_time},
+    record::LeaderElectionRecord,
     timing::Timing,
 };
 

@@ -3,6 +3,8 @@
 mod acquire;
 mod api;
 mod elect;
+mod fence;
+mod leaders;
 mod model;
 mod release;
 mod renew;
@@ -11,7 +13,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use super::{Candidate, Election, Health, Leadership, Over, Term, Timing};
+use crate::cluster::active::Active;
 
 struct Running {
     leadership: watch::Receiver<Leadership>,
@@ -28,21 +31,34 @@ struct Running {
     compete: watch::Sender<bool>,
     stop: CancellationToken,
     slow: Arc<AtomicU32>,
+    active: Active,
+    keeps_ledger: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
 
-fn start(api: &Api, identity: &str) -> Running {
+fn candidate(identity: &str) -> Candidate {
     let s = Duration::from_secs;
-    let candidate = Candidate {
+    Candidate {
         namespace: "ns".into(),
         name: "lab".into(),
         identity: identity.into(),
         labels: BTreeMap::from([("team".to_owned(), "storage".to_owned())]),
         timing: Timing::new(s(15), s(10), s(5)).unwrap(),
-    };
+    }
+}
+
+fn start(api: &Api, identity: &str) -> Running {
+    start_keeping(api, identity, true)
+}
+
+/// With or without a ledger.
+fn start_keeping(api: &Api, identity: &str, keeps_ledger: bool) -> Running {
     let slow = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&slow);
-    let election = Election::new(api.client(), candidate, move || {
+    let active = Active::default();
+    let keeps_ledger = Arc::new(AtomicBool::new(keeps_ledger));
+    let (fence, keeps) = (active.clone(), Arc::clone(&keeps_ledger));
+    let election = Election::new(api.client(), candidate(identity), fence, keeps, move || {
         count.fetch_add(1, Ordering::Relaxed);
     });
     let (compete, wanted) = watch::channel(true);
@@ -55,6 +71,8 @@ fn start(api: &Api, identity: &str) -> Running {
         compete,
         stop,
         slow,
+        active,
+        keeps_ledger,
         task,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{CSIPersistentVolumeSource, PersistentVolume, PersistentVolumeSpec};
 
-use super::super::{credentials::SecretUnavailable, save::is_object_of};
+use super::super::{credentials::SecretUnavailable, finish::is_object_of};
 use crate::{
     base::api_error::{ApiError, Reason},
     cluster::objects::{CsiSource, Volume},

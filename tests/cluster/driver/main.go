@@ -4,8 +4,8 @@
 // SIGHUP closes the socket and serves again after -pause with the same
 // volumes: a driver restart as the sidecar sees it. Each call is one JSON line
 // in -calls when it is answered; what -delay holds up is also one, without a
-// code, when it begins. Secrets appear there by key only. What -config can say
-// is in topology.go.
+// code, when it begins; with the time, and the process that called. Secrets
+// appear there by key only. What -config can say is in topology.go.
 package main
 
 import (
@@ -35,6 +35,9 @@ type call struct {
 	Code     string         `json:"code"`
 	Request  map[string]any `json:"request,omitempty"`
 	VolumeID string         `json:"volumeId,omitempty"`
+	Lost     string         `json:"lost,omitempty"` // how the answer was
+	Pid      int32          `json:"pid,omitempty"`
+	At       int64          `json:"at"` // microseconds of Unix time
 }
 
 // fields gives all that was set in a request, of its secrets the keys.
@@ -63,6 +66,7 @@ func main() {
 	mock := newPlacing(service.New(service.Config{DriverName: *name}), *config)
 	var mu sync.Mutex
 	write := func(line call) {
+		line.At = time.Now().UnixMicro()
 		encoded, _ := json.Marshal(line)
 		_, _ = out.Write(append(encoded, '\n'))
 	}
@@ -74,20 +78,24 @@ func main() {
 	}
 	record := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		line := call{Method: path.Base(info.FullMethod)}
+		if from := callerOf(ctx); from != nil {
+			line.Pid = from.pid
+		}
+		held := false
 		switch r := req.(type) {
 		case *csi.CreateVolumeRequest:
-			line.Request = fields(r)
-			hold(line)
+			line.Request, held = fields(r), true
 		case *csi.DeleteVolumeRequest:
-			line.Request, line.VolumeID = fields(r), r.GetVolumeId()
-			hold(line)
+			line.Request, line.VolumeID, held = fields(r), r.GetVolumeId(), true
 		case *csi.GetCapacityRequest:
 			line.Request = fields(r)
+		}
+		if held {
+			hold(line)
 		}
 		// One call after the other: the mock looks for a name and adds the volume
 		// in two steps, so that two sidecars could get two volumes of one name.
 		mu.Lock()
-		defer mu.Unlock()
 		var reply any
 		err := mock.reload()
 		if err == nil {
@@ -100,7 +108,14 @@ func main() {
 		if r, ok := reply.(*csi.CreateVolumeResponse); ok {
 			line.VolumeID = r.GetVolume().GetVolumeId()
 		}
+		if held {
+			line.Lost = mock.config.Losses.draw()
+		}
 		write(line)
+		mu.Unlock()
+		if line.Lost != "" {
+			return nil, lose(ctx, line.Lost)
+		}
 		return reply, err
 	}
 
@@ -108,12 +123,12 @@ func main() {
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	for {
 		_ = os.Remove(*socket)
-		listener, err := net.Listen("unix", *socket)
+		opened, err := net.Listen("unix", *socket)
 		if err != nil {
 			log.Fatalf("listen: %v", err)
 		}
 		server := driver.NewCSIDriver(&driver.CSIDriverServers{Controller: mock, Identity: mock, Node: mock})
-		if err := server.Start(listener, record); err != nil {
+		if err := server.Start(listener{opened}, record); err != nil {
 			log.Fatalf("serve: %v", err)
 		}
 		received := <-signals

@@ -29,6 +29,7 @@ type config struct {
 		Labels map[string]string `json:"labels"`
 	} `json:"node"`
 	Script []upset `json:"script"`
+	Losses losses  `json:"losses"`
 }
 
 type segment struct {

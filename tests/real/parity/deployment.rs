@@ -1,6 +1,6 @@
 //! A provisioner on each node, for the volumes of that node.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
 use serde_json::json;
@@ -102,7 +102,7 @@ pub(super) async fn two_nodes(world: &World, binary: Binary) -> BTreeSet<String>
     eventually("both nodes have looked", SOON, async || {
         let looks = |driver: &Driver| {
             let calls = driver.calls_of("GetCapacity");
-            let before_owning = |call: &&Call| !call.request["volume_capabilities"].is_null();
+            let before_owning = |call: &&Arc<Call>| !call.request["volume_capabilities"].is_null();
             calls.iter().filter(before_owning).count()
         };
         // One of the two has looked for `only-b`.

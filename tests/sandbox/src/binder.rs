@@ -13,6 +13,7 @@ const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 const PROVISIONER_BETA: &str = "volume.beta.kubernetes.io/storage-provisioner";
 pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+pub(crate) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// A class that nobody provisions for.
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
@@ -115,7 +116,10 @@ fn sync_claim(api: &Api, claim: &Value) {
                 .into_iter()
                 .max_by_key(|volume| !volume["spec"]["claimRef"].is_null())
         }
-        volume => api.get(VOLUMES, "", volume),
+        volume => {
+            release_others(api, claim, volume);
+            api.get(VOLUMES, "", volume)
+        }
     };
     match found {
         Some(volume) if is_for(&volume, claim) => bind(api, claim, &volume),
@@ -220,6 +224,44 @@ fn bind(api: &Api, claim: &Value, volume: &Value) {
     });
 }
 
+/// Whether a claim has another volume than this one, which is reserved for it.
+fn is_bound_elsewhere(claim: &Value, volume: &str) -> bool {
+    !["", volume].contains(&text(claim, "/spec/volumeName"))
+}
+
+/// What else is reserved for a claim that has a volume is not needed.
+fn release_others(api: &Api, claim: &Value, volume: &str) {
+    let others = api.filter(VOLUMES, |other| {
+        let phase = text(other, "/status/phase");
+        !other["spec"]["claimRef"].is_null()
+            && !["Released", "Available"].contains(&phase)
+            && place(other).1 != volume
+            && is_for(other, claim)
+    });
+    for other in others {
+        unbind(api, &other);
+    }
+}
+
+/// A volume whose claim has got another one: one that was made for the claim is released, others are free again.
+fn unbind(api: &Api, volume: &Value) {
+    let made_for_it = !annotation(volume, PROVISIONED_BY).is_empty()
+        && text(volume, "/spec/persistentVolumeReclaimPolicy") == "Delete";
+    api.edit(VOLUMES, "", place(volume).1, |volume| {
+        if made_for_it {
+            volume["status"]["phase"] = "Released".into();
+            return;
+        }
+        let notes = volume["metadata"]["annotations"].as_object_mut();
+        if notes.is_some_and(|notes| notes.remove(BOUND_BY_CONTROLLER).is_some()) {
+            volume["spec"]["claimRef"] = Value::Null;
+        } else if let Some(reference) = volume["spec"]["claimRef"].as_object_mut() {
+            reference.remove("uid");
+        }
+        volume["status"]["phase"] = "Available".into();
+    });
+}
+
 fn release(api: &Api, namespace: &str, name: &str) {
     let reserved = |volume: &Value| {
         let reference = &volume["spec"]["claimRef"];
@@ -248,6 +290,7 @@ fn sync_volume(api: &Api, volume: &Value) {
         }
     } else {
         match api.get(CLAIMS, text(reference, "/namespace"), text(reference, "/name")) {
+            Some(claim) if is_for(volume, &claim) && is_bound_elsewhere(&claim, name) => unbind(api, volume),
             Some(claim) if is_for(volume, &claim) => sync_claim(api, &claim),
             // Reserved by name only: it waits for its claim.
             _ if text(reference, "/uid").is_empty() => phase("Available"),

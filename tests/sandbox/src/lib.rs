@@ -6,8 +6,10 @@ mod api;
 pub mod binder;
 pub mod contract;
 pub mod driver;
+mod line;
 mod nodes;
 mod scheduler;
+mod upstream;
 mod world;
 
 pub use api::{
@@ -15,5 +17,7 @@ pub use api::{
     kubeconfig,
 };
 pub use driver::Driver;
+pub use line::{Effect, Gust, Line, Step};
 pub use scheduler::Scheduler;
+pub use upstream::Upstream;
 pub use world::World;

@@ -26,7 +26,13 @@ const TOO_NEW_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
 type Answer = Response<ApiBody>;
 
 impl Api {
-    pub(super) async fn answer(&self, user: &str, parts: &Parts, body: &Bytes) -> Result<Answer, BoxError> {
+    pub(super) async fn answer(
+        &self,
+        user: &str,
+        parts: &Parts,
+        body: &Bytes,
+        harm: Option<Harm>,
+    ) -> Result<Answer, BoxError> {
         let latency = self.state.lock().latency;
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
@@ -53,7 +59,7 @@ impl Api {
             code: 0,
             at: self.epoch.1.elapsed(),
         };
-        let harm = self.state.lock().faults.next(user, &route, &record.name);
+        let harm = harm.or_else(|| self.state.lock().faults.next(user, &route, &record.name));
         let served = match &harm {
             Some(Harm::Hang) => std::future::pending().await,
             Some(Harm::Cut) => Err("connection reset by the sandbox, request not read".into()),
@@ -61,11 +67,21 @@ impl Api {
             Some(Harm::Body(code, text)) => Ok(response(*code, full(text.clone()))),
             Some(Harm::Throttle(seconds)) => Ok(faults::throttled(*seconds)),
             Some(Harm::Deny(seconds)) => Ok(refuse(&faults::denied(*seconds))),
+            Some(Harm::Quota) => Ok(refuse(&faults::over_quota(&route, &record.name))),
             Some(Harm::End(lines)) => Ok(faults::ended(self.serve(user, route, parts, body).await, *lines)),
             Some(Harm::HoldBack) => Ok(faults::held_back(self.serve(user, route, parts, body).await).await),
             Some(Harm::Delay(time)) => {
                 tokio::time::sleep(*time).await;
                 Ok(self.serve(user, route, parts, body).await)
+            }
+            Some(Harm::Late(time)) => {
+                let (api, user, time) = (self.clone(), user.to_owned(), *time);
+                let (parts, body) = (parts.clone(), body.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    api.serve(&user, route, &parts, &body).await;
+                });
+                std::future::pending().await
             }
             Some(Harm::DelayReply(time)) => {
                 let answer = self.serve(user, route, parts, body).await;
@@ -313,7 +329,7 @@ fn parse<T: serde::de::DeserializeOwned>(kind: &str, body: &[u8]) -> Result<T, R
     })
 }
 
-fn name_in(body: &[u8]) -> String {
+pub(super) fn name_in(body: &[u8]) -> String {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }

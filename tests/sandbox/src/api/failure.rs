@@ -250,6 +250,12 @@ pub(crate) fn forbidden(
     about(403, "Forbidden", kind, name, message)
 }
 
+/// Admission does not let it in.
+pub(crate) fn forbidden_because(kind: &Kind, name: &str, why: &str) -> Refusal {
+    let message = format!("{} {name:?} is forbidden: {why}", kind.qualified());
+    about(403, "Forbidden", kind, name, message)
+}
+
 /// The revision asked for is not remembered any more.
 pub(crate) fn expired(message: impl Into<String>) -> Refusal {
     bare(410, "Expired", message)

@@ -7,6 +7,8 @@ use http::Response;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
+use crate::Gust;
+
 use super::{
     failure::{self, Refusal},
     route::{Route, Verb},
@@ -27,8 +29,12 @@ pub enum Harm {
     Deny(u64),
     /// Served after this much time.
     Delay(Duration),
+    /// Carried out after this much time, though the client has gone, and not answered.
+    Late(Duration),
     /// Carried out at once, and answered after this much time, whether the client still waits or not.
     DelayReply(Duration),
+    /// A resource quota is used up: 403, as for a missing right, with another text.
+    Quota,
     /// The connection breaks before the request is read.
     Cut,
     /// The request is carried out, then the connection breaks.
@@ -49,6 +55,7 @@ pub struct Fault {
     verb: Option<&'static str>,
     resource: Option<&'static str>,
     name: Option<String>,
+    part: Option<String>,
     user: Option<String>,
     skip: usize,
     times: usize,
@@ -62,6 +69,7 @@ impl Fault {
             verb: None,
             resource: None,
             name: None,
+            part: None,
             user: None,
             skip: 0,
             times: usize::MAX,
@@ -77,6 +85,12 @@ impl Fault {
     /// Only objects of this name.
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Only objects whose name has this in it.
+    pub fn like(mut self, part: &str) -> Self {
+        self.part = Some(part.to_owned());
         self
     }
 
@@ -102,6 +116,7 @@ impl Fault {
         self.verb.is_none_or(|verb| verb == route.verb.rbac())
             && self.resource.is_none_or(|resource| resource == route.kind.plural)
             && self.name.as_deref().is_none_or(|wanted| wanted == name)
+            && self.part.as_deref().is_none_or(|part| name.contains(part))
             && self.user.as_deref().is_none_or(|wanted| wanted == user)
     }
 }
@@ -163,6 +178,20 @@ impl Faults {
     }
 }
 
+/// What a gust is to a request.
+pub(crate) fn blown(gust: Gust) -> Harm {
+    match gust {
+        Gust::Lost => Harm::Cut,
+        Gust::Delayed(time) => Harm::Delay(time),
+        Gust::Refused(which) => match which % 3 {
+            0 => Harm::Status(500),
+            1 => Harm::Status(503),
+            _ => Harm::Throttle(1),
+        },
+        Gust::ReplyLost => Harm::LoseReply,
+    }
+}
+
 /// What an admission webhook's answer becomes on the API server.
 pub(crate) fn denied(seconds: u64) -> Refusal {
     let text = "admission webhook \"quota.example.com\" denied the request: come back later";
@@ -172,6 +201,15 @@ pub(crate) fn denied(seconds: u64) -> Refusal {
         ..Default::default()
     });
     status
+}
+
+/// What the admission of a resource quota that is used up answers.
+pub(crate) fn over_quota(route: &Route, name: &str) -> Refusal {
+    let what = route.kind.qualified();
+    let why = format!(
+        "exceeded quota: few, requested: count/{what}=1, used: count/{what}=1, limited: count/{what}=1"
+    );
+    failure::forbidden_because(route.kind, name, &why)
 }
 
 /// The answer for [`Harm::End`].

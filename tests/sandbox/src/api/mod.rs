@@ -11,6 +11,7 @@ mod media;
 mod object;
 mod options;
 mod patch;
+mod process;
 mod rbac;
 mod route;
 mod rules;
@@ -337,6 +338,12 @@ impl Api {
         self.state.lock().log.clone()
     }
 
+    /// The latest request that a condition chooses, without copying the others.
+    pub fn latest_request(&self, chosen: impl Fn(&Request) -> bool) -> Option<Request> {
+        let state = self.state.lock();
+        state.log.iter().rfind(|request| chosen(request)).cloned()
+    }
+
     /// How many requests with this verb of RBAC on this resource were answered with success.
     pub fn count(&self, verb: &str, resource: &str) -> usize {
         let state = self.state.lock();
@@ -347,6 +354,11 @@ impl Api {
     /// Forgets the requests so far.
     pub fn forget_requests(&self) {
         self.state.lock().log.clear();
+    }
+
+    /// Since the API was made, in virtual time: [`Request::at`] of a request that is answered now.
+    pub fn elapsed(&self) -> Duration {
+        self.epoch.1.elapsed()
     }
 
     /// The API's clock, as objects carry it.

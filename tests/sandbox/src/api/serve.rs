@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    future::pending,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -13,9 +12,9 @@ use futures::stream;
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::Api;
+use crate::Line;
 
 /// Whatever may go wrong with a connection.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,7 +28,7 @@ pub struct Service {
     api: Api,
     /// `None`: whoever the bearer token names.
     user: Option<String>,
-    cut: CancellationToken,
+    line: Line,
 }
 
 impl Service {
@@ -37,14 +36,13 @@ impl Service {
         Self {
             api,
             user: Some(user.to_owned()),
-            cut: CancellationToken::new(),
+            line: Line::new(),
         }
     }
 
-    /// The way of one process, until `cut`: from then on nothing that it sends has an effect and no answer comes, as
-    /// after kill -9. Tasks of the process that still run hang there.
-    pub fn until(self, cut: CancellationToken) -> Self {
-        Self { cut, ..self }
+    /// The way of one process.
+    pub fn over(self, line: Line) -> Self {
+        Self { line, ..self }
     }
 }
 
@@ -62,30 +60,31 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let Self { api, user, cut } = self.clone();
+        let Self { api, user, line } = self.clone();
         Box::pin(async move {
             let answered = async {
+                if line.is_parted() {
+                    return Err("no way to the sandbox".into());
+                }
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.map_err(Into::into)?.to_bytes();
                 let user = user.or_else(|| bearer(&parts)).unwrap_or_default();
-                api.answer(&user, &parts, &body).await
+                let answer = api.answer_over(&line, &user, &parts, &body).await;
+                line.free().await;
+                answer
             };
-            match cut.run_until_cancelled(answered).await {
-                Some(answer) => Ok(answer?.map(|body| cut_off(body, cut.clone()))),
-                None => pending().await,
-            }
+            Ok(line.run(answered).await?.map(|body| cut_off(body, line.clone())))
         })
     }
 }
 
 /// The lines of a watch end nowhere, either.
-fn cut_off(body: ApiBody, cut: CancellationToken) -> ApiBody {
-    let frames = stream::unfold((body, cut), async |(mut body, cut)| {
-        let frame = match cut.run_until_cancelled(body.frame()).await {
-            Some(frame) => frame?,
-            None => pending().await,
-        };
-        Some((frame, (body, cut)))
+fn cut_off(body: ApiBody, line: Line) -> ApiBody {
+    let frames = stream::unfold((body, line), async |(mut body, line)| {
+        let frame = line.run(body.frame()).await?;
+        line.run(line.joined()).await;
+        line.run(line.free()).await;
+        Some((frame, (body, line)))
     });
     StreamBody::new(frames).boxed_unsync()
 }
@@ -106,7 +105,7 @@ impl Api {
         let service = Service {
             api: self.clone(),
             user: None,
-            cut: CancellationToken::new(),
+            line: Line::new(),
         };
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();

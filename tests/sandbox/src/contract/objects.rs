@@ -161,6 +161,19 @@ async fn annotations(probe: Probe) -> CaseResult {
         "Invalid",
         "metadata.annotations: Too long: may not be more than 262144 bytes",
     )?;
+    // What was within the limit may not grow beyond it, however many keys it is spread over.
+    let (mut made, path) = probe.make(leases, lease(&probe.name())).await?;
+    for key in 0..8 {
+        made["metadata"]["annotations"][format!("a/{key}")] = "x".repeat(32 * 1024 - 3).into();
+    }
+    let mut made = probe.put(&path, made).await.is(200)?;
+    made["metadata"]["annotations"]["a"] = "".into();
+    let refused = probe.put(&path, made).await;
+    refused.refused(
+        422,
+        "Invalid",
+        "metadata.annotations: Too long: may not be more than 262144 bytes",
+    )?;
     for (key, good) in [
         ("a b", false),
         ("-a", false),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
+use crate::{Gust, Step};
+
 use super::{
     Call, Driver, State, Trouble,
     proto::{
@@ -17,6 +19,9 @@ use super::{
     volumes,
 };
 
+/// The calls that have numbers on a [`Line`](crate::Line).
+const NUMBERED: [&str; 3] = ["CreateVolume", "DeleteVolume", "GetCapacity"];
+
 impl Driver {
     /// The frame around every call: log, trouble, rules.
     async fn call<T: Send + 'static>(
@@ -24,6 +29,7 @@ impl Driver {
         method: &'static str,
         target: &str,
         secrets: BTreeMap<String, String>,
+        gust: Option<Gust>,
         work: impl FnOnce(&mut State, Option<&Trouble>) -> Result<T, Status> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let (entry, alone, pending, trouble) = {
@@ -51,7 +57,7 @@ impl Driver {
             let trouble = if pending {
                 None
             } else {
-                state.trouble(method, target)
+                gust.map(blown).or_else(|| state.trouble(method, target))
             };
             let idle = matches!(
                 trouble,
@@ -73,7 +79,7 @@ impl Driver {
             Some(Trouble::Refuse(code, text)) => Err(Status::new(code, text)),
             Some(Trouble::OddDetails(code, text)) => Err(odd_details(code, text)),
             Some(Trouble::Hang) => std::future::pending().await,
-            trouble => self.work(target, trouble, work).await,
+            trouble => self.work(method, target, trouble, work).await,
         };
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
         self.state.lock().log[entry].code = Some(code);
@@ -83,28 +89,53 @@ impl Driver {
     /// Carries a call out in a task of its own, then answers or not.
     async fn work<T: Send + 'static>(
         &self,
+        method: &'static str,
         target: &str,
         trouble: Option<Trouble>,
         work: impl FnOnce(&mut State, Option<&Trouble>) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        let (driver, target, known) = (self.clone(), target.to_owned(), trouble.clone());
+        let (driver, volume, known) = (self.clone(), target.to_owned(), trouble.clone());
         let working = tokio::spawn(async move {
             if let Some(Trouble::Delay(time)) = known {
                 tokio::time::sleep(time).await;
             }
             let mut state = driver.state.lock();
             let worked = work(&mut state, known.as_ref());
-            state.busy.remove(&target);
+            state.busy.remove(&volume);
             worked
         });
+        let numbered = NUMBERED.contains(&method);
+        if matches!(trouble, Some(Trouble::Delay(_))) {
+            self.line
+                .came(numbered, "call", method, target, Step::Begun)
+                .await;
+        }
         let worked = working
             .await
             .map_err(|panic| Status::internal(panic.to_string()))?;
+        self.line.came(numbered, "call", method, target, Step::Done).await;
         match trouble {
             Some(Trouble::LoseReply) => std::future::pending().await,
             Some(Trouble::RefuseAfter(code, text)) => Err(Status::new(code, text)),
             _ => worked,
         }
+    }
+}
+
+/// What a gust is to the driver.
+fn blown(gust: Gust) -> Trouble {
+    const REFUSALS: [Code; 5] = [
+        Code::Unavailable,
+        Code::Aborted,
+        Code::Internal,
+        Code::DeadlineExceeded,
+        Code::Cancelled,
+    ];
+    match gust {
+        Gust::Lost => Trouble::Hang,
+        Gust::Delayed(time) => Trouble::Delay(time),
+        Gust::Refused(which) => Trouble::Refuse(REFUSALS[which % REFUSALS.len()], "gusty"),
+        Gust::ReplyLost => Trouble::LoseReply,
     }
 }
 
@@ -146,8 +177,9 @@ impl Controller for Driver {
         let mut request = request.into_inner();
         let secrets = std::mem::take(&mut request.secrets);
         let name = request.name.clone();
+        let gust = self.line.sent(true, "call", "CreateVolume", &name).await;
         self.state.lock().creations.push(request.clone());
-        let made = self.call("CreateVolume", &name, secrets, move |state, trouble| {
+        let made = self.call("CreateVolume", &name, secrets, gust, move |state, trouble| {
             volumes::create(state, request, trouble)
         });
         let made = made.await;
@@ -170,12 +202,13 @@ impl Controller for Driver {
             return Err(Status::invalid_argument("volume_id is empty"));
         }
         let target = id.clone();
+        let gust = self.line.sent(true, "call", "DeleteVolume", &id).await;
         let stops = self.state.lock().stops;
-        let done = self.call("DeleteVolume", &target, secrets, move |state, _| {
+        let done = self.call("DeleteVolume", &target, secrets, gust, move |state, _| {
             if let Some(volume) = state.volumes.remove(&id) {
                 state.asked.remove(&volume.name);
                 volumes::release(state, &volume);
-            } else if state.deleted.contains_key(&id) {
+            } else if state.deleted.get(&id).is_some_and(|(_, heard)| !heard.is_cut()) {
                 state
                     .breaches
                     .push(format!("DeleteVolume of {id}, which was deleted before"));
@@ -186,7 +219,8 @@ impl Controller for Driver {
         // Not where the work is done: that goes on when nobody is left to hear of it.
         let mut state = self.state.lock();
         if done.is_ok() && state.stops == stops {
-            state.deleted.insert(target, self.began.elapsed());
+            let heard = (self.began.elapsed(), self.line.clone());
+            state.deleted.insert(target, heard);
         }
         done
     }
@@ -196,15 +230,21 @@ impl Controller for Driver {
         _: Request<ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
         use controller_service_capability::{Rpc, Type};
-        self.call("ControllerGetCapabilities", "", BTreeMap::new(), |state, _| {
-            let one = |capability: &super::Capability| proto::ControllerServiceCapability {
-                r#type: Some(Type::Rpc(Rpc {
-                    r#type: (*capability).into(),
-                })),
-            };
-            let capabilities = state.identity.capabilities.iter().map(one).collect();
-            Ok(ControllerGetCapabilitiesResponse { capabilities })
-        })
+        self.call(
+            "ControllerGetCapabilities",
+            "",
+            BTreeMap::new(),
+            None,
+            |state, _| {
+                let one = |capability: &super::Capability| proto::ControllerServiceCapability {
+                    r#type: Some(Type::Rpc(Rpc {
+                        r#type: (*capability).into(),
+                    })),
+                };
+                let capabilities = state.identity.capabilities.iter().map(one).collect();
+                Ok(ControllerGetCapabilitiesResponse { capabilities })
+            },
+        )
         .await
     }
 
@@ -214,10 +254,15 @@ impl Controller for Driver {
     ) -> Result<Response<GetCapacityResponse>, Status> {
         let request = request.into_inner();
         let target = volumes::spelled(request.accessible_topology.as_ref());
+        let gust = self.line.sent(true, "call", "GetCapacity", &target).await;
         self.state.lock().capacity_requests.push(request.clone());
-        self.call("GetCapacity", &target, BTreeMap::new(), move |state, trouble| {
-            volumes::capacity(state, &request, trouble)
-        })
+        self.call(
+            "GetCapacity",
+            &target,
+            BTreeMap::new(),
+            gust,
+            move |state, trouble| volumes::capacity(state, &request, trouble),
+        )
         .await
     }
 }
@@ -228,7 +273,7 @@ impl Identity for Driver {
         &self,
         _: Request<GetPluginInfoRequest>,
     ) -> Result<Response<GetPluginInfoResponse>, Status> {
-        self.call("GetPluginInfo", "", BTreeMap::new(), |state, _| {
+        self.call("GetPluginInfo", "", BTreeMap::new(), None, |state, _| {
             let name = state.identity.name.clone();
             Ok(GetPluginInfoResponse {
                 name,
@@ -244,7 +289,7 @@ impl Identity for Driver {
         _: Request<GetPluginCapabilitiesRequest>,
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
         use plugin_capability::{Service, Type, service};
-        self.call("GetPluginCapabilities", "", BTreeMap::new(), |state, _| {
+        self.call("GetPluginCapabilities", "", BTreeMap::new(), None, |state, _| {
             let identity = &state.identity;
             let capabilities = [
                 (identity.controller, service::Type::ControllerService),
@@ -269,7 +314,7 @@ impl Identity for Driver {
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
-        self.call("Probe", "", BTreeMap::new(), |state, _| {
+        self.call("Probe", "", BTreeMap::new(), None, |state, _| {
             Ok(ProbeResponse {
                 ready: state.identity.ready,
             })
@@ -285,7 +330,7 @@ impl Node for Driver {
         _: Request<NodeGetCapabilitiesRequest>,
     ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
         let answer = |_: &mut State, _: Option<&Trouble>| Ok(NodeGetCapabilitiesResponse::default());
-        self.call("NodeGetCapabilities", "", BTreeMap::new(), answer)
+        self.call("NodeGetCapabilities", "", BTreeMap::new(), None, answer)
             .await
     }
 
@@ -293,7 +338,7 @@ impl Node for Driver {
         &self,
         _: Request<NodeGetInfoRequest>,
     ) -> Result<Response<NodeGetInfoResponse>, Status> {
-        self.call("NodeGetInfo", "", BTreeMap::new(), |state, _| {
+        self.call("NodeGetInfo", "", BTreeMap::new(), None, |state, _| {
             let topology = state.identity.node_topology.clone();
             Ok(NodeGetInfoResponse {
                 node_id: state.identity.node_id.clone(),

@@ -19,40 +19,43 @@ use tonic::Code;
 pub use proto::controller_service_capability::rpc::Type as Capability;
 pub use volumes::Segment;
 
+use crate::Line;
 use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse};
 
 /// A CSI driver. Clones share the same state; it serves until stopped or dropped.
 #[derive(Clone)]
 pub struct Driver {
-    state: Arc<Mutex<State>>,
+    pub(crate) state: Arc<Mutex<State>>,
     began: Instant,
+    /// Who is connected.
+    line: Line,
 }
 
-struct State {
+pub(crate) struct State {
     identity: Identity,
-    volumes: BTreeMap<String, Volume>,
+    pub(crate) volumes: BTreeMap<String, Volume>,
     /// Where volumes are, by id.
     placed: BTreeMap<String, BTreeMap<String, String>>,
     /// What ids begin with.
-    prefix: String,
+    pub(crate) prefix: String,
     creations: Vec<CreateVolumeRequest>,
     capacity_requests: Vec<GetCapacityRequest>,
     /// How often the driver has stopped: a call from before a stop is not answered.
     stops: u32,
-    /// Ids of volumes whose deletion was answered, and when.
-    deleted: BTreeMap<String, Duration>,
+    /// Ids of volumes whose deletion was answered, when, and to whom.
+    deleted: BTreeMap<String, (Duration, Line)>,
     /// The request that a name was first asked for with, secrets taken out.
-    asked: BTreeMap<String, CreateVolumeRequest>,
+    pub(crate) asked: BTreeMap<String, CreateVolumeRequest>,
     /// Volumes, by name or id, that a caller waits for right now.
     awaited: BTreeSet<String>,
     /// Volumes, by name or id, that work goes on for, awaited or not.
-    busy: BTreeSet<String>,
+    pub(crate) busy: BTreeSet<String>,
     /// How many calls of a method are awaited now, and the most that ever were.
     at_once: BTreeMap<&'static str, (usize, usize)>,
     script: Vec<Upset>,
     log: Vec<Call>,
     breaches: Vec<String>,
-    made: u64,
+    pub(crate) made: u64,
     running: bool,
     connections: JoinSet<()>,
 }
@@ -197,6 +200,7 @@ impl Driver {
         Self {
             state: Arc::new(Mutex::new(state)),
             began: Instant::now(),
+            line: Line::new(),
         }
     }
 
@@ -259,7 +263,7 @@ impl Driver {
         let now = self.began.elapsed();
         state
             .deleted
-            .retain(|_, at| now.saturating_sub(*at) > Duration::from_millis(100));
+            .retain(|_, (at, _)| now.saturating_sub(*at) > Duration::from_millis(100));
     }
 
     /// The process comes back.
@@ -275,6 +279,11 @@ impl Driver {
     /// Makes a volume that no call asked for, as an administrator would.
     pub fn add_volume(&self, volume: Volume) {
         self.state.lock().volumes.insert(volume.id.clone(), volume);
+    }
+
+    /// Takes a volume away that no call asked to delete, as an administrator would.
+    pub fn remove_volume(&self, id: &str) {
+        self.state.lock().volumes.remove(id);
     }
 
     /// Every call so far, in the order of arrival.

@@ -4,7 +4,8 @@
 use std::{io, path::Path};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, copy_bidirectional, duplex};
-use tokio_util::sync::CancellationToken;
+
+use crate::Line;
 
 use super::{
     Driver,
@@ -19,20 +20,19 @@ impl Driver {
     /// # Errors
     /// `ConnectionRefused` while stopped.
     pub fn connect(&self) -> io::Result<DuplexStream> {
-        self.connect_until(CancellationToken::new())
+        self.connect_over(Line::new())
     }
 
-    /// A new connection of one process, until `cut`: from then on nothing that it sends arrives, and no new connection
-    /// is made, as after kill -9. A call that has arrived goes on at the driver.
+    /// A new connection of one process. A call that has arrived goes on at the driver when the process is cut.
     ///
     /// # Errors
-    /// `ConnectionRefused` while stopped, and after `cut`.
-    pub fn connect_until(&self, cut: CancellationToken) -> io::Result<DuplexStream> {
-        if cut.is_cancelled() {
+    /// `ConnectionRefused` while stopped, and when the process is cut.
+    pub fn connect_over(&self, line: Line) -> io::Result<DuplexStream> {
+        if line.is_cut() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (caller, ours) = duplex(PIPE);
-        self.serve(ours, cut)?;
+        self.serve(ours, line)?;
         Ok(caller)
     }
 
@@ -46,7 +46,7 @@ impl Driver {
         Ok(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // Refused: the stream is dropped and the caller sees it close.
-                drop(driver.serve(stream, CancellationToken::new()));
+                drop(driver.serve(stream, Line::new()));
             }
         }))
     }
@@ -54,17 +54,19 @@ impl Driver {
     fn serve(
         &self,
         mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        cut: CancellationToken,
+        line: Line,
     ) -> io::Result<()> {
         let mut state = self.state.lock();
         if !state.running {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (mut ours, server) = duplex(PIPE);
+        let cut = line.token().clone();
+        let served = Self { line, ..self.clone() };
         let routes = tonic::transport::Server::builder()
-            .add_service(IdentityServer::new(self.clone()))
-            .add_service(ControllerServer::new(self.clone()))
-            .add_service(NodeServer::new(self.clone()));
+            .add_service(IdentityServer::new(served.clone()))
+            .add_service(ControllerServer::new(served.clone()))
+            .add_service(NodeServer::new(served));
         let once = futures::stream::iter([Ok::<_, io::Error>(server)]);
         tokio::spawn(async move { routes.serve_with_incoming(once).await });
         while state.connections.try_join_next().is_some() {}

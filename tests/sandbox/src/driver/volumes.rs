@@ -1,6 +1,6 @@
 //! What the driver does: makes volumes, places them in segments, and says how much room there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Status;
 
@@ -117,8 +117,9 @@ fn check(state: &mut State, request: &CreateVolumeRequest) {
         let text = format!("CreateVolume of {name} with topology, which the driver does not have");
         state.breaches.push(text);
     }
-    let requisite = &requirement.requisite;
-    if !requisite.is_empty() && requirement.preferred.iter().any(|term| !requisite.contains(term)) {
+    let requisite: BTreeSet<_> = requirement.requisite.iter().map(|term| &term.segments).collect();
+    let within = |term: &Topology| requisite.contains(&term.segments);
+    if !requisite.is_empty() && !requirement.preferred.iter().all(within) {
         let text = format!("CreateVolume of {name}: a preferred term is not in requisite");
         state.breaches.push(text);
     }

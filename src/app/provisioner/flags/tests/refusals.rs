@@ -78,6 +78,7 @@ fn what_makes_no_sense_ends_with_the_code_of_upstream_and_a_reason() {
         ("--enable-capacity", 255, "NAMESPACE"),
         ("--worker-threads=0", 1, "--worker-threads=0"),
         ("--timeout=0", 2, "--timeout"),
+        ("--crash-safe=yes", 2, "one of auto, required and off"),
         ("--timeout=-1s", 2, "--timeout"),
         ("--volume-name-uuid-length=0", 2, "1 to 32"),
         ("--volume-name-uuid-length=33", 2, "33 is no length"),

@@ -12,6 +12,7 @@ use crate::{
     base::{backoff::Backoff, names::UidLength},
     cluster::{proxy::ProxyEnvironment, rate_limiter::RateLimit},
     lease::Timing,
+    ledger::CrashSafe,
     provision::policy::NodePolicy,
     telemetry::log::{Format, LogSettings, Vmodule},
 };
@@ -33,6 +34,8 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                 rate_limit: None
             },
             election: None,
+            lease_namespace: None,
+            crash_safe: CrashSafe::Auto,
             naming: Naming {
                 prefix: "pvc".into(),
                 uid: UidLength::Whole
@@ -76,7 +79,7 @@ fn each_flag_reaches_its_setting() {
         --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
         --strict-topology --immediate-topology=false --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
         --metrics-path=/m --logging-format=text -v5 --vmodule=save=4, --vmodule=decide*=9 --leader-election \
-        --leader-election-namespace=ns --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
+        --leader-election-namespace=ns --crash-safe=required --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
         --leader-election-lease-duration=20s --leader-election-renew-deadline=15s \
         --leader-election-retry-period=2s --feature-gates=Topology=false,VolumeAttributesClass=false \
         --feature-gates=ReleaseLeaderElectionOnExit=false",
@@ -96,11 +99,12 @@ fn each_flag_reaches_its_setting() {
                 rate_limit: None
             },
             election: Some(ElectionSettings {
-                namespace: Some("ns".into()),
                 labels: [("a".into(), "b".into()), ("c".into(), "e".into())].into(),
                 timing: Timing::new(seconds(20), seconds(15), seconds(2)).unwrap(),
                 release: false,
             }),
+            lease_namespace: Some("ns".into()),
+            crash_safe: CrashSafe::Required,
             naming: Naming {
                 prefix: "vol".into(),
                 uid: UidLength::Digits(10)
@@ -244,7 +248,7 @@ fn the_environment_is_read_as_upstream_reads_it() {
     );
     assert_eq!(kubeconfig("", &[("KUBECONFIG", "/env")]).as_deref(), Some("/env"));
 
-    let namespace = |line, env: &[(&str, &str)]| with(line, env).unwrap().election.unwrap().namespace;
+    let namespace = |line, env: &[(&str, &str)]| with(line, env).unwrap().lease_namespace;
     let pod = [("POD_NAMESPACE", "pod"), ("NAMESPACE", "other")];
     assert_eq!(
         namespace("--leader-election --leader-election-namespace=flag", &pod).as_deref(),

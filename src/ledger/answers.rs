@@ -1,0 +1,314 @@
+//! Pure. What follows from the API server's answers.
+
+use std::{
+    mem::{replace, take},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{
+    annotation::{HELD, OPEN, SETTLE, decode},
+    next::LOOK,
+    record::{Entry, OpenError, Opening, Origin, Storable},
+    settings::CrashSafe,
+    shard::Shard,
+    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite},
+    state::LedgerState,
+};
+use crate::base::{
+    api_error::{ApiError, Reason},
+    backoff::Backoff,
+};
+
+/// How long nothing is sent after a refusal: a missing right or a quota.
+pub(super) const REFUSED: Duration = Duration::from_secs(600);
+/// How long nothing is sent after another failure.
+const FAILED: Backoff = Backoff {
+    start: Duration::from_millis(50),
+    max: Duration::from_secs(5),
+};
+
+impl<R: Storable> LedgerState<R> {
+    /// A write was answered.
+    pub(super) fn written(&mut self, number: usize, answer: Result<Value, ApiError>, now: Duration) {
+        let Some(write) = self.slots[number].in_flight.take() else {
+            return;
+        };
+        if !write.create {
+            self.last_write = Some(now);
+        }
+        let error = match answer {
+            Ok(object) => return self.confirmed(number, write, object, now),
+            Err(error) => error,
+        };
+        // A person has put something there that no object may have. The other shards are written all the same.
+        if error.reason == Reason::Invalid && !write.create {
+            let before = self.slots[number].invalid_until.replace(now + LOOK);
+            if before.is_none() {
+                self.effects.notices.push(Notice::Invalid(error));
+            }
+            return self.wait_again(write.opens);
+        }
+        let pause = FAILED.delay(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + pause;
+        match error.reason {
+            Reason::Conflict | Reason::AlreadyExists => {
+                self.slots[number].must_read = true;
+                self.wait_again(write.opens);
+            }
+            // Deleted by hand.
+            Reason::NotFound if !write.create => {
+                self.gone(number);
+                self.wait_again(write.opens);
+            }
+            Reason::TooManyRequests(pause) => {
+                self.not_before = now + pause;
+                self.wait_again(write.opens);
+            }
+            // No right, a quota; or, of a new shard, no namespace, or a name or content that is not accepted.
+            Reason::Forbidden | Reason::NotFound | Reason::Invalid => {
+                self.refuse(error.clone(), now);
+                self.refuse_opens(write.opens);
+            }
+            // It may have been done, or may be yet.
+            Reason::Unavailable => self.lost(number, write, &OpenError::Api(error), now),
+            _ => self.fail_opens(write.opens, &error),
+        }
+    }
+
+    /// The request was given up, or its answer was lost.
+    fn lost(&mut self, number: usize, write: SentWrite<R>, error: &OpenError, now: Duration) {
+        self.slots[number].must_read = true;
+        for open in write.opens {
+            self.effects.answers.push((open.ticket, Err(error.clone())));
+            if self.is_at(&open.uid, number) {
+                // What was there before counts still.
+                self.slots[number].restore.insert(open.uid);
+            } else {
+                self.must_go(number, &open.uid, now);
+            }
+        }
+        for (uid, _) in write.stored {
+            self.must_go(number, &uid, now);
+        }
+        for (uid, known) in write.settled {
+            self.slots[number].restore.insert(uid.clone());
+            self.settled(number, uid, known);
+        }
+    }
+
+    /// Nobody hears an answer any more: what sent the writes was stopped.
+    pub(super) fn forget_writes(&mut self, now: Duration) {
+        for number in 0..self.slots.len() {
+            if let Some(write) = self.slots[number].in_flight.take() {
+                self.lost(number, write, &OpenError::NotLeading, now);
+            }
+        }
+    }
+
+    /// The write was not sent: we do not lead any more.
+    pub(super) fn unsent(&mut self, number: usize) {
+        if let Some(write) = self.slots[number].in_flight.take() {
+            for open in write.opens {
+                self.effects
+                    .answers
+                    .push((open.ticket, Err(OpenError::NotLeading)));
+            }
+        }
+    }
+
+    fn settled(&mut self, number: usize, uid: String, known: OpenRecord<R>) {
+        self.settling.remove(&(number, uid.clone()));
+        self.put(&uid, known);
+        self.effects.notices.push(Notice::Settling(uid));
+    }
+
+    fn fail_opens(&mut self, opens: Vec<PendingOpen<R>>, error: &ApiError) {
+        for open in opens {
+            let error = OpenError::Api(error.clone());
+            self.effects.answers.push((open.ticket, Err(error)));
+        }
+    }
+
+    /// Nothing can be stored for now.
+    pub(super) fn refuse(&mut self, error: ApiError, now: Duration) {
+        let until = now + REFUSED;
+        self.refused = Some(Refused { error, until });
+        let waiting = take(&mut self.pending).into();
+        self.refuse_opens(waiting);
+    }
+
+    fn refuse_opens(&mut self, opens: Vec<PendingOpen<R>>) {
+        let Some(Refused { error, .. }) = self.refused.clone() else {
+            return self.wait_again(opens);
+        };
+        for open in opens.into_iter().filter(|open| !open.cancelled) {
+            let answer = match self.settings.mode {
+                CrashSafe::Required => Err(OpenError::NotDurable(error.clone())),
+                CrashSafe::Auto | CrashSafe::Off => {
+                    self.keep_in_memory(&open.uid, open.record, open.opening);
+                    Ok(())
+                }
+            };
+            self.effects.answers.push((open.ticket, answer));
+        }
+    }
+
+    fn confirmed(&mut self, number: usize, write: SentWrite<R>, object: Value, now: Duration) {
+        self.refused = None;
+        self.failures = 0;
+        self.not_before = now;
+        let slot = &mut self.slots[number];
+        slot.shard = Shard::new(Some(object));
+        (slot.ours, slot.must_write, slot.must_read) = (true, false, false);
+        (slot.written, slot.looked, slot.invalid_until) = (now, now, None);
+        slot.erasing.retain(|uid| !write.erased.contains(uid));
+        for uid in &write.restored {
+            slot.restore.remove(uid);
+        }
+        self.effects.notices.push(Notice::Written(slot.shard.size()));
+        for uid in &write.held {
+            self.pending_holds.remove(uid);
+        }
+        for (uid, known) in write.settled {
+            self.settled(number, uid, known);
+        }
+        for (uid, opening) in write.stored {
+            self.stored(number, &uid, opening, now);
+        }
+        for open in write.opens {
+            self.opened(number, open, now);
+        }
+        let slot = &mut self.slots[number];
+        slot.erasing_since = (!slot.erasing.is_empty()).then_some(now);
+    }
+
+    /// A record that stood in memory only is stored.
+    fn stored(&mut self, number: usize, uid: &str, opening: Opening, now: Duration) {
+        match self.open.get_mut(uid) {
+            Some(known) if known.place == Place::Memory => {
+                known.place = Place::Shard(number);
+                known.opening = opening;
+                self.in_memory.remove(uid);
+            }
+            _ => self.must_go(number, uid, now),
+        }
+    }
+
+    fn opened(&mut self, number: usize, open: PendingOpen<R>, now: Duration) {
+        let PendingOpen {
+            ticket,
+            uid,
+            record,
+            opening,
+            cancelled,
+            ..
+        } = open;
+        // Nobody has heard of it, so nobody has called the driver.
+        if cancelled && !self.open.contains_key(&uid) {
+            return self.must_go(number, &uid, now);
+        }
+        let slot = &mut self.slots[number];
+        slot.erasing.remove(&uid);
+        slot.restore.remove(&uid);
+        self.insert(&uid, record, opening, Place::Shard(number));
+        self.effects.answers.push((ticket, Ok(())));
+    }
+
+    /// A shard was read.
+    pub(super) fn read(&mut self, number: usize, answer: Result<Option<Value>, ApiError>, now: Duration) {
+        let object = match answer {
+            Ok(object) => object,
+            Err(error) => {
+                let pause = FAILED.delay(self.failures);
+                self.failures = self.failures.saturating_add(1);
+                self.not_before = now + pause;
+                match error.reason {
+                    Reason::TooManyRequests(pause) => self.not_before = now + pause,
+                    Reason::Forbidden => self.refuse(error, now),
+                    _ => {}
+                }
+                return;
+            }
+        };
+        if self.slots[number].shard.is_unread() {
+            // It has not been judged, so it is taken over. Records stay in memory until then.
+            (self.readable, self.taking) = (true, true);
+            return;
+        }
+        let Some(object) = object else {
+            return self.gone(number);
+        };
+        let found = Shard::new(Some(object));
+        let slot = &mut self.slots[number];
+        slot.looked = now;
+        if self.settings.elected && found.holder() != Some(&self.settings.identity) {
+            // Another leader writes here. What is to be read stays so, for whoever leads next.
+            slot.must_read = true;
+            self.effects.resign = true;
+            (self.judged, self.resigned) = (None, true);
+            return;
+        }
+        slot.must_read = false;
+        slot.ours = true;
+        let before = replace(&mut slot.shard, found);
+        let slot = &mut self.slots[number];
+        let shard = &slot.shard;
+        slot.unreadable.retain(|uid| shard.value(OPEN, uid).is_some());
+        if slot.shard.version() != before.version() {
+            let here = |known: &OpenRecord<R>| known.place == Place::Shard(number);
+            let changed = self
+                .open
+                .iter()
+                .filter(|(uid, known)| here(known) && shard.value(OPEN, uid) != before.value(OPEN, uid));
+            let changed: Vec<_> = changed.map(|(uid, _)| uid.clone()).collect();
+            slot.restore.extend(changed);
+        }
+        self.look_for_settle(number);
+    }
+
+    /// There is no such shard: it is made anew from memory.
+    pub(super) fn gone(&mut self, number: usize) {
+        let slot = &mut self.slots[number];
+        slot.shard = Shard::Absent;
+        (slot.must_read, slot.ours, slot.invalid_until) = (false, true, None);
+        slot.unreadable.clear();
+        let here = self
+            .open
+            .iter()
+            .filter(|(_, known)| known.place == Place::Shard(number));
+        slot.restore.extend(here.map(|(uid, _)| uid.clone()));
+        self.settling.retain(|(shard, _), _| *shard != number);
+    }
+
+    /// Held records that a person wants settled.
+    pub(super) fn look_for_settle(&mut self, number: usize) {
+        self.settling.retain(|(shard, _), _| *shard != number);
+        let shard = &self.slots[number].shard;
+        for (uid, _) in shard.records(SETTLE) {
+            let Some(stored) = shard.value(HELD, uid).and_then(|value| decode(value).ok()) else {
+                continue;
+            };
+            if self.open.contains_key(uid) {
+                continue;
+            }
+            let Ok(record) = R::decode(uid, &stored.head, &stored.record) else {
+                continue;
+            };
+            let entry = Entry {
+                record: Arc::new(record),
+                origin: Origin::Inherited { distrust: None },
+            };
+            let known = OpenRecord {
+                entry,
+                opening: stored.opening,
+                approved: true,
+                place: Place::Shard(number),
+            };
+            self.settling.insert((number, uid.to_owned()), known);
+        }
+    }
+}

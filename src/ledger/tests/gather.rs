@@ -1,0 +1,212 @@
+//! When a write is due, and which records go into it.
+
+use super::{
+    super::{
+        next::{ERASE, GATHER, KEEP, Next},
+        record::OpenError,
+        shard::{FILLED, SHARDS, Shard},
+    },
+    MS, S, note,
+    server::{Fate, Scene},
+    settings, term,
+};
+
+fn scene() -> Scene {
+    Scene::leading(settings(), &term())
+}
+
+/// When something is to be sent next, from now on.
+fn due_in(scene: &mut Scene) -> Option<std::time::Duration> {
+    match scene.state.next(scene.now, scene.wall()) {
+        Next::Wait(at) => at.map(|at| at - scene.now),
+        sent => panic!("{sent:?}"),
+    }
+}
+
+fn many(scene: &mut Scene, count: usize) {
+    for n in 0..count {
+        scene.open(&format!("uid-{n}"), note("x", 100)).unwrap();
+    }
+    scene.run();
+}
+
+#[test]
+fn the_first_after_quiet_goes_at_once_however_many_are_open() {
+    let mut scene = scene();
+    many(&mut scene, 100);
+    scene.open("late", note("late", 100)).unwrap();
+    assert!(scene.step(Fate::Done));
+    assert_eq!(scene.state.open.len(), 101);
+}
+
+#[test]
+fn under_load_a_write_waits_for_a_tenth_of_the_open_records_or_for_the_time_to_gather() {
+    let mut scene = scene();
+    many(&mut scene, 100);
+    scene.opened("one", note("one", 100));
+    // That was two seconds ago: another write makes it a load.
+    scene.open("two", note("two", 100)).unwrap();
+    assert!(scene.step(Fate::Done));
+    for n in 0..10 {
+        assert!(!scene.step(Fate::Done), "{n} do not go");
+        scene.open(&format!("more-{n}"), note("x", 100)).unwrap();
+    }
+    assert!(!scene.step(Fate::Done), "10 of 102 do not");
+    scene.open("enough", note("x", 100)).unwrap();
+    assert!(scene.step(Fate::Done), "11 of 102 do");
+    assert_eq!(scene.state.open.len(), 113);
+    scene.open("alone", note("x", 100)).unwrap();
+    assert_eq!(due_in(&mut scene), Some(GATHER));
+    scene.now += GATHER;
+    assert!(scene.step(Fate::Done));
+}
+
+#[test]
+fn erasures_ride_along_and_alone_they_go_within_a_second() {
+    let mut scene = scene();
+    many(&mut scene, 3);
+    let writes = scene.server.writes;
+    scene.state.erase("uid-0", scene.now);
+    assert_eq!(due_in(&mut scene), Some(ERASE));
+    scene.opened("next", note("next", 100));
+    assert_eq!(scene.server.writes, writes + 1, "both in one");
+    assert!(!scene.server.uids().contains("uid-0"));
+    scene.state.erase("uid-1", scene.now);
+    scene.now += ERASE;
+    assert!(scene.step(Fate::Done));
+    assert!(!scene.server.uids().contains("uid-1"));
+}
+
+#[test]
+fn at_the_end_erasures_do_not_wait() {
+    let mut scene = scene();
+    many(&mut scene, 3);
+    scene.state.erase("uid-0", scene.now);
+    scene.state.flushing = true;
+    assert!(!scene.state.is_flushed());
+    assert!(scene.step(Fate::Done));
+    assert!(scene.state.is_flushed());
+}
+
+#[test]
+fn shards_are_filled_one_after_another_and_a_large_record_stands_alone() {
+    let mut scene = scene();
+    for n in 0..5 {
+        scene.opened(&format!("uid-{n}"), note("x", 12_000));
+    }
+    scene.opened("large", note("large", 150_000));
+    scene.opened("small", note("small", 100));
+    let mut places = scene.server.open();
+    places.sort_by_key(|(uid, number)| (*number, uid.clone()));
+    let places: Vec<_> = places
+        .iter()
+        .map(|(uid, number)| (uid.as_str(), *number))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("small", 0),
+            ("uid-0", 0),
+            ("uid-1", 0),
+            ("uid-2", 1),
+            ("uid-3", 1),
+            ("uid-4", 2),
+            ("large", 3)
+        ]
+    );
+    for object in scene.server.shards.iter().flatten() {
+        let shard = Shard::new(Some(object.clone()));
+        assert!(shard.size() <= FILLED || shard.value("ledger.volwright.dev/", "large").is_some());
+    }
+}
+
+#[test]
+fn an_open_record_goes_where_most_is_erased() {
+    let mut scene = scene();
+    for n in 0..6 {
+        scene.opened(&format!("uid-{n}"), note("x", 12_000));
+    }
+    scene.state.erase("uid-0", scene.now);
+    scene.state.erase("uid-4", scene.now);
+    scene.state.erase("uid-5", scene.now);
+    scene.open("next", note("next", 12_000)).unwrap();
+    assert!(scene.step(Fate::Done));
+    assert!(scene.server.open().contains(&("next".to_owned(), 2)));
+}
+
+#[test]
+fn what_does_not_fit_is_told() {
+    let mut scene = scene();
+    let huge = scene.open("huge", note("huge", 300_000));
+    assert!(
+        matches!(huge, Err(OpenError::TooLarge { bytes }) if bytes > 300_000),
+        "{huge:?}"
+    );
+    let odd = scene.open("a b", note("odd", 10));
+    assert_eq!(odd, Err(OpenError::NoKey("a b".to_owned())));
+    for n in 0..SHARDS {
+        scene.opened(&format!("uid-{n}"), note("x", 150_000));
+    }
+    let ticket = scene.open("late", note("late", 100)).unwrap().unwrap();
+    scene.run();
+    assert!(scene.answers.contains(&(ticket, Err(OpenError::Full))));
+    scene.state.erase("uid-7", scene.now);
+    scene.opened("late", note("late", 100));
+}
+
+#[test]
+fn one_that_is_open_already_costs_nothing_and_another_request_takes_its_place() {
+    let mut scene = scene();
+    scene.opened("uid", note("uid", 1_000));
+    let writes = scene.server.writes;
+    assert_eq!(scene.open("uid", note("uid", 1_000)), Ok(None));
+    assert_eq!(scene.server.writes, writes);
+    // Larger than a shard is filled to, but where else?
+    scene.opened("other", note("other", 20_000));
+    scene.opened("uid", note("uid", 25_000));
+    assert_eq!(
+        scene.server.open(),
+        [("other".to_owned(), 0), ("uid".to_owned(), 0)]
+    );
+}
+
+#[test]
+fn a_shard_with_records_is_kept() {
+    let mut scene = scene();
+    scene.opened("uid", note("uid", 100));
+    let renewed = |scene: &Scene| {
+        Shard::new(scene.server.shards[0].clone())
+            .renewed()
+            .unwrap()
+            .to_owned()
+    };
+    let before = renewed(&scene);
+    scene.now += KEEP - S(3);
+    assert!(!scene.step(Fate::Done));
+    scene.now += S(3);
+    assert!(scene.step(Fate::Done));
+    assert!(renewed(&scene) > before);
+    scene.state.erase("uid", scene.now);
+    scene.run();
+    assert_eq!(due_in(&mut scene), None, "an empty one is not");
+}
+
+#[test]
+fn nobody_hears_of_what_nobody_waits_for() {
+    let mut scene = scene();
+    let queued = scene.open("queued", note("queued", 100)).unwrap().unwrap();
+    scene.state.cancel(queued);
+    assert!(!scene.step(Fate::Done));
+    // Given up while it was on its way.
+    let sent = scene.open("sent", note("sent", 100)).unwrap().unwrap();
+    let Next::Write(write) = scene.state.next(scene.now, scene.wall()) else {
+        panic!()
+    };
+    scene.state.cancel(sent);
+    let object = scene.server.store(write.number, write.object);
+    scene.state.written(write.number, Ok(object), scene.now);
+    assert_eq!(scene.server.uids().len(), 1);
+    scene.now += MS(1);
+    scene.run();
+    assert!(scene.server.uids().is_empty() && scene.state.open.is_empty());
+}
