@@ -195,6 +195,11 @@ impl Volume {
             .any(|finalizer| finalizer == VOLUME_FINALIZER)
     }
 
+    /// Its claim is gone.
+    pub fn is_released(&self) -> bool {
+        self.phase == "Released"
+    }
+
     /// Whether `driver` is responsible for deleting this volume.
     ///
     /// A volume that says who provisioned it belongs to that one or to whom it migrated; one that does not, a

@@ -1,6 +1,7 @@
 //! The driver as other modules use it: typed calls, all made in [`super::rpc`].
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
@@ -187,10 +188,7 @@ impl Driver {
         &self,
         request: CreateVolumeRequest,
     ) -> Result<Result<CreateVolumeResponse, RpcError>, NotSent> {
-        if let Err(error) = self.refuse_other_driver(CREATE_VOLUME) {
-            return Ok(Err(error));
-        }
-        self.rpc.call_fenced(CREATE_VOLUME, request).await
+        self.call_fenced(CREATE_VOLUME, request).await
     }
 
     /// DeleteVolume.
@@ -202,10 +200,7 @@ impl Driver {
         &self,
         request: DeleteVolumeRequest,
     ) -> Result<Result<DeleteVolumeResponse, RpcError>, NotSent> {
-        if let Err(error) = self.refuse_other_driver(DELETE_VOLUME) {
-            return Ok(Err(error));
-        }
-        self.rpc.call_fenced(DELETE_VOLUME, request).await
+        self.call_fenced(DELETE_VOLUME, request).await
     }
 
     /// GetCapacity.
@@ -217,10 +212,22 @@ impl Driver {
         &self,
         request: GetCapacityRequest,
     ) -> Result<Result<GetCapacityResponse, RpcError>, NotSent> {
-        if let Err(error) = self.refuse_other_driver(GET_CAPACITY) {
-            return Ok(Err(error));
+        self.call_fenced(GET_CAPACITY, request).await
+    }
+
+    async fn call_fenced<Q, A>(
+        &self,
+        method: &'static str,
+        request: Q,
+    ) -> Result<Result<A, RpcError>, NotSent>
+    where
+        Q: prost::Message + fmt::Debug + 'static,
+        A: prost::Message + Default + fmt::Debug + 'static,
+    {
+        match self.refuse_other_driver(method) {
+            Ok(()) => self.rpc.call_fenced(method, request).await,
+            Err(error) => Ok(Err(error)),
         }
-        self.rpc.call_fenced(GET_CAPACITY, request).await
     }
 
     /// Another driver on our socket must get no volume and no secret of ours.

@@ -2,19 +2,18 @@
 
 use std::{
     mem::{replace, take},
-    sync::Arc,
     time::Duration,
 };
 
 use serde_json::Value;
 
 use super::{
-    annotation::{HELD, OPEN, SETTLE, decode},
+    annotation::{HELD, OPEN, SETTLE},
     next::LOOK,
-    record::{Entry, OpenError, Opening, Origin, Storable},
+    record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Shard,
-    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite},
+    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, read_value},
     state::LedgerState,
 };
 use crate::base::{
@@ -289,24 +288,15 @@ impl<R: Storable> LedgerState<R> {
         self.settling.retain(|(shard, _), _| *shard != number);
         let shard = &self.slots[number].shard;
         for (uid, _) in shard.records(SETTLE) {
-            let Some(stored) = shard.value(HELD, uid).and_then(|value| decode(value).ok()) else {
+            let Some(value) = shard.value(HELD, uid).filter(|_| !self.open.contains_key(uid)) else {
                 continue;
             };
-            if self.open.contains_key(uid) {
+            let Ok(known) = read_value(uid, value, number) else {
                 continue;
-            }
-            let Ok(record) = R::decode(uid, &stored.head, &stored.record) else {
-                continue;
-            };
-            let entry = Entry {
-                record: Arc::new(record),
-                origin: Origin::Inherited { distrust: None },
             };
             let known = OpenRecord {
-                entry,
-                opening: stored.opening,
                 approved: true,
-                place: Place::Shard(number),
+                ..known
             };
             self.settling.insert((number, uid.to_owned()), known);
         }

@@ -1,15 +1,15 @@
 //! Pure. What a term begins with: which of the records that are found are open, in doubt, or held.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    annotation::{OPEN, Unreadable, decode},
-    record::{Distrust, Entry, OpenError, Origin, Storable},
+    annotation::OPEN,
+    record::{Distrust, OpenError, Origin, Storable},
     shard::Shard,
-    slot::{OpenRecord, Place, TermMark},
+    slot::{OpenRecord, Place, TermMark, read_value},
     state::LedgerState,
     status::TermFacts,
     trust::{Found, distrust, is_kept},
@@ -163,24 +163,8 @@ impl<R: Storable> LedgerState<R> {
         let kept = is_kept(slot.shard.renewed(), judging.wall);
         let mut records = Vec::new();
         for (uid, value) in slot.shard.records(OPEN) {
-            let read = decode(value).and_then(|stored| {
-                let record = R::decode(uid, &stored.head, &stored.record).map_err(Unreadable::Record)?;
-                Ok((record, stored))
-            });
-            match read {
-                Ok((record, stored)) => {
-                    let entry = Entry {
-                        record: Arc::new(record),
-                        origin: Origin::Inherited { distrust: None },
-                    };
-                    let known = OpenRecord {
-                        entry,
-                        opening: stored.opening,
-                        approved: stored.approved,
-                        place: Place::Shard(number),
-                    };
-                    records.push((uid.to_owned(), known, kept));
-                }
+            match read_value(uid, value, number) {
+                Ok(known) => records.push((uid.to_owned(), known, kept)),
                 Err(_) => {
                     slot.unreadable.insert(uid.to_owned());
                 }

@@ -111,11 +111,6 @@ impl<R: Storable> Ledger<R> {
         self.locked.lock().state.status()
     }
 
-    /// Whether what is opened now outlives this process.
-    pub fn keeps(&self) -> bool {
-        self.locked.lock().state.keeps()
-    }
-
     /// Opens the record of a claim, or replaces it; one that is replaced keeps its origin. When this returns, the
     /// record is stored, as far as this ledger stores any. To open what is open already costs nothing.
     /// [`Ledger::run`] must be polled meanwhile.

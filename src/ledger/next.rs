@@ -277,11 +277,15 @@ impl<R: Storable> LedgerState<R> {
             } in self.unstored()
             {
                 // Measured as when the shard was chosen, without its UID: else one is chosen for ever where it does not fit.
-                let bare = value_of(&**record, opening, approved).len();
-                let opening = self.opening_at(number, opening.clone());
-                let value = value_of(&**record, &opening, approved);
-                if self.is_elsewhere(number, uid, bare) || !self.fits(number, uid, bare, changes) {
+                let mut value = value_of(&**record, opening, approved);
+                if self.is_elsewhere(number, uid, value.len())
+                    || !self.fits(number, uid, value.len(), changes)
+                {
                     continue;
+                }
+                let opening = self.opening_at(number, opening.clone());
+                if !self.settings.elected {
+                    value = value_of(&**record, &opening, approved);
                 }
                 let prefix = if held { HELD } else { OPEN };
                 changes.insert(format!("{prefix}{uid}"), Some(value));

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    annotation::{StoredRecord, encode},
-    record::{Entry, OpenError, Opening, RecordHead, Storable},
+    annotation::{StoredRecord, Unreadable, decode, encode},
+    record::{Entry, OpenError, Opening, Origin, RecordHead, Storable},
     shard::Shard,
 };
 use crate::base::api_error::ApiError;
@@ -146,6 +146,25 @@ pub(super) struct Effects {
 pub(super) struct TermMark {
     pub(super) lease_uid: String,
     pub(super) transitions: i64,
+}
+
+/// The record that an annotation of this shard has for a claim. Who opened it is not known, so it counts as inherited.
+pub(super) fn read_value<R: Storable>(
+    uid: &str,
+    value: &str,
+    number: usize,
+) -> Result<OpenRecord<R>, Unreadable> {
+    let stored = decode(value)?;
+    let record = R::decode(uid, &stored.head, &stored.record).map_err(Unreadable::Record)?;
+    Ok(OpenRecord {
+        entry: Entry {
+            record: Arc::new(record),
+            origin: Origin::Inherited { distrust: None },
+        },
+        opening: stored.opening,
+        approved: stored.approved,
+        place: Place::Shard(number),
+    })
 }
 
 /// The value of a record's annotation.

@@ -1,7 +1,5 @@
 //! A volume that is not the one that was asked for goes away again, where somebody waits for another one.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use super::{outcome::SizeMismatch, reconcile::Provision, record::Record};
@@ -27,13 +25,9 @@ impl Provision {
         let in_use = match self.cache.may_share_handle(&id, "") {
             false => Ok(None),
             true => {
-                let handle: Arc<str> = id.as_str().into();
-                let has_handle =
-                    move |volume: &Volume| volume.csi.as_ref().is_some_and(|csi| *csi.handle == *handle);
                 // One that is retained may be kept for its data, though nobody uses it.
-                let goes = |volume: &Volume| volume.phase == "Released" && volume.reclaim_policy == "Delete";
-                let in_use = move |volume: &Volume| has_handle(volume) && !goes(volume);
-                self.live.find(in_use).await
+                let goes = |volume: &Volume| volume.is_released() && volume.reclaim_policy == "Delete";
+                self.live.find_with_handle(&id, move |volume| !goes(volume)).await
             }
         };
         match in_use {

@@ -17,9 +17,6 @@ const CONFIRMATION: Backoff = Backoff {
     max: Duration::from_secs(300),
 };
 
-/// The phase of a volume whose claim is gone.
-pub(super) const RELEASED: &str = "Released";
-
 /// Deletions under way, by the UID of the volume.
 #[derive(Default)]
 pub(super) struct Deletions(Mutex<HashMap<String, Deletion>>);
@@ -44,7 +41,7 @@ struct Deletion {
 impl Deletions {
     /// The volume is seen. From when it is Released on, what it was released from is remembered.
     pub(super) fn seen(&self, volume: &Volume) {
-        if volume.phase == RELEASED {
+        if volume.is_released() {
             // One without a UID is on its way to be another one, or to be put back.
             if let Some(claim) = volume.claim.as_ref().filter(|claim| !claim.uid.is_empty()) {
                 self.update(&volume.uid, |deletion| {

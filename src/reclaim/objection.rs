@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{deletions::RELEASED, reconcile::Reclaim};
+use super::reconcile::Reclaim;
 use crate::{
     base::api_error::ApiError,
     cluster::objects::{ClaimRef, Volume},
@@ -117,11 +117,9 @@ impl Reclaim {
 
     /// Another volume with this handle that is not Released.
     async fn shared(&self, volume: &Volume, handle: &str) -> Result<Option<Objection>, ApiError> {
-        let (uid, wanted) = (volume.uid.clone(), handle.to_owned());
-        let others = self.live.find(move |other| {
-            let has_handle = other.csi.as_ref().is_some_and(|csi| csi.handle == wanted);
-            has_handle && other.uid != uid && other.phase != RELEASED
-        });
+        let uid = volume.uid.clone();
+        let in_use = move |other: &Volume| other.uid != uid && !other.is_released();
+        let others = self.live.find_with_handle(handle, in_use);
         Ok(others.await?.map(|other| Objection::SharedHandle {
             handle: handle.to_owned(),
             other: other.name,

@@ -45,21 +45,25 @@ impl LiveVolumes {
         }
     }
 
-    /// A volume of the driver for which this is true, if there is one.
+    /// A volume of the driver that has this handle, and for which this is true, if there is one.
     ///
     /// # Errors
-    /// [`ApiError`]; also if there is a volume that cannot be read: it may be the one.
-    pub async fn find(
+    /// As for [`LiveVolumes::find_all`].
+    pub async fn find_with_handle(
         &self,
+        handle: &str,
         is_meant: impl Fn(&Volume) -> bool + Send + Sync + 'static,
     ) -> Result<Option<Volume>, ApiError> {
-        Ok(self.find_all(is_meant).await?.pop())
+        let handle = handle.to_owned();
+        let has_handle = move |volume: &Volume| volume.csi.as_ref().is_some_and(|csi| csi.handle == handle);
+        let found = self.find_all(move |volume| has_handle(volume) && is_meant(volume));
+        Ok(found.await?.pop())
     }
 
     /// The volumes of the driver for which this is true.
     ///
     /// # Errors
-    /// As for [`LiveVolumes::find`].
+    /// [`ApiError`]; also if there is a volume that cannot be read: it may be the one.
     pub async fn find_all(&self, is_meant: impl Fn(&Volume) -> bool + Send + Sync + 'static) -> Answer {
         let is_meant: Predicate = Arc::new(is_meant);
         let mut answered = self.ask(&is_meant);

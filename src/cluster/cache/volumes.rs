@@ -19,7 +19,7 @@ impl VolumeUids {
     fn new(volume: &Volume) -> Self {
         let claim = volume.claim.as_ref().map_or("", |claim| &claim.uid);
         let handle = volume.csi.as_ref().map_or("", |csi| &csi.handle);
-        let mark = if is_released(volume) { " Released" } else { "" };
+        let mark = if volume.is_released() { " Released" } else { "" };
         Self {
             uids: format!("{} {claim}{mark}", volume.uid).into(),
             handle: hash(handle),
@@ -37,10 +37,6 @@ impl VolumeUids {
     fn is_released(&self) -> bool {
         self.uids.split(' ').nth(2).is_some()
     }
-}
-
-fn is_released(volume: &Volume) -> bool {
-    volume.phase == "Released"
 }
 
 /// The same for the same handle, as long as this process runs.
@@ -87,7 +83,7 @@ impl Cached for Volume {
             }
             let volume = Arc::new(self);
             let mut stores = cache.stores.lock();
-            if !is_released(&volume) {
+            if !volume.is_released() {
                 stores.released_from.remove(volume.uid.as_str());
             } else if let Some(before) = before.filter(|before| !before.is_released()) {
                 let (uid, claim) = (volume.uid.as_str().into(), before.claim().into());

@@ -28,11 +28,6 @@ fn live(api: &Api) -> LiveVolumes {
     LiveVolumes::new(ApiClient::new(api.client(ADMIN), None), "drv")
 }
 
-fn has_handle(handle: &str) -> impl Fn(&Volume) -> bool + Send + Sync + use<> {
-    let handle = handle.to_owned();
-    move |volume| volume.csi.as_ref().is_some_and(|csi| csi.handle == handle)
-}
-
 fn name(volume: Option<Volume>) -> String {
     volume.map_or_else(String::new, |volume| volume.name)
 }
@@ -53,7 +48,10 @@ async fn a_volume_of_the_driver_is_found_on_any_page_and_no_other_drivers() {
     ];
     for (handle, expected) in rows {
         let before = api.count("list", VOLUMES);
-        assert_eq!(name(live.find(has_handle(handle)).await.unwrap()), expected);
+        assert_eq!(
+            name(live.find_with_handle(handle, |_| true).await.unwrap()),
+            expected
+        );
         assert_eq!(api.count("list", VOLUMES) - before, 3, "pages of 500");
     }
 }
@@ -65,12 +63,12 @@ async fn a_hundred_who_ask_share_lists_that_begin_after_each_has_asked() {
     api.harm(Fault::new(Harm::Delay(Duration::from_secs(2))).on("list", VOLUMES));
     let live = live(&api);
     let begun = Instant::now();
-    let early = live.find(has_handle("new"));
+    let early = live.find_with_handle("new", |_| true);
     let late = async {
         sleep(Duration::from_secs(1)).await;
         // Made while the first list runs, which need not show it.
         add(&api, "new", "drv", "new");
-        let all = join_all((0..100).map(|_| live.find(has_handle("new")))).await;
+        let all = join_all((0..100).map(|_| live.find_with_handle("new", |_| true))).await;
         all.into_iter()
             .map(|found| name(found.unwrap()))
             .collect::<Vec<_>>()
@@ -91,13 +89,13 @@ async fn a_list_that_fails_is_an_error_and_one_that_is_given_up_is_made_again() 
     add(&api, "a", "drv", "a");
     let live = live(&api);
     api.harm(Fault::new(Harm::Status(500)).on("list", VOLUMES).times(1));
-    let failed = live.find(has_handle("b")).await.unwrap_err();
+    let failed = live.find_with_handle("b", |_| true).await.unwrap_err();
     assert_eq!(failed.reason, Reason::Unavailable);
     api.harm(Fault::new(Harm::Delay(Duration::from_secs(2))).on("list", VOLUMES));
-    let first = live.find(has_handle("a"));
+    let first = live.find_with_handle("a", |_| true);
     // Asks while the first list runs, is to list for itself and the one after it, and goes away in the middle of that.
-    let second = timeout(Duration::from_secs(3), live.find(has_handle("a")));
-    let third = live.find(has_handle("a"));
+    let second = timeout(Duration::from_secs(3), live.find_with_handle("a", |_| true));
+    let third = live.find_with_handle("a", |_| true);
     let (first, second, third) = tokio::join!(first, second, third);
     assert_eq!(name(first.unwrap()), "a");
     assert!(second.is_err());

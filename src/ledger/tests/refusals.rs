@@ -15,7 +15,7 @@ async fn without_the_right_records_are_in_memory_until_it_is_there() {
     let api = Api::new();
     api.harm(Fault::new(Harm::Status(403)).on("get", "leases"));
     let process = Process::leading(&api, settings()).await;
-    assert!(!process.ledger.keeps());
+    assert!(!process.keeps());
     process.open(UID).await.unwrap();
     let text = process.ledger.status().in_memory.unwrap();
     assert!(text.contains("verbs: [\"get\"]"), "{text}");
@@ -27,7 +27,7 @@ async fn without_the_right_records_are_in_memory_until_it_is_there() {
     process.ledger.became_readable().await;
     process.take_over(&term(), true).await.unwrap();
     sleep(S(1)).await;
-    assert!(process.ledger.keeps());
+    assert!(process.keeps());
     assert_eq!(keys(&api), [key("ledger", UID)], "what was in memory is stored");
     assert_eq!(process.ledger.get(UID).unwrap().origin, Origin::Own);
     process.open(OTHER).await.unwrap();
@@ -46,7 +46,7 @@ async fn without_its_namespace_or_under_a_name_that_is_too_long_records_are_in_m
     for settings in [nowhere, too_long] {
         let api = Api::new();
         let process = Process::leading(&api, settings).await;
-        assert!(!process.ledger.keeps());
+        assert!(!process.keeps());
         process.open(UID).await.unwrap();
         assert!(process.ledger.get(UID).is_some());
         let text = process.ledger.status().in_memory.unwrap();
@@ -61,10 +61,10 @@ async fn a_quota_in_the_middle_of_a_term_looks_the_same() {
     process.open(UID).await.unwrap();
     api.harm(Fault::new(Harm::Status(403)).on("update", "leases").times(1));
     process.open(OTHER).await.unwrap();
-    assert!(!process.ledger.keeps());
+    assert!(!process.keeps());
     process.ledger.erase(UID);
     sleep(S(620)).await;
-    assert!(process.ledger.keeps());
+    assert!(process.keeps());
     assert_eq!(keys(&api), [key("ledger", OTHER)]);
 }
 
@@ -93,7 +93,7 @@ async fn switched_off_no_lease_is_touched() {
     };
     let process = Process::leading(&api, off).await;
     process.open(UID).await.unwrap();
-    assert!(!process.ledger.keeps() && process.ledger.erase(UID));
+    assert!(!process.keeps() && process.ledger.erase(UID));
     process.ledger.flush().await;
     assert_eq!(
         process.ledger.status().in_memory.as_deref(),
