@@ -39,7 +39,8 @@ pub enum Reason {
     Expired,
     /// 5xx, a cut connection, a deadline: it may or may not have been done.
     Unavailable,
-    /// It was not sent, because this replica does not lead any more. That is no failure: who leads now goes on.
+    /// It was not sent, or given up, because this replica does not lead any more. That is no failure: who leads now goes
+    /// on.
     NotLeading,
 }
 
@@ -85,14 +86,14 @@ impl ApiError {
         Self::new(Reason::Unavailable, verb, group, resource, name, text)
     }
 
-    /// It was not sent: see [`Reason::NotLeading`].
+    /// See [`Reason::NotLeading`].
     pub(crate) fn not_leading(
         verb: &'static str,
         group: impl Into<Cow<'static, str>>,
         resource: impl Into<Cow<'static, str>>,
         name: &str,
     ) -> Self {
-        let text = "not sent, this replica does not lead any more".to_owned();
+        let text = "not sent or given up, this replica does not lead any more".to_owned();
         Self::new(Reason::NotLeading, verb, group, resource, name, text)
     }
 

@@ -1,16 +1,25 @@
 //! Whether this process may act at this very moment.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// How often a request that runs is looked at, where the certainty does not end before.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Whether this process may act: it works, and the lease is certainly its own, or there is no election.
 ///
@@ -104,6 +113,27 @@ impl Active {
     /// Whether the lease is certainly ours: what has begun may be finished.
     pub fn leads(&self) -> bool {
         self.0.certainty.lock().holds(Instant::now(), slept())
+    }
+
+    /// Carries a request out as long as the lease is certainly ours; `None`: it was not begun, or given up. That is looked
+    /// at each time before the request goes on: it may wait for a connection first, or the process may have been stopped.
+    pub async fn while_leading<T>(&self, request: impl Future<Output = T>) -> Option<T> {
+        let mut request = pin!(request);
+        let mut end = pin!(sleep_until(self.deadline(LOOK)));
+        poll_fn(|context| {
+            loop {
+                if !self.leads() {
+                    return Poll::Ready(None);
+                }
+                if let Poll::Ready(answer) = request.as_mut().poll(context) {
+                    return Poll::Ready(Some(answer));
+                }
+                ready!(end.as_mut().poll(context));
+                // A renewal may have moved it.
+                end.as_mut().reset(self.deadline(LOOK));
+            }
+        })
+        .await
     }
 
     /// Works until the guard is dropped.
@@ -212,6 +242,31 @@ mod tests {
             assert_eq!(active.deadline(limit), now + Duration::from_secs(left));
         }
         assert_eq!(Active::default().deadline(limit), now + limit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waited_for_its_connection_is_not_sent_after_the_lease() {
+        let second = Duration::from_secs(1);
+        let sent = |active: Active, dialled: Duration| async move {
+            active.lead_until(Some(Instant::now() + 10 * second));
+            let (begun, renewed) = (Instant::now(), active.clone());
+            let request = async {
+                tokio::time::sleep(dialled).await;
+                begun.elapsed()
+            };
+            let renewal = async {
+                tokio::time::sleep(8 * second).await;
+                renewed.lead_until(Some(begun + 18 * second));
+            };
+            tokio::join!(active.while_leading(request), renewal).0
+        };
+        for (dialled, expected) in [(1, Some(1)), (12, Some(12)), (18, None), (60, None)] {
+            let sent = sent(Active::elected(), dialled * second).await;
+            assert_eq!(sent.map(|after| after.as_secs()), expected, "{dialled} s");
+        }
+        let standby = Active::elected();
+        let never = standby.while_leading(async { unreachable!("we do not lead") });
+        assert_eq!(never.await, None::<()>);
     }
 
     #[test]

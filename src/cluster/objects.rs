@@ -200,6 +200,11 @@ impl Volume {
         self.phase == "Released"
     }
 
+    /// Nobody wants what is behind it. One that is released and retained may be kept for its data.
+    pub fn is_unwanted(&self) -> bool {
+        self.is_released() && self.reclaim_policy == "Delete"
+    }
+
     /// Whether `driver` is responsible for deleting this volume.
     ///
     /// A volume that says who provisioned it belongs to that one or to whom it migrated; one that does not, a

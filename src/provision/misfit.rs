@@ -3,10 +3,7 @@
 use tokio::time::Instant;
 
 use super::{outcome::SizeMismatch, reconcile::Provision, record::Record};
-use crate::{
-    cluster::objects::Volume,
-    csi::{NotSent, proto},
-};
+use crate::csi::{NotSent, proto};
 
 /// How often DeleteVolume is tried before CreateVolume is called again, within one `--timeout`.
 const CLEANUPS: usize = 5;
@@ -25,9 +22,9 @@ impl Provision {
         let in_use = match self.cache.may_share_handle(&id, "") {
             false => Ok(None),
             true => {
-                // One that is retained may be kept for its data, though nobody uses it.
-                let goes = |volume: &Volume| volume.is_released() && volume.reclaim_policy == "Delete";
-                self.live.find_with_handle(&id, move |volume| !goes(volume)).await
+                self.live
+                    .find_with_handle(&id, |volume| !volume.is_unwanted())
+                    .await
             }
         };
         match in_use {

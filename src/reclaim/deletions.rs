@@ -53,6 +53,14 @@ impl Deletions {
         }
     }
 
+    /// A term begins. Who led meanwhile may have seen volumes bound and released again, so what they were released from
+    /// counts anew.
+    pub(super) fn begin_term(&self) {
+        for deletion in self.0.lock().values_mut() {
+            deletion.released_from = None;
+        }
+    }
+
     /// The claimRef that the volume had when it was first seen Released, if it has another one by now.
     pub(super) fn other_claim(&self, volume: &Volume) -> Option<ClaimRef> {
         let deletions = self.0.lock();

@@ -23,7 +23,7 @@ pub(super) enum Objection {
     NoClaim,
     /// Its claim stands, and has it or waits for it.
     ClaimStands(ClaimRef),
-    /// Another PersistentVolume has its handle, and is not Released.
+    /// Another PersistentVolume has its handle, and is in use or retained.
     SharedHandle {
         handle: String,
         /// Its name.
@@ -115,11 +115,11 @@ impl Reclaim {
         Ok(None)
     }
 
-    /// Another volume with this handle that is not Released.
+    /// Another volume with this handle that somebody may want.
     async fn shared(&self, volume: &Volume, handle: &str) -> Result<Option<Objection>, ApiError> {
         let uid = volume.uid.clone();
-        let in_use = move |other: &Volume| other.uid != uid && !other.is_released();
-        let others = self.live.find_with_handle(handle, in_use);
+        let is_wanted = move |other: &Volume| other.uid != uid && !other.is_unwanted();
+        let others = self.live.find_with_handle(handle, is_wanted);
         Ok(others.await?.map(|other| Objection::SharedHandle {
             handle: handle.to_owned(),
             other: other.name,

@@ -89,6 +89,11 @@ impl Reclaim {
         }
     }
 
+    /// A term begins: what was seen of volumes before another replica led counts no more.
+    pub fn begin_term(&self) {
+        self.deletions.begin_term();
+    }
+
     /// UIDs of all volumes to be reconciled. What is remembered of others is forgotten: they went away while nobody
     /// reconciled them.
     pub fn volume_uids(&self) -> Vec<String> {

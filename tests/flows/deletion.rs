@@ -115,10 +115,10 @@ async fn what_is_changed_while_other_volumes_are_listed_is_seen_before_the_drive
         let world = world();
         let sidecar = Sidecar::start(&world);
         let name = bound(&world).await;
-        // It does not object, but the list that tells so is read.
+        // It does not object, but the list that tells so is read. Its own deletion is another provisioner's affair.
         adopt(&world, &name, "Released");
         world.api.edit(VOLUMES, "", "adopted", |pv| {
-            pv["spec"]["persistentVolumeReclaimPolicy"] = "Retain".into();
+            pv["metadata"]["annotations"]["pv.kubernetes.io/provisioned-by"] = "another.example.com".into();
         });
         tokio::time::sleep(secs(60)).await;
         let lists = world.api.count("list", VOLUMES);
@@ -344,6 +344,37 @@ async fn a_volume_that_was_adopted_under_another_name_is_not_deleted_with_the_fi
         .await;
     assert_eq!(world.driver.count("DeleteVolume"), 0);
     sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_retained_or_in_use_under_another_provisioners_object_is_not_deleted() {
+    for (phase, policy, provisioner) in [
+        ("Released", "Retain", DRIVER),
+        ("Released", "Retain", "another.example.com"),
+        ("Available", "Delete", "another.example.com"),
+    ] {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        let name = bound(&world).await;
+        adopt(&world, &name, phase);
+        world.api.edit(VOLUMES, "", "adopted", |pv| {
+            pv["spec"]["persistentVolumeReclaimPolicy"] = policy.into();
+            pv["metadata"]["annotations"]["pv.kubernetes.io/provisioned-by"] = provisioner.into();
+        });
+        tokio::time::sleep(secs(60)).await;
+        world.api.delete(CLAIMS, "default", "data");
+        let words = [
+            "VolumeFailedDelete",
+            "PersistentVolume adopted has the same volumeHandle",
+        ];
+        world.is_told(&name, &words).await;
+        assert_eq!(
+            world.driver.count("DeleteVolume"),
+            0,
+            "{phase} {policy} {provisioner}"
+        );
+        sidecar.end(&world).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -272,6 +272,7 @@ impl Controllers {
     /// Works until dropped. What is running then goes on by itself.
     pub(super) async fn run(&self) {
         let _active = self.active.set();
+        self.reclaim.begin_term();
         let (provision, reclaim) = (self.provision.clone(), self.reclaim.clone());
         tokio::join!(
             self.claims.clone().run(

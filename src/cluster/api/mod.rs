@@ -72,10 +72,17 @@ impl ApiClient {
         name: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ApiError> {
-        self.ask_if(|| true, verb, group, resource, name, request).await
+        let (group, resource) = (group.into(), resource.into());
+        let answered = async {
+            match timeout(DEADLINE, request).await {
+                Ok(answer) => answer.map_err(|error| ApiError::from_kube(verb, group, resource, name, error)),
+                Err(_) => Err(ApiError::late(verb, group, resource, name, DEADLINE)),
+            }
+        };
+        self.throttle.send(answered).await
     }
 
-    /// Sends a write that only the leader may make.
+    /// Sends a write that only the leader may make. The rate limiter may have held it back for long.
     async fn ask_leading<T>(
         &self,
         verb: &'static str,
@@ -83,27 +90,13 @@ impl ApiClient {
         name: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ApiError> {
-        self.ask_if(|| self.active.leads(), verb, "", resource, name, request)
-            .await
-    }
-
-    async fn ask_if<T>(
-        &self,
-        may: impl Fn() -> bool,
-        verb: &'static str,
-        group: impl Into<Cow<'static, str>>,
-        resource: impl Into<Cow<'static, str>>,
-        name: &str,
-        request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, ApiError> {
         let answered = async {
-            // The rate limiter may have held the request back for long, so this is where it is looked.
-            if !may() {
-                return Err(ApiError::not_leading(verb, group, resource, name));
-            }
-            match timeout(DEADLINE, request).await {
-                Ok(answer) => answer.map_err(|error| ApiError::from_kube(verb, group, resource, name, error)),
-                Err(_) => Err(ApiError::late(verb, group, resource, name, DEADLINE)),
+            match self.active.while_leading(timeout(DEADLINE, request)).await {
+                Some(Ok(answer)) => {
+                    answer.map_err(|error| ApiError::from_kube(verb, "", resource, name, error))
+                }
+                Some(Err(_)) => Err(ApiError::late(verb, "", resource, name, DEADLINE)),
+                None => Err(ApiError::not_leading(verb, "", resource, name)),
             }
         };
         self.throttle.send(answered).await

@@ -81,7 +81,7 @@ impl ApiClient {
     }
 
     /// Writes an object that was read, and returns its new resourceVersion. `None`: we are not active any more, and
-    /// nothing was sent.
+    /// nothing was sent, or it was given up.
     pub(super) async fn put_raw(
         &self,
         of: &Collection,
@@ -125,8 +125,9 @@ impl ApiClient {
             if !active.is_set() {
                 return Ok(None);
             }
-            let written = self.client.request::<WrittenObject>(request).await?;
-            Ok(Some(written.metadata.resource_version))
+            let written = active.while_leading(self.client.request::<WrittenObject>(request));
+            let written = written.await.transpose()?;
+            Ok(written.map(|written| written.metadata.resource_version))
         };
         self.ask(verb, of.group, of.plural, place, write).await
     }

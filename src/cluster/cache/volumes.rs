@@ -1,4 +1,5 @@
-//! Volumes of ours: those that need work are kept whole, of the others two UIDs and a hash.
+//! Volumes of ours: those that need work are kept whole, of the others two UIDs and a hash. So are those that another
+//! provisioner has made objects for at our driver.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -58,7 +59,10 @@ impl Cached for Volume {
     }
 
     fn applied(mut self, cache: &Cache) {
-        if !self.belongs_to(&cache.driver) {
+        let ours = self.belongs_to(&cache.driver);
+        // Another provisioner may have made an object for a volume of the driver: its handle counts.
+        let is_of_driver = self.csi.as_ref().is_some_and(|csi| csi.driver == cache.driver);
+        if !ours && !is_of_driver {
             return cache.remove::<Self>(&self.name);
         }
         let uids = VolumeUids::new(&self);
@@ -73,6 +77,9 @@ impl Cached for Volume {
             }
             before => before,
         };
+        if !ours {
+            return cache.finish_volume(&self.uid);
+        }
         cache.emit(CacheEvent::VolumeOfClaim {
             volume: &self.name,
             claim: &claim,
