@@ -34,10 +34,15 @@ use crate::{
 /// confirmed late: then the claim is looked at after this pause. Where the term is over the queue is closed, and takes no
 /// key.
 pub(super) const NOT_LEADING: Requeue = Requeue::After(Duration::from_secs(1));
+/// A volume of the claim is being deleted: that is looked at again after this pause.
+const DELETION: Duration = Duration::from_secs(1);
 pub(super) const FAILED: &str = "ProvisioningFailed";
 
 /// Hears of each answer to CreateVolume: what was asked for, and the object of the volume if it was made.
 pub type OnAnswer = Box<dyn Fn(&Plan, Option<&PersistentVolume>) + Send + Sync>;
+
+/// Whether the volume of the claim of this UID is being deleted at the driver, or was, and its object stands still.
+pub type IsDeleting = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// How long the controller waits.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +75,7 @@ pub struct Provision {
     waiting: ClaimsWaitingForNodes,
     pub(super) active: Active,
     pub(super) on_answer: OnAnswer,
+    is_deleting: IsDeleting,
     /// The moments in records count from here.
     pub(super) origin: Instant,
 }
@@ -92,6 +98,7 @@ impl Provision {
         policy: Policy,
         active: Active,
         on_answer: OnAnswer,
+        is_deleting: IsDeleting,
     ) -> Self {
         Self {
             live: LiveVolumes::new(api.clone(), &driver_info.name),
@@ -113,6 +120,7 @@ impl Provision {
             waiting: ClaimsWaitingForNodes::default(),
             active,
             on_answer,
+            is_deleting,
             origin: Instant::now(),
         }
     }
@@ -133,6 +141,10 @@ impl Provision {
 
     /// Reconciles the claim of this UID, whether it stands or is gone.
     pub async fn reconcile(&self, uid: &str) -> Requeue {
+        // The volume may be made anew under the same id, and nobody would know of that one when the object is gone.
+        if (self.is_deleting)(uid) {
+            return Requeue::After(DELETION);
+        }
         match (self.cache.claim(uid), self.ledger.get(uid)) {
             (Some(claim), entry) => self.reconcile_claim(&claim, entry).await,
             (None, Some(entry)) => {

@@ -28,6 +28,8 @@ struct Deletion {
     /// How often our right to read the secret was denied without a success in between, and since when.
     denials: u32,
     denied_since: Option<Instant>,
+    /// UID of the claim that it was for, from when the driver is asked to delete it until that fails or the object is gone.
+    deleting_for: Option<String>,
     /// The driver has deleted the volume: it is asked once, however often the object resists.
     deleted: bool,
     /// How often the API server has accepted the removal of the object.
@@ -82,6 +84,27 @@ impl Deletions {
         if let Some(deletion) = self.0.lock().get_mut(uid) {
             (deletion.denials, deletion.denied_since) = (0, None);
         }
+    }
+
+    /// The driver is about to be asked to delete the volume of this claim.
+    pub(super) fn begin(&self, uid: &str, claim: &str) {
+        self.update(uid, |deletion| deletion.deleting_for = Some(claim.to_owned()));
+    }
+
+    /// The driver was not asked, or has refused.
+    pub(super) fn give_up(&self, uid: &str) {
+        if let Some(deletion) = self.0.lock().get_mut(uid) {
+            deletion.deleting_for = None;
+        }
+    }
+
+    /// Whether a volume of this claim is being deleted at the driver, or was, and its object stands still.
+    pub(super) fn is_deleting_for(&self, claim: &str) -> bool {
+        let deletions = self.0.lock();
+        let mut claims = deletions
+            .values()
+            .filter_map(|deletion| deletion.deleting_for.as_deref());
+        claims.any(|deleted| deleted == claim)
     }
 
     /// The driver has deleted the volume.
@@ -187,5 +210,19 @@ mod tests {
         assert!(!deletions.is_volume_deleted("a"));
         deletions.volume_deleted("a");
         assert!(deletions.is_volume_deleted("a") && !deletions.is_volume_deleted("b"));
+    }
+
+    #[test]
+    fn a_claim_has_a_volume_that_is_being_deleted_until_the_driver_refuses_or_the_object_is_gone() {
+        let deletions = Deletions::default();
+        deletions.begin("a", "claim");
+        assert!(deletions.is_deleting_for("claim") && !deletions.is_deleting_for("other"));
+        deletions.give_up("a");
+        assert!(!deletions.is_deleting_for("claim"));
+        deletions.begin("a", "claim");
+        deletions.volume_deleted("a");
+        assert!(deletions.is_deleting_for("claim"));
+        deletions.forget("a");
+        assert!(!deletions.is_deleting_for("claim"));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         objects::Volume,
         queue::Requeue,
     },
-    csi::{Driver, DriverInfo, proto::DeleteVolumeRequest},
+    csi::{Driver, DriverInfo, NotSent, proto::DeleteVolumeRequest},
 };
 
 const FAILED: &str = "VolumeFailedDelete";
@@ -87,6 +87,13 @@ impl Reclaim {
             in_progress,
             on_deleted,
         }
+    }
+
+    /// Whether the driver is deleting a volume of the claim of this UID, or has, and its object stands still. To ask for the
+    /// volume meanwhile could make it anew under the same id, and the object that is about to go would be taken for its
+    /// own.
+    pub fn is_deleting_for(&self, claim: &str) -> bool {
+        self.deletions.is_deleting_for(claim)
     }
 
     /// A term begins: what was seen of volumes before another replica led counts no more.
@@ -219,17 +226,32 @@ impl Reclaim {
             if !self.active.is_set() {
                 return Ok(false);
             }
+            // First said, then looked whether the claim is worked on; the other controller does the same the other way
+            // round. Of two at once one at least sees the other.
+            let claim = volume.claim.as_ref().map_or("", |claim| &claim.uid);
+            self.deletions.begin(&volume.uid, claim);
+            if (self.in_progress)(claim) {
+                self.deletions.give_up(&volume.uid);
+                return Ok(false);
+            }
             let request = DeleteVolumeRequest {
                 volume_id: handle,
                 secrets,
             };
-            let Ok(answer) = self.driver.delete_volume(request).await else {
-                return Ok(false);
-            };
-            answer.map_err(|error| match denied {
-                Some(denied) => format!("{error}; it was called without secrets: {denied}"),
-                None => error.to_string(),
-            })?;
+            match self.driver.delete_volume(request).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    self.deletions.give_up(&volume.uid);
+                    return Err(match denied {
+                        Some(denied) => format!("{error}; it was called without secrets: {denied}"),
+                        None => error.to_string(),
+                    });
+                }
+                Err(NotSent) => {
+                    self.deletions.give_up(&volume.uid);
+                    return Ok(false);
+                }
+            }
             self.deletions.volume_deleted(&volume.uid);
             (self.on_deleted)(volume);
         }

@@ -1,6 +1,8 @@
 //! A call that outlives its term: what the driver says at its end is about what was on record before.
 
-use sandbox::{Line, World, driver::Trouble};
+use std::collections::BTreeMap;
+
+use sandbox::{Fault, Harm, Line, World, driver::Trouble};
 use serde_json::json;
 use tokio::time::sleep;
 use tonic::Code;
@@ -97,4 +99,51 @@ async fn a_volume_that_comes_late_is_asked_for_again_by_who_leads_for_the_second
     assert_eq!(world.driver.count("DeleteVolume"), 0);
     first.stop();
     first.ended().await.expect("a clean end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_is_not_asked_for_again_under_the_same_id_while_its_object_goes() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    sidecar.leads(&world).await;
+    let later = |code| Trouble::RefuseAfter(code, "later");
+    world
+        .driver
+        .upset("CreateVolume", 1, later(Code::DeadlineExceeded));
+    world
+        .driver
+        .upset("CreateVolume", 99, Trouble::Refuse(Code::Aborted, "busy"));
+    let uid = world.add_claim("default", "data", "1Gi", |_| {});
+    is_asked(&world, 1).await;
+    world.api.delete(CLAIMS, "default", "data");
+    let id = world.driver.volumes()[0].id.clone();
+    // What the leader before has sent to write the object comes late.
+    let claim = json!({"namespace": "default", "name": "data", "uid": uid});
+    let object = json!({
+        "metadata": {
+            "name": format!("pvc-{uid}"), "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER},
+            "finalizers": ["external-provisioner.volume.kubernetes.io/finalizer"],
+        },
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "claimRef": claim,
+            "persistentVolumeReclaimPolicy": "Delete", "csi": {"driver": DRIVER, "volumeHandle": id},
+        },
+    });
+    world
+        .api
+        .harm(Fault::new(Harm::Delay(secs(20))).on("delete", VOLUMES));
+    world.api.create(VOLUMES, "", object);
+    world
+        .eventually("it is deleted", |world| world.driver.count("DeleteVolume") == 1)
+        .await;
+    world.driver.heal();
+    let same = Trouble::Odd {
+        id,
+        context: BTreeMap::new(),
+    };
+    world.driver.upset("CreateVolume", 99, same);
+    world.becomes_clean().await;
+    sleep(secs(600)).await;
+    assert_eq!(world.driver.volumes(), [], "{}", world.print());
+    sidecar.end(&world).await;
 }

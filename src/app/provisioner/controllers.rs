@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -143,10 +143,11 @@ impl Controllers {
             capacity::watch(&mut watched, settings, &driver_info.name, node);
         }
         let hook = CapacityHook::default();
+        let deleter = Arc::new(OnceLock::<Weak<Reclaim>>::new());
         let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
             let (on_claim, on_volume, provision) = (claims.clone(), volumes.clone(), provision.clone());
             let (on_topology, on_capacity) = (topology_changed.clone(), hook.clone());
-            let on_answer = hook.clone();
+            let (on_answer, is_deleting) = (hook.clone(), deleter.clone());
             let on_event = move |event: CacheEvent<'_>| match event {
                 CacheEvent::Claim(uid) => on_claim.add(uid),
                 CacheEvent::Volume(uid) => on_volume.add(uid),
@@ -178,6 +179,10 @@ impl Controllers {
                 policy,
                 active.clone(),
                 Box::new(move |plan, volume| on_answer.volume_asked_for(plan, volume)),
+                Box::new(move |claim| {
+                    let reclaim = is_deleting.get().and_then(Weak::upgrade);
+                    reclaim.is_some_and(|reclaim| reclaim.is_deleting_for(claim))
+                }),
             )
         });
         let capacity = publishes.map(|settings| {
@@ -195,7 +200,7 @@ impl Controllers {
         let capacity = capacity.transpose()?;
         hook.set(capacity.as_ref());
         let on_claim = claims.clone();
-        let reclaim = Reclaim::new(
+        let reclaim = Arc::new(Reclaim::new(
             driver.clone(),
             driver_info.clone(),
             api,
@@ -205,11 +210,12 @@ impl Controllers {
             active.clone(),
             Box::new(move |claim| on_claim.is_processing(claim)),
             Box::new(move |volume| hook.volume_deleted(volume)),
-        );
+        ));
+        let _ = deleter.set(Arc::downgrade(&reclaim));
         Ok(Self {
             driver,
             provision,
-            reclaim: Arc::new(reclaim),
+            reclaim,
             capacity,
             ledger,
             claims,
