@@ -61,6 +61,8 @@ mod overtaken;
 mod reclaim;
 #[path = "flows/records.rs"]
 mod records;
+#[path = "flows/renewed.rs"]
+mod renewed;
 #[path = "flows/replicas.rs"]
 mod replicas;
 #[path = "flows/restarts.rs"]
