@@ -79,6 +79,8 @@ mod stop;
 mod topology;
 #[path = "flows/topology_weather.rs"]
 mod topology_weather;
+#[path = "flows/uncertain.rs"]
+mod uncertain;
 #[path = "flows/volumes.rs"]
 mod volumes;
 #[path = "flows/watches.rs"]
