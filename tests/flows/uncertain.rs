@@ -208,24 +208,20 @@ async fn soon(world: &World, what: &str, condition: impl Fn(&World) -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_attempt_met_such_a_moment_is_provisioned() {
-    let slow = Harm::Delay(secs(2));
-    let rows: [(&str, &dyn Fn(&World)); 3] = [
-        ("before its record is opened", &|world| {
-            world
-                .api
-                .harm(Fault::new(slow.clone()).on("get", "secrets").times(1));
-        }),
-        ("before its object is written", &|world| {
-            world.driver.upset("CreateVolume", 1, Trouble::Delay(secs(2)));
-        }),
-        ("when it came", &|_| {}),
-    ];
-    for (when, harm) in rows {
+    for when in [
+        "at once",
+        "before its record is opened",
+        "before its object is written",
+    ] {
         let world = world();
         let working = Working::start(&world).await;
-        harm(&world);
-        if when == "when it came" {
-            working.leads(false);
+        let slow = Fault::new(Harm::Delay(secs(2))).times(1);
+        match when {
+            "at once" => working.leads(false),
+            "before its record is opened" => world.api.harm(slow.on("get", "secrets")),
+            _ => {
+                world.driver.upset("CreateVolume", 1, Trouble::Delay(secs(2)));
+            }
         }
         world.add_claim("default", "data", "1Gi", |_| {});
         sleep(secs(1)).await;

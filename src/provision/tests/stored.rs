@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use proptest::{collection, prelude::*};
 use prost::Message;
 
@@ -218,31 +219,22 @@ fn a_record_of_one_request_is_stored_as_an_older_version_stores_it() {
 #[test]
 fn an_earlier_request_of_another_claim_or_volume_makes_a_record_unreadable() {
     let head = record(plan()).head();
-    let claim_of = |plan: &mut Plan| {
+    let claim_of = |plan: &mut Plan, change: fn(&mut ObjectReference)| {
         let spec = plan.draft.spec.as_mut().unwrap();
-        spec.claim_ref.clone().unwrap()
+        change(spec.claim_ref.as_mut().unwrap());
     };
-    let rows: [(&str, &dyn Fn(&mut Plan)); 4] = [
-        ("volume of the head", &|plan| {
-            plan.request.name = "pvc-other".into()
-        }),
-        ("name of the object", &|plan| {
-            plan.draft.metadata.name = Some("pvc-other".into());
-        }),
-        ("claim of the head", &|plan| {
-            let mut claim = claim_of(plan);
-            claim.name = Some("other".into());
-            plan.draft.spec.as_mut().unwrap().claim_ref = Some(claim);
-        }),
-        ("UID of the claim", &|plan| {
-            let mut claim = claim_of(plan);
-            claim.uid = Some("another-uid".into());
-            plan.draft.spec.as_mut().unwrap().claim_ref = Some(claim);
-        }),
+    let mut odd = [(); 4].map(|()| plan());
+    odd[0].request.name = "pvc-other".into();
+    odd[1].draft.metadata.name = Some("pvc-other".into());
+    claim_of(&mut odd[2], |claim| claim.name = Some("other".into()));
+    claim_of(&mut odd[3], |claim| claim.uid = Some("another-uid".into()));
+    let disagreements = [
+        "volume of the head",
+        "name of the object",
+        "claim of the head",
+        "UID of the claim",
     ];
-    for (what, change) in rows {
-        let mut odd = plan();
-        change(&mut odd);
+    for (what, odd) in disagreements.into_iter().zip(odd) {
         let stored = record_after(vec![plan(), odd], plan()).encode();
         let error = Record::decode(UID, &head, &stored).unwrap_err();
         assert!(error.contains(what), "{what}: {error}");
