@@ -120,6 +120,7 @@ fn record(nodes: usize) -> Option<Record> {
             key: "shop/data-0".to_owned(),
             begun: Duration::ZERO,
             plan: Arc::new(*plan),
+            earlier: Vec::new(),
             secrets: None,
             created: None,
             asked: false,

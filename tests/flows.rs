@@ -61,6 +61,8 @@ mod overtaken;
 mod reclaim;
 #[path = "flows/records.rs"]
 mod records;
+#[path = "flows/renewed.rs"]
+mod renewed;
 #[path = "flows/replicas.rs"]
 mod replicas;
 #[path = "flows/restarts.rs"]
@@ -77,6 +79,8 @@ mod stop;
 mod topology;
 #[path = "flows/topology_weather.rs"]
 mod topology_weather;
+#[path = "flows/uncertain.rs"]
+mod uncertain;
 #[path = "flows/volumes.rs"]
 mod volumes;
 #[path = "flows/watches.rs"]

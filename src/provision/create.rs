@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A record was closed while it was being worked on: the watch tells why within this time.
-const OVERTAKEN: Duration = Duration::from_secs(1);
+pub(super) const OVERTAKEN: Duration = Duration::from_secs(1);
 const ASKED_AGAIN: &str =
     "the same request is repeated, because an earlier one that was not answered may have made the volume";
 
@@ -59,7 +59,7 @@ impl Provision {
             doubt: match &before {
                 None => Doubt::None,
                 // Its object alone has changed.
-                Some(Entry { record, .. }) if is_same_request(&record.plan, &plan) => record.doubt,
+                Some(Entry { record, .. }) if record.plan.is_same_request(&plan) => record.doubt,
                 Some(_) => Doubt::FRESH,
             },
         };
@@ -67,6 +67,7 @@ impl Provision {
             uid: claim.uid.clone(),
             key: claim.key(),
             begun,
+            earlier: before.map_or_else(Vec::new, |entry| entry.record.earlier_than(&plan)),
             plan,
             secrets: Some(secrets),
             created: None,
@@ -82,7 +83,7 @@ impl Provision {
     }
 
     /// The record is stored, as far as this ledger stores any; or what to do instead of calling the driver.
-    async fn open(&self, record: &Arc<Record>, claim: Option<&Claim>) -> Result<(), Requeue> {
+    pub(super) async fn open(&self, record: &Arc<Record>, claim: Option<&Claim>) -> Result<(), Requeue> {
         match self.ledger.open(&record.uid, record.clone()).await {
             Ok(()) => Ok(()),
             // Nothing has failed: the next leader sees to the claim.
@@ -217,6 +218,7 @@ impl Provision {
                 let (doubt, verdict) = doubt.judge(FinalAnswer {
                     code: error.code,
                     has_source: plan.request.volume_content_source.is_some(),
+                    earlier: record.earlier.len(),
                     claim: claim_state(waits.as_deref()),
                     now: self.origin.elapsed(),
                     timeout: self.timings.timeout,
@@ -260,6 +262,14 @@ impl Provision {
                     _ => next,
                 };
             }
+            Verdict::FallBack | Verdict::Drop => {
+                if matches!(outcome, CreateOutcome::Infeasible(_)) && verdict == Verdict::Drop {
+                    self.infeasible.insert(&record.uid, &plan.class_uid);
+                }
+                return self
+                    .fall_back(record, claim, error, verdict == Verdict::FallBack, doubt)
+                    .await;
+            }
             Verdict::Renew => self.remember(record, true, doubt, true),
             Verdict::Erase => {
                 if self.ledger.erase(&record.uid) {
@@ -299,7 +309,7 @@ impl Provision {
     }
 
     /// Whether this is what the ledger has for the claim: nobody has taken it over, replaced or closed it since.
-    fn is_current(&self, uid: &str, record: Option<&Arc<Record>>) -> bool {
+    pub(super) fn is_current(&self, uid: &str, record: Option<&Arc<Record>>) -> bool {
         match (self.ledger.get(uid), record) {
             (Some(current), Some(record)) => Arc::ptr_eq(&current.record, record),
             (current, record) => current.is_none() && record.is_none(),
@@ -330,11 +340,6 @@ pub(super) fn claim_state(claim: Option<&Claim>) -> ClaimState {
         Some(_) => ClaimState::Waits,
         None => ClaimState::Gone,
     }
-}
-
-/// Whether the driver is asked for the same.
-fn is_same_request(one: &Plan, other: &Plan) -> bool {
-    (&one.request, &one.placement, &one.secret) == (&other.request, &other.placement, &other.secret)
 }
 
 /// The secrets to call the driver with.

@@ -6,6 +6,7 @@
 mod create;
 mod credentials;
 pub mod decide;
+mod fall_back;
 mod finish;
 mod memory;
 pub mod metrics;

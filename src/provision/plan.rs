@@ -57,6 +57,11 @@ impl Plan {
         }
     }
 
+    /// Whether the driver is asked for the same, whatever object is to come of it.
+    pub(super) fn is_same_request(&self, other: &Self) -> bool {
+        (&self.request, &self.placement, &self.secret) == (&other.request, &other.placement, &other.secret)
+    }
+
     /// The places that the driver may choose from; one without a place where it has no topology.
     pub fn places(&self) -> Vec<Option<Topology>> {
         match self.requirement() {

@@ -1,6 +1,6 @@
 //! Pure. What is remembered of a creation under way.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, iter, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 
@@ -17,6 +17,9 @@ pub struct Record {
     pub begun: Duration,
     /// What was decided, as it stays until the driver has given a final answer.
     pub plan: Arc<Plan>,
+    /// What was sent before `plan` took its place: each of these may have made the volume. The first is the next to be
+    /// repeated.
+    pub earlier: Vec<Arc<Plan>>,
     /// The secrets as last read. `None`: this process has not read them.
     pub secrets: Option<SecretData>,
     /// The object to be written, once the driver has created the volume.
@@ -37,12 +40,42 @@ impl Record {
             key: key.to_owned(),
             begun: Duration::ZERO,
             plan: Arc::new(plan),
+            earlier: Vec::new(),
             secrets: None,
             created: None,
             asked: false,
             doubt: Doubt::FRESH,
             renewable: false,
         }
+    }
+
+    /// Every request that may have made the volume, the one that is sent first.
+    pub(super) fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        iter::once(&self.plan).chain(&self.earlier)
+    }
+
+    /// The requests that `plan` does not repeat, and that may have made the volume when it is sent.
+    pub(super) fn earlier_than(&self, plan: &Plan) -> Vec<Arc<Plan>> {
+        let others = self.plans().filter(|known| !known.is_same_request(plan));
+        others.cloned().collect()
+    }
+
+    /// The record with the next earlier request in place of the one that was refused; `keeps`: that one may have made the
+    /// volume all the same, and its turn comes again. `None`: there is no earlier one.
+    pub(super) fn fallen_back(&self, keeps: bool, doubt: Doubt) -> Option<Self> {
+        let (next, others) = self.earlier.split_first()?;
+        let refused = keeps.then(|| self.plan.clone());
+        Some(Self {
+            plan: next.clone(),
+            earlier: others.iter().cloned().chain(refused).collect(),
+            // Those of another request are none of its own.
+            secrets: self.secrets.clone().filter(|_| next.secret == self.plan.secret),
+            created: None,
+            asked: true,
+            doubt,
+            renewable: false,
+            ..self.clone()
+        })
     }
 
     /// How the driver calls the volume, once it has created it.

@@ -14,6 +14,10 @@ use crate::{
 /// do not judge its request.
 pub const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
+/// As many requests may have made the volume of one claim besides the one that is sent; then it gets no other one. A record
+/// has to fit into an object.
+pub const MOST_EARLIER: usize = 4;
+
 /// The claim of a record, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimState {
@@ -199,6 +203,8 @@ pub struct FinalAnswer {
     pub code: Code,
     /// Whether the content of the volume was to come from somewhere.
     pub has_source: bool,
+    /// How many requests that were sent before this one may have made the volume.
+    pub earlier: usize,
     /// The claim.
     pub claim: ClaimState,
     /// When it came.
@@ -218,6 +224,11 @@ pub enum Verdict {
     RepeatSlowly,
     /// The claim may get another request, in place of this one.
     Renew,
+    /// A volume exists that another request has made: an earlier one is to be repeated, and this one after it.
+    FallBack,
+    /// No volume exists, nor will one come of this request, but may be of an earlier one, which is to be repeated in its
+    /// place.
+    Drop,
     /// Repeating has taken too long.
     Hold(HoldReason),
 }
@@ -234,14 +245,39 @@ impl Doubt {
         }
     }
 
-    /// A final answer came: what it says, and what is in doubt from now on.
+    /// A final answer came: what it says, and what is in doubt from now on about the request that is sent next.
     pub fn judge(self, answer: FinalAnswer) -> (Self, Verdict) {
+        let (doubt, verdict) = self.judge_request(answer);
+        if answer.earlier == 0 {
+            return (doubt, verdict);
+        }
+        match (verdict, doubt) {
+            (Verdict::Hold(_), _) => (doubt, verdict),
+            // Else requests that take turns would put off for ever what a person has to decide.
+            (_, Self::Doubted { finals: Some(finals) })
+                if answer.code == Code::AlreadyExists && answer.claim == ClaimState::Gone =>
+            {
+                let finals = Some(Finals {
+                    judging: None,
+                    ..finals
+                });
+                (Self::Doubted { finals }, Verdict::FallBack)
+            }
+            _ if answer.code == Code::AlreadyExists => (Self::FRESH, Verdict::FallBack),
+            (Verdict::Erase, _) => (Self::FRESH, Verdict::Drop),
+            _ => (doubt, verdict),
+        }
+    }
+
+    /// What a final answer says where no other request is on record.
+    fn judge_request(self, answer: FinalAnswer) -> (Self, Verdict) {
         let Self::Doubted { finals } = self else {
             return (Self::None, Verdict::Erase);
         };
         let FinalAnswer {
             code,
             has_source,
+            earlier,
             claim,
             now,
             timeout,
@@ -261,7 +297,7 @@ impl Doubt {
             Verdict::Repeat
         } else {
             match claim {
-                ClaimState::Waits if code != Code::AlreadyExists => Verdict::Renew,
+                ClaimState::Waits if code != Code::AlreadyExists && earlier < MOST_EARLIER => Verdict::Renew,
                 ClaimState::Waits | ClaimState::BeingDeleted => Verdict::Repeat,
                 ClaimState::Gone if judges => Verdict::Repeat,
                 ClaimState::Gone if now.saturating_sub(finals.first) >= PATIENCE => {

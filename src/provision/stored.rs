@@ -20,7 +20,7 @@ use crate::{
     ledger::{RecordHead, Storable},
 };
 
-/// The fields of a [`Plan`]. A later version may add fields, which are ignored here, and must not change any.
+/// The fields of a [`Plan`], and the plans that a record has besides. A later version may add fields, which are ignored here, and must not change any.
 #[derive(Clone, PartialEq, Message)]
 struct StoredPlan {
     /// Without secrets, and without the topology, which is [`StoredRequirement`].
@@ -39,6 +39,9 @@ struct StoredPlan {
     source_label: String,
     #[prost(string, tag = "7")]
     class_uid: String,
+    /// What was sent before, the next to be repeated first. These have none themselves.
+    #[prost(message, repeated, tag = "8")]
+    earlier: Vec<StoredPlan>,
     /// Written last: a message that was cut between two fields is a message, too.
     #[prost(bool, tag = "15")]
     is_whole: bool,
@@ -86,14 +89,28 @@ impl Storable for Record {
     }
 
     fn encode(&self) -> Vec<u8> {
-        StoredPlan::from(&*self.plan).encode_to_vec()
+        let earlier = self.earlier.iter().map(|plan| StoredPlan::from(&**plan));
+        let stored = StoredPlan {
+            earlier: earlier.collect(),
+            ..StoredPlan::from(&*self.plan)
+        };
+        stored.encode_to_vec()
     }
 
     fn decode(claim_uid: &str, head: &RecordHead, stored: &[u8]) -> Result<Self, String> {
-        let stored = StoredPlan::decode(stored).map_err(|error| error.to_string())?;
-        let plan = Plan::try_from(stored)?;
-        agree(claim_uid, head, &plan)?;
-        Ok(Self::inherited(claim_uid, &head.claim, plan))
+        let mut stored = StoredPlan::decode(stored).map_err(|error| error.to_string())?;
+        let earlier = std::mem::take(&mut stored.earlier);
+        let read = |stored| {
+            let plan = Plan::try_from(stored)?;
+            agree(claim_uid, head, &plan)?;
+            Ok::<_, String>(plan)
+        };
+        let plan = read(stored)?;
+        let earlier = earlier.into_iter().map(|stored| read(stored).map(Arc::new));
+        Ok(Self {
+            earlier: earlier.collect::<Result<_, _>>()?,
+            ..Self::inherited(claim_uid, &head.claim, plan)
+        })
     }
 
     fn taken_over(self: &Arc<Self>) -> Arc<Self> {
@@ -105,8 +122,10 @@ impl Storable for Record {
     }
 
     fn deletes(&self) -> bool {
-        let spec = self.plan.draft.spec.as_ref();
-        spec.and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()) == Some("Delete")
+        self.plans().all(|plan| {
+            let spec = plan.draft.spec.as_ref();
+            spec.and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()) == Some("Delete")
+        })
     }
 }
 
@@ -167,6 +186,7 @@ impl From<&Plan> for StoredPlan {
             class_label: class_label.clone(),
             source_label: source_label.clone(),
             class_uid: class_uid.clone(),
+            earlier: Vec::new(),
             is_whole: true,
         }
     }
@@ -184,10 +204,14 @@ impl TryFrom<StoredPlan> for Plan {
             class_label,
             source_label,
             class_uid,
+            earlier,
             is_whole,
         } = stored;
         if !is_whole {
             return Err("it was cut off".to_owned());
+        }
+        if !earlier.is_empty() {
+            return Err("an earlier request has earlier ones".to_owned());
         }
         let draft: PersistentVolume =
             serde_json::from_str(&draft).map_err(|error| format!("its PersistentVolume: {error}"))?;

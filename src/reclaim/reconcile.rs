@@ -190,7 +190,8 @@ impl Reclaim {
             .await
         {
             Ok(()) => Requeue::After(self.deletions.finalizer_changed(&volume.uid)),
-            Err(error) if error.reason == Reason::NotLeading => Requeue::AwaitChange,
+            // The term may go on all the same, and then nothing else brings the volume back.
+            Err(error) if error.reason == Reason::NotLeading => Requeue::Backoff,
             Err(error) => {
                 tracing::warn!(volume = volume.name, %error, "the volume's finalizer could not be changed");
                 Requeue::Backoff

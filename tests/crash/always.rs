@@ -20,6 +20,8 @@ pub(crate) struct Eye {
     misfits: bool,
     /// Whether what two leaders asked for one after the other may overlap at the driver, or come twice.
     tolerant: bool,
+    /// Whether a name may be asked for with another request.
+    renews: bool,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -31,6 +33,7 @@ impl Eye {
             elected,
             misfits,
             tolerant: false,
+            renews: false,
             seen: Arc::default(),
         }
     }
@@ -38,6 +41,12 @@ impl Eye {
     /// Where leaders change in the middle of a call, the driver may see two calls at once, or a deletion twice.
     pub(crate) fn tolerant(mut self) -> Self {
         self.tolerant = true;
+        self
+    }
+
+    /// Whether the driver may see two requests of one name, one in place of the other.
+    pub(crate) const fn renewing(mut self, renews: bool) -> Self {
+        self.renews = renews;
         self
     }
 
@@ -59,8 +68,9 @@ impl Eye {
     pub(crate) fn breaches(&self) -> Vec<String> {
         let mut all = self.seen.lock().expect("no panic while looking").clone();
         let twice = |text: &String| text.contains("while another call") || text.contains("deleted before");
+        let other = |text: &String| text.contains("with another request");
         let breaches = self.driver.breaches().into_iter();
-        all.extend(breaches.filter(|text| !(self.tolerant && twice(text))));
+        all.extend(breaches.filter(|text| !(self.tolerant && twice(text) || self.renews && other(text))));
         all
     }
 

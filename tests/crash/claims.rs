@@ -1,6 +1,9 @@
 //! Claims come and go, and change hands, while the process is cut.
 
-use sandbox::{Fault, Harm, World, driver::Trouble};
+use sandbox::{
+    Fault, Harm, World,
+    driver::{Trouble, Volume},
+};
 use serde_json::json;
 use tokio::time::sleep;
 use tonic::Code;
@@ -144,6 +147,59 @@ fn the_class_is_gone() {
         slow(stage, 3).await;
         stage.api.delete("storageclasses", "", "fast");
         stage.becomes_bound("data").await;
+    });
+}
+
+/// The class of the claim `data` is replaced while its first call is lost. The claim gets another request, and then the
+/// volume of the first one comes.
+async fn late_for_the_class(stage: &Stage) {
+    let is_asked_for = |tier: &'static str| {
+        move |world: &World| {
+            let asked = world.driver.creations();
+            asked.iter().any(|request| request.parameters["tier"] == tier)
+        }
+    };
+    let class = |tier: &str| {
+        let class = json!({
+            "metadata": {"name": "fast"}, "provisioner": DRIVER, "parameters": {"tier": tier},
+        });
+        stage.api.delete("storageclasses", "", "fast");
+        stage.api.create("storageclasses", "", class);
+    };
+    class("gold");
+    stage.driver.upset("CreateVolume", 1, Trouble::Hang);
+    let down = Trouble::Refuse(Code::Internal, "the backend is down");
+    stage.driver.upset("CreateVolume", usize::MAX, down);
+    let uid = stage.add_claim("default", "data", "1Gi", |_| {});
+    stage.eventually("gold is asked for", is_asked_for("gold")).await;
+    class("lead");
+    stage.eventually("lead is asked for", is_asked_for("lead")).await;
+    stage.driver.add_volume(Volume {
+        id: "vol-late".into(),
+        name: format!("pvc-{uid}"),
+        bytes: 1 << 30,
+        parameters: [("tier".to_owned(), "gold".to_owned())].into(),
+    });
+    stage.driver.heal();
+}
+
+#[test]
+fn the_class_is_replaced_and_the_first_volume_comes_late() {
+    let scenario = Scenario::new("class replaced, first volume late", Rest::volumes(1));
+    let scenario = scenario.flags(&["--retry-interval-max=20s"]).renews();
+    scenario.run(async |stage| {
+        late_for_the_class(stage).await;
+        stage.becomes_bound("data").await;
+    });
+}
+
+#[test]
+fn the_class_is_replaced_and_the_first_volume_comes_too_late_for_its_claim() {
+    let scenario = Scenario::new("class replaced, claim gone, volume late", Rest::volumes(0));
+    let scenario = scenario.flags(&["--retry-interval-max=20s"]).renews();
+    scenario.run(async |stage| {
+        late_for_the_class(stage).await;
+        stage.claim_goes().await;
     });
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct Scenario {
     /// A second replica stands by.
     second: bool,
     pub(crate) misfits: bool,
+    pub(crate) renews: bool,
     /// Stopped for a minute instead of cut.
     stops: bool,
     /// Cut at so many effects only.
@@ -41,6 +42,7 @@ impl Scenario {
             flags: &[],
             second: false,
             misfits: false,
+            renews: false,
             stops: false,
             first: usize::MAX,
             some: usize::MAX,
@@ -67,6 +69,12 @@ impl Scenario {
     /// Volumes that are not what was asked for are deleted without ever having had an object.
     pub(crate) const fn misfits(mut self) -> Self {
         self.misfits = true;
+        self
+    }
+
+    /// A claim gets another request in place of one that was refused in doubt, so that the driver sees two of one name.
+    pub(crate) const fn renews(mut self) -> Self {
+        self.renews = true;
         self
     }
 

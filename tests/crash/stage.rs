@@ -63,7 +63,7 @@ impl Stage {
         let world = (scenario.world)();
         let elected = !scenario.flags.contains(&"--leader-election=false");
         Self {
-            eye: Eye::new(&world, elected, scenario.misfits),
+            eye: Eye::new(&world, elected, scenario.misfits).renewing(scenario.renews),
             world,
             flags: scenario.flags,
             processes: RefCell::default(),

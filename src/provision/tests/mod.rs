@@ -28,6 +28,7 @@ mod outcome;
 mod ownership;
 mod parameters;
 mod placement;
+mod record;
 mod request;
 mod save;
 mod settle;

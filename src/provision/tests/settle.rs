@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::settle::{
     ClaimState::{self, *},
-    Doubt, FinalAnswer, Finals, HoldReason, PATIENCE, RecordFacts, SeenObject, Step, Verdict, VolumeState,
-    WithoutSecret, settle, without_secret,
+    Doubt, FinalAnswer, Finals, HoldReason, MOST_EARLIER, PATIENCE, RecordFacts, SeenObject, Step, Verdict,
+    VolumeState, WithoutSecret, settle, without_secret,
 };
 use crate::{
     csi::Code,
@@ -102,6 +102,7 @@ fn answer(code: Code, claim: ClaimState, now: Duration) -> FinalAnswer {
     FinalAnswer {
         code,
         has_source: false,
+        earlier: 0,
         claim,
         now,
         timeout: TIMEOUT,
@@ -110,9 +111,18 @@ fn answer(code: Code, claim: ClaimState, now: Duration) -> FinalAnswer {
 
 /// The verdicts on these answers, one after the other.
 fn verdicts(claim: ClaimState, answers: &[(Code, u64)]) -> Vec<Verdict> {
+    verdicts_beside(0, claim, answers)
+}
+
+/// The verdicts where so many earlier requests may have made the volume.
+fn verdicts_beside(earlier: usize, claim: ClaimState, answers: &[(Code, u64)]) -> Vec<Verdict> {
     let mut doubt = Doubt::FRESH;
     let judge = |(code, at): &(Code, u64)| {
-        let (next, verdict) = doubt.judge(answer(*code, claim, secs(*at)));
+        let answer = FinalAnswer {
+            earlier,
+            ..answer(*code, claim, secs(*at))
+        };
+        let (next, verdict) = doubt.judge(answer);
         doubt = next;
         verdict
     };
@@ -259,6 +269,105 @@ fn after_a_day_of_refusals_the_record_of_a_gone_claim_is_held() {
         verdicts(Gone, &answers),
         [Verdict::Repeat, Verdict::Repeat, Verdict::Erase]
     );
+}
+
+#[test]
+fn beside_earlier_requests_no_code_erases_the_record() {
+    use Verdict::*;
+    // The second answer: claim waits, is being deleted, is gone.
+    let rows = [
+        (Code::Unknown, [Renew, Repeat, RepeatSlowly]),
+        (Code::InvalidArgument, [Drop, Drop, Drop]),
+        (Code::NotFound, [Drop, Drop, Drop]),
+        (Code::AlreadyExists, [FallBack, FallBack, FallBack]),
+        (Code::PermissionDenied, [Renew, Repeat, RepeatSlowly]),
+        (Code::ResourceExhausted, [Drop, Drop, Drop]),
+        (Code::FailedPrecondition, [Renew, Repeat, RepeatSlowly]),
+        (Code::OutOfRange, [Drop, Drop, Drop]),
+        (Code::Unimplemented, [Drop, Drop, Drop]),
+        (Code::Internal, [Renew, Repeat, RepeatSlowly]),
+        (Code::DataLoss, [Renew, Repeat, RepeatSlowly]),
+        (Code::Unauthenticated, [Renew, Repeat, RepeatSlowly]),
+    ];
+    assert_eq!(
+        rows.map(|(code, _)| code).to_vec(),
+        final_codes().collect::<Vec<_>>()
+    );
+    for (code, expected) in rows {
+        // That the name is taken is no matter of time.
+        let first = if code == Code::AlreadyExists {
+            FallBack
+        } else {
+            Repeat
+        };
+        for (claim, second) in CLAIMS.into_iter().zip(expected) {
+            let judged = verdicts_beside(1, claim, &[(code, 100), (code, 115)]);
+            assert_eq!(judged, [first, second], "{code} {claim:?}");
+        }
+    }
+}
+
+#[test]
+fn the_request_that_is_fallen_back_to_is_in_fresh_doubt() {
+    let finals = Some(Finals {
+        first: secs(1),
+        judging: Some(secs(1)),
+    });
+    for doubt in [Doubt::None, Doubt::FRESH, Doubt::Doubted { finals }] {
+        for (code, claim) in [
+            (Code::AlreadyExists, Waits),
+            (Code::AlreadyExists, BeingDeleted),
+            (Code::OutOfRange, Waits),
+            (Code::OutOfRange, Gone),
+        ] {
+            let answer = FinalAnswer {
+                earlier: 1,
+                ..answer(code, claim, secs(60))
+            };
+            let (next, verdict) = doubt.judge(answer);
+            if matches!(verdict, Verdict::FallBack | Verdict::Drop) {
+                assert_eq!(next, Doubt::FRESH, "{doubt:?} {code} {claim:?}");
+            } else {
+                assert_eq!(verdict, Verdict::Repeat, "{doubt:?} {code} {claim:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn requests_of_a_gone_claim_that_take_turns_are_held_after_a_day() {
+    let day = PATIENCE.as_secs();
+    let taken = Code::AlreadyExists;
+    let answers = [(taken, 10), (taken, 300), (taken, day), (taken, day + 10)];
+    let hold = Verdict::Hold(HoldReason::OnlyRefusals);
+    assert_eq!(
+        verdicts_beside(1, Gone, &answers),
+        [Verdict::FallBack, Verdict::FallBack, Verdict::FallBack, hold]
+    );
+    assert_eq!(
+        verdicts_beside(1, Waits, &answers),
+        [Verdict::FallBack; 4],
+        "somebody waits"
+    );
+    // A judging answer to one request says nothing about the next.
+    let answers = [(Code::OutOfRange, 10), (taken, 11), (Code::OutOfRange, 60)];
+    assert_eq!(
+        verdicts_beside(1, Gone, &answers),
+        [Verdict::Repeat, Verdict::FallBack, Verdict::Repeat]
+    );
+}
+
+#[test]
+fn a_claim_gets_another_request_only_so_often() {
+    let answers = [(Code::Internal, 0), (Code::Internal, 20)];
+    for (earlier, second) in [
+        (0, Verdict::Renew),
+        (MOST_EARLIER - 1, Verdict::Renew),
+        (MOST_EARLIER, Verdict::Repeat),
+    ] {
+        let judged = verdicts_beside(earlier, Waits, &answers);
+        assert_eq!(judged, [Verdict::Repeat, second], "{earlier}");
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use proptest::{collection, prelude::*};
+use prost::Message;
 
 use super::{
     super::{
@@ -27,6 +29,14 @@ fn record(plan: Plan) -> Record {
     Record {
         secrets: Some(SecretData::new(map(&[("password", WORD)]))),
         ..Record::inherited(UID, "shop/data", plan)
+    }
+}
+
+/// As [`record`], and these requests were sent before.
+fn record_after(earlier: Vec<Plan>, plan: Plan) -> Record {
+    Record {
+        earlier: earlier.into_iter().map(Arc::new).collect(),
+        ..record(plan)
     }
 }
 
@@ -99,18 +109,24 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn any_plan_comes_back_as_it_went_in(plan in plans()) {
-        let record = record(plan);
+    fn any_plans_come_back_as_they_went_in(plan in plans(), earlier in collection::vec(plans(), 0..4)) {
+        let record = record_after(earlier, plan);
         let back = back(&record).unwrap();
         prop_assert_eq!(&*back.plan, &*record.plan);
+        prop_assert_eq!(&back.earlier, &record.earlier);
         prop_assert_eq!((&back.uid, &back.key), (&record.uid, &record.key));
         prop_assert_eq!(back.doubt, Doubt::FRESH);
         prop_assert!(back.created.is_none() && back.secrets.is_none() && !back.renewable);
     }
 
     #[test]
-    fn damaged_bytes_are_an_error_and_no_panic(plan in plans(), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
-        let record = record(plan);
+    fn damaged_bytes_are_an_error_and_no_panic(
+        plan in plans(),
+        earlier in collection::vec(plans(), 0..2),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+    ) {
+        let record = record_after(earlier, plan);
         let mut bytes = record.encode();
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
@@ -163,6 +179,66 @@ fn what_a_later_version_adds_is_ignored() {
     bytes.extend([0xc2, 0x3e, 4, b'm', b'o', b'r', b'e']);
     let back = Record::decode(UID, &record.head(), &bytes).unwrap();
     assert_eq!(back.plan, record.plan);
+}
+
+/// The fields that a record had before it knew earlier requests.
+#[derive(Clone, PartialEq, Message)]
+struct OneRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    request: Vec<u8>,
+    #[prost(string, tag = "2")]
+    draft: String,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    secret: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    placement: Option<Vec<u8>>,
+    #[prost(string, tag = "5")]
+    class_label: String,
+    #[prost(string, tag = "6")]
+    source_label: String,
+    #[prost(string, tag = "7")]
+    class_uid: String,
+    #[prost(bool, tag = "15")]
+    is_whole: bool,
+}
+
+#[test]
+fn a_record_of_one_request_is_stored_as_an_older_version_stores_it() {
+    let record = record(plan());
+    let bytes = record.encode();
+    let older = OneRequest::decode(&*bytes).unwrap();
+    assert_eq!(older.encode_to_vec(), bytes);
+    let back = Record::decode(UID, &record.head(), &bytes).unwrap();
+    assert_eq!(back.plan, record.plan);
+    assert!(back.earlier.is_empty());
+    // And an older version reads of several the one that is sent.
+    let several = record_after(vec![plan()], plan()).encode();
+    assert_eq!(OneRequest::decode(&*several).unwrap(), older);
+}
+
+#[test]
+fn an_earlier_request_of_another_claim_or_volume_makes_a_record_unreadable() {
+    let head = record(plan()).head();
+    let claim_of = |plan: &mut Plan, change: fn(&mut ObjectReference)| {
+        let spec = plan.draft.spec.as_mut().unwrap();
+        change(spec.claim_ref.as_mut().unwrap());
+    };
+    let mut odd = [(); 4].map(|()| plan());
+    odd[0].request.name = "pvc-other".into();
+    odd[1].draft.metadata.name = Some("pvc-other".into());
+    claim_of(&mut odd[2], |claim| claim.name = Some("other".into()));
+    claim_of(&mut odd[3], |claim| claim.uid = Some("another-uid".into()));
+    let disagreements = [
+        "volume of the head",
+        "name of the object",
+        "claim of the head",
+        "UID of the claim",
+    ];
+    for (what, odd) in disagreements.into_iter().zip(odd) {
+        let stored = record_after(vec![plan(), odd], plan()).encode();
+        let error = Record::decode(UID, &head, &stored).unwrap_err();
+        assert!(error.contains(what), "{what}: {error}");
+    }
 }
 
 #[test]
@@ -247,5 +323,9 @@ fn a_record_says_what_it_is_about_and_whether_its_volume_will_go() {
     for policy in [None, Some("Retain".to_owned()), Some("Recycle".to_owned())] {
         plan.draft.spec.as_mut().unwrap().persistent_volume_reclaim_policy = policy;
         assert!(!record(plan.clone()).deletes());
+        let [ours, theirs] = [super::stored::plan(), plan.clone()];
+        assert!(!record_after(vec![theirs.clone()], ours.clone()).deletes());
+        assert!(!record_after(vec![ours], theirs).deletes());
     }
+    assert!(record_after(vec![super::stored::plan()], super::stored::plan()).deletes());
 }

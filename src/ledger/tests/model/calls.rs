@@ -81,6 +81,7 @@ impl World {
         let (doubt, verdict) = before.doubt().judge(FinalAnswer {
             code,
             has_source: false,
+            earlier: 0,
             claim: claim_state(own.sees_claim),
             now: NOW,
             timeout: TIMEOUT,
@@ -94,6 +95,8 @@ impl World {
                 own.record = None;
                 own.holding = true;
             }
+            // The class stays as it is, so there is one request.
+            Verdict::FallBack | Verdict::Drop => {}
             Verdict::Repeat | Verdict::RepeatSlowly | Verdict::Renew => {
                 open.doubt = Unsure::from_doubt(doubt);
                 open.renewable = verdict == Verdict::Renew;
