@@ -9,7 +9,7 @@ use super::{
     annotation::OPEN,
     record::{Distrust, OpenError, Origin, Storable},
     shard::Shard,
-    slot::{OpenRecord, Place, TermMark, read_value},
+    slot::{OpenRecord, Place, ShardPause, TermMark, read_value},
     state::LedgerState,
     status::TermFacts,
     trust::{Found, distrust, is_kept},
@@ -69,9 +69,10 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn found(&mut self, number: usize, object: Option<Value>, now: Duration) {
         let slot = &mut self.slots[number];
         slot.shard = Shard::new(object);
-        (slot.ours, slot.looked, slot.invalid_until) = (true, now, None);
+        (slot.ours, slot.looked, slot.pause) = (true, now, ShardPause::default());
         // The first one is made now, so that it is known from the beginning whether anything can be stored.
         slot.must_write = slot.shard.is_present() || number == 0;
+        self.succeeds();
     }
 
     /// Sorts what was found, and returns what is not trusted.

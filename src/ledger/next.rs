@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     annotation::{HELD, OPEN, SETTLE},
     placing::Unstored,
-    record::{OpenError, Opening, Storable},
+    record::{Opening, Storable},
     settings::CrashSafe,
     shard::Changes,
     slot::{OpenRecord, PendingOpen, Place, SentWrite, Slot, value_of},
@@ -51,6 +51,14 @@ pub(super) struct Write {
 impl<R: Storable> LedgerState<R> {
     /// What is to be sent now. A write counts as sent.
     pub(super) fn next(&mut self, now: Duration, wall: Timestamp) -> Next {
+        self.expire(now);
+        match self.choose(now, wall) {
+            Next::Wait(at) => Next::Wait(at.into_iter().chain(self.deadline()).min()),
+            sent => sent,
+        }
+    }
+
+    fn choose(&mut self, now: Duration, wall: Timestamp) -> Next {
         if self.taking || self.settings.mode == CrashSafe::Off {
             return Next::Wait(None);
         }
@@ -62,43 +70,31 @@ impl<R: Storable> LedgerState<R> {
         if now < begin {
             return Next::Wait(Some(begin));
         }
-        if let Some(number) = self.slots.iter().position(|slot| slot.must_read) {
-            return Next::Read(number);
-        }
-        // Rights that were missing when the term began may be there now. What could not be read then is not read here, but
-        // taken over: this is a trial only.
-        if self.refused.is_some()
-            && let Some(number) = self.slots.iter().position(|slot| slot.shard.is_unread())
-        {
+        // What could not be read when the term began is not read here, but taken over: this is a trial only.
+        let unknown = |slot: &Slot<R>| (slot.must_read || slot.shard.is_unread()) && slot.pause.is_over(now);
+        if let Some(number) = self.slots.iter().position(unknown) {
             return Next::Read(number);
         }
         if self.refused.is_some() {
-            self.choose_trial();
+            self.choose_trial(now);
         }
         if let Some(number) =
             (0..self.slots.len()).find(|number| self.due_at(*number).is_some_and(|at| at <= now))
         {
             return self.write(number, wall);
         }
-        if let Some(number) = self.place_for_unstored() {
+        if let Some(number) = self.place_for_unstored(now) {
             return self.write(number, wall);
         }
-        while let Some(at) = self.opens_due_at(now) {
-            if at > now {
-                break;
-            }
-            match self.place_for_first() {
-                Some(number) => return self.write(number, wall),
-                None => {
-                    let answer = self
-                        .pending
-                        .pop_front()
-                        .map(|open| (open.ticket, Err(OpenError::Full)));
-                    self.effects.answers.extend(answer);
-                }
-            }
+        if self.opens_due_at(now).is_some_and(|at| at <= now)
+            && let Some(number) = self.place_for_opens(now)
+        {
+            return self.write(number, wall);
         }
-        let looks = |slot: &Slot<R>| (slot.ours && slot.shard.held() > 0).then_some(slot.looked + LOOK);
+        let looks = |slot: &Slot<R>| {
+            let at = (slot.looked + LOOK).max(slot.pause.until());
+            (slot.ours && !slot.must_read && slot.shard.held() > 0).then_some(at)
+        };
         if let Some(number) = self
             .slots
             .iter()
@@ -108,22 +104,29 @@ impl<R: Storable> LedgerState<R> {
         }
         let times = (0..self.slots.len()).filter_map(|number| self.due_at(number));
         let times = times.chain(self.slots.iter().filter_map(looks));
-        Next::Wait(times.chain(self.opens_due_at(now)).min())
+        // Opens that are due and still there wait for a shard, which is used again when its pause is over.
+        let pauses = self.slots.iter().map(|slot| slot.pause.until());
+        let later = pauses.chain(self.opens_due_at(now)).filter(|at| *at > now);
+        Next::Wait(times.chain(later).min())
     }
 
     /// Something must be written to learn whether that is allowed now.
-    fn choose_trial(&mut self) {
-        let usable = |slot: &Slot<R>| slot.ours || !slot.shard.is_present();
-        let chosen = self.slots.iter().position(|slot| slot.must_write);
-        let chosen = chosen.or_else(|| self.slots.iter().position(usable));
-        self.slots[chosen.unwrap_or_default()].must_write = true;
+    fn choose_trial(&mut self, now: Duration) {
+        let chosen = (0..self.slots.len()).filter(|number| self.is_ready(*number, now));
+        let chosen = chosen.min_by_key(|number| !self.slots[*number].must_write);
+        if let Some(number) = chosen {
+            self.slots[number].must_write = true;
+        }
     }
 
     /// When this shard is to be written whatever is opened.
     fn due_at(&self, number: usize) -> Option<Duration> {
         let slot = &self.slots[number];
         // One that was not read is another's, or nobody knows what stands there.
-        if slot.shard.is_unread() || (slot.shard.is_present() && !slot.ours && !slot.must_write) {
+        if slot.must_read
+            || slot.shard.is_unread()
+            || (slot.shard.is_present() && !slot.ours && !slot.must_write)
+        {
             return None;
         }
         let here = Place::Shard(number);
@@ -132,14 +135,15 @@ impl<R: Storable> LedgerState<R> {
             || self.pending_holds.values().any(|hold| hold.place == here)
             || self.settling.keys().any(|(shard, _)| *shard == number);
         if at_once {
-            return Some(slot.invalid_until.unwrap_or_default());
+            return Some(slot.pause.until());
         }
         let erase = slot.erasing_since.map(|since| match self.flushing {
             true => Duration::ZERO,
             false => since + ERASE,
         });
         let keep = slot.shard.has_records().then_some(slot.written + KEEP);
-        erase.into_iter().chain(keep).min().max(slot.invalid_until)
+        let at = erase.into_iter().chain(keep).min();
+        at.map(|at| at.max(slot.pause.until()))
     }
 
     pub(super) fn is_at(&self, uid: &str, number: usize) -> bool {

@@ -19,6 +19,10 @@ use super::{
     slot::{Effects, Notice, OpenRecord, PendingHold, PendingOpen, Place, Refused, Slot, TermMark, Ticket},
     status::LedgerStatus,
 };
+use crate::base::api_error::ApiError;
+
+/// How long a record waits at most to be stored.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that is known of the ledger.
 #[derive(Debug)]
@@ -47,6 +51,10 @@ pub(super) struct LedgerState<R> {
     /// Nothing is sent before.
     pub(super) not_before: Duration,
     pub(super) failures: u32,
+    /// How many requests have succeeded.
+    pub(super) successes: u64,
+    /// Why the last request failed, if it did.
+    pub(super) last_error: Option<ApiError>,
     /// When the last write ended.
     pub(super) last_write: Option<Duration>,
     /// What is left is to be written now.
@@ -74,6 +82,8 @@ impl<R: Storable> LedgerState<R> {
             resigned: false,
             not_before: Duration::ZERO,
             failures: 0,
+            successes: 0,
+            last_error: None,
             last_write: None,
             flushing: false,
             effects: Effects::default(),
@@ -100,6 +110,7 @@ impl<R: Storable> LedgerState<R> {
             in_memory,
             records: self.open.len(),
             held: there.sum::<usize>() + self.pending_holds.len(),
+            left_alone: self.slots.iter().filter_map(Slot::left_alone).collect(),
             oldest: self.ages.keys().next().copied(),
         }
     }
@@ -181,6 +192,29 @@ impl<R: Storable> LedgerState<R> {
         let sent = self.slots.iter_mut().filter_map(|slot| slot.in_flight.as_mut());
         for open in sent.flat_map(|write| &mut write.opens) {
             open.cancelled |= open.ticket == ticket;
+        }
+    }
+
+    /// When the first of the opens that wait has waited for too long.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.pending.iter().map(|open| open.since + PATIENCE).min()
+    }
+
+    /// Those that have waited for too long hear what they waited for.
+    pub(super) fn expire(&mut self, now: Duration) {
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        for open in std::mem::take(&mut self.pending) {
+            if open.since + PATIENCE > now {
+                self.pending.push_back(open);
+                continue;
+            }
+            let home = self.home(&open.uid, open.value.len());
+            let error = home.and_then(|number| self.slots[number].pause.error());
+            let error = error.or(self.last_error.as_ref()).cloned();
+            let answer = Err(OpenError::TimedOut(error));
+            self.effects.answers.push((open.ticket, answer));
         }
     }
 
@@ -314,7 +348,7 @@ impl<R: Storable> LedgerState<R> {
 
     /// Whether nothing is left that `flush` is to write.
     pub(super) fn is_flushed(&self) -> bool {
-        let left = |slot: &Slot<R>| !slot.ours || slot.invalid_until.is_some();
+        let left = |slot: &Slot<R>| !slot.ours || slot.pause.is_left_alone();
         let written = |slot: &Slot<R>| left(slot) || (slot.in_flight.is_none() && slot.erasing.is_empty());
         let held = self.pending_holds.values().all(|hold| match hold.place {
             Place::Memory => true,

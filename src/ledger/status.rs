@@ -36,6 +36,8 @@ pub struct LedgerStatus {
     pub records: usize,
     /// How many are held.
     pub held: usize,
+    /// Why shards are left alone that cannot be read or written.
+    pub left_alone: Vec<String>,
     /// When the oldest open one was opened.
     pub oldest: Option<Timestamp>,
 }

@@ -182,9 +182,11 @@ impl<R: Storable> Ledger<R> {
                         why: &why,
                     });
                 }
-                Notice::Invalid(error) => {
-                    tracing::warn!(err = %error, "A shard of the ledger is left alone, since it cannot be written");
-                }
+                Notice::LeftAlone(error) => tracing::warn!(
+                    err = %error,
+                    "A shard of the ledger is left alone, since it cannot be read or written: its records wait, and it \
+                     is tried again every minute"
+                ),
                 Notice::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
             }
         }

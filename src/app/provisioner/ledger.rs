@@ -73,6 +73,7 @@ impl LedgerMetrics {
             records,
             held,
             oldest,
+            left_alone: _,
         } = status;
         let number = |count: &usize| i64::try_from(*count).unwrap_or(i64::MAX);
         self.durable.set([], in_memory.is_none().into());
@@ -168,7 +169,11 @@ fn note(status: &LedgerStatus) -> Option<String> {
         .in_memory
         .as_ref()
         .map(|why| format!("records are in memory only and do not survive this process: {why}"));
-    let notes: Vec<_> = held.into_iter().chain(in_memory).collect();
+    let left_alone = status.left_alone.first().map(|why| {
+        let count = status.left_alone.len();
+        format!("{count} of its Leases cannot be used, and their records wait: {why}")
+    });
+    let notes: Vec<_> = held.into_iter().chain(in_memory).chain(left_alone).collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
@@ -189,5 +194,14 @@ mod tests {
         };
         let text = note(&both).unwrap();
         assert!(text.contains("2 records") && text.ends_with("no right"), "{text}");
+        let bad = LedgerStatus {
+            left_alone: vec!["get leases default/lab-ledger-1: broken".into()],
+            ..LedgerStatus::default()
+        };
+        let text = note(&bad).unwrap();
+        assert!(
+            text.starts_with("1 of") && text.contains("lab-ledger-1"),
+            "{text}"
+        );
     }
 }

@@ -25,8 +25,8 @@ pub(super) const OTHER: &str = "01234567-89ab-cdef-0123-456789abcde0";
 /// A process with its ledger.
 pub(super) struct Process {
     pub(super) ledger: Arc<Ledger<Note>>,
-    active: Active,
-    told: Arc<Mutex<Vec<String>>>,
+    pub(super) active: Active,
+    pub(super) told: Arc<Mutex<Vec<String>>>,
     run: JoinHandle<()>,
 }
 
@@ -37,7 +37,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn new(api: &Api, settings: LedgerSettings) -> Self {
+    pub(super) fn new(api: &Api, settings: LedgerSettings) -> Self {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = told.clone();
         let on_event = Box::new(move |event: LedgerEvent<'_>| match event {
@@ -83,7 +83,7 @@ impl Process {
     }
 }
 
-fn shard(api: &Api, number: usize) -> Option<Value> {
+pub(super) fn shard(api: &Api, number: usize) -> Option<Value> {
     api.get("leases", "default", &format!("lab-ledger-{number}"))
 }
 

@@ -1,6 +1,7 @@
 //! Tables over the pure parts, a property over any interleaving, and the writer against an API server with faults.
 
 mod annotation;
+mod bad_shard;
 mod burst;
 mod conflicts;
 mod faults;
