@@ -58,10 +58,25 @@ impl<R: Storable> LedgerState<R> {
                 self.wait_again(write.opens);
             }
             Reason::TooManyRequests(_) => self.wait_again(write.opens),
+            // A quota. What stood there, when a person deleted it, is stored elsewhere.
+            Reason::Forbidden
+                if write.create && self.slots.iter().any(|slot| slot.ours && slot.shard.is_present()) =>
+            {
+                let until = now + REFUSED;
+                self.no_more = Some(Refused { error, until });
+                self.slots[number].must_write = false;
+                self.slots[number].restore.clear();
+                for (uid, known) in &mut self.open {
+                    if known.place == Place::Shard(number) {
+                        known.place = Place::Memory;
+                        self.in_memory.insert(uid.clone());
+                    }
+                }
+            }
             // No right, a quota; or, of a new shard, no namespace, or a name or content that is not accepted.
             Reason::Forbidden | Reason::NotFound | Reason::Invalid => {
                 self.refuse(error.clone(), now);
-                self.refuse_opens(write.opens);
+                self.refuse_opens(write.opens, &error);
             }
             // It may have been done, or may be yet.
             Reason::Unavailable => {
@@ -133,6 +148,13 @@ impl<R: Storable> LedgerState<R> {
         }
     }
 
+    /// What sends the writes was stopped: another leads from now on, if anybody does.
+    pub(super) fn end_term(&mut self, now: Duration) {
+        self.forget_writes(now);
+        self.fail_pending(&OpenError::NotLeading);
+        self.in_term = false;
+    }
+
     /// Nobody hears an answer any more: what sent the writes was stopped.
     pub(super) fn forget_writes(&mut self, now: Duration) {
         for number in 0..self.slots.len() {
@@ -162,20 +184,18 @@ impl<R: Storable> LedgerState<R> {
     /// Nothing can be stored for now.
     pub(super) fn refuse(&mut self, error: ApiError, now: Duration) {
         let until = now + REFUSED;
-        self.refused = Some(Refused { error, until });
         let waiting = take(&mut self.pending).into();
-        self.refuse_opens(waiting);
+        self.refuse_opens(waiting, &error);
+        self.refused = Some(Refused { error, until });
     }
 
-    fn refuse_opens(&mut self, opens: Vec<PendingOpen<R>>) {
-        let Some(Refused { error, .. }) = self.refused.clone() else {
-            return self.wait_again(opens);
-        };
+    /// These cannot be stored for now.
+    pub(super) fn refuse_opens(&mut self, opens: Vec<PendingOpen<R>>, error: &ApiError) {
         for open in opens.into_iter().filter(|open| !open.cancelled) {
             let answer = match self.settings.mode {
                 CrashSafe::Required => Err(OpenError::NotDurable(error.clone())),
                 CrashSafe::Auto | CrashSafe::Off => {
-                    self.keep_in_memory(&open.uid, open.record, open.opening);
+                    self.keep_in_memory(&open.uid, open.record, open.opening, open.value.len());
                     Ok(())
                 }
             };
@@ -185,6 +205,9 @@ impl<R: Storable> LedgerState<R> {
 
     fn confirmed(&mut self, number: usize, write: SentWrite<R>, object: Value, now: Duration) {
         self.refused = None;
+        if write.create {
+            self.no_more = None;
+        }
         self.failures = 0;
         self.not_before = now;
         self.succeeds();
@@ -231,6 +254,7 @@ impl<R: Storable> LedgerState<R> {
             uid,
             record,
             opening,
+            value,
             cancelled,
             ..
         } = open;
@@ -241,7 +265,7 @@ impl<R: Storable> LedgerState<R> {
         let slot = &mut self.slots[number];
         slot.erasing.remove(&uid);
         slot.restore.remove(&uid);
-        self.insert(&uid, record, opening, Place::Shard(number));
+        self.insert(&uid, record, opening, Place::Shard(number), value.len());
         self.effects.answers.push((ticket, Ok(())));
     }
 

@@ -34,7 +34,7 @@ use tokio::{
 pub use self::{
     record::{Distrust, Entry, OpenError, Opening, Origin, RecordHead, Storable},
     settings::{CrashSafe, LedgerSettings, NoCrashSafe},
-    status::{LedgerEvent, LedgerStatus, TermFacts},
+    status::{LedgerEvent, LedgerStatus, RecordLease, TermFacts},
 };
 use self::{
     slot::{Ticket, value_of},

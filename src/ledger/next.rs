@@ -26,7 +26,7 @@ const SHARE: usize = 10;
 pub(super) const ERASE: Duration = Duration::from_millis(900);
 /// How often a shard that has records is written at least. Another replica trusts what was kept within an hour.
 pub(super) const KEEP: Duration = Duration::from_secs(300);
-/// How often a shard with held records is looked at: a person may have edited it.
+/// How often a shard is looked at that has records which are held or cannot be read: a person may have edited it.
 pub(super) const LOOK: Duration = Duration::from_secs(60);
 
 /// What is to be sent.
@@ -93,7 +93,8 @@ impl<R: Storable> LedgerState<R> {
         }
         let looks = |slot: &Slot<R>| {
             let at = (slot.looked + LOOK).max(slot.pause.until());
-            (slot.ours && !slot.must_read && slot.shard.held() > 0).then_some(at)
+            let waits_for_person = slot.shard.held() > 0 || !slot.unreadable.is_empty();
+            (slot.ours && !slot.must_read && waits_for_person).then_some(at)
         };
         if let Some(number) = self
             .slots
@@ -223,6 +224,7 @@ impl<R: Storable> LedgerState<R> {
                 ..now.clone()
             };
             let value = value_of(&*known.entry.record, &opening, true);
+            let length = value.len();
             changes.insert(format!("{OPEN}{uid}"), Some(value));
             changes.insert(format!("{HELD}{uid}"), None);
             changes.insert(format!("{SETTLE}{uid}"), None);
@@ -231,6 +233,7 @@ impl<R: Storable> LedgerState<R> {
                 opening,
                 approved: true,
                 place: Place::Shard(number),
+                length,
             };
             write.settled.push((uid.clone(), known));
         }
@@ -277,20 +280,16 @@ impl<R: Storable> LedgerState<R> {
                 record,
                 opening,
                 approved,
+                length,
                 held,
             } in self.unstored()
             {
-                // Measured as when the shard was chosen, without its UID: else one is chosen for ever where it does not fit.
-                let mut value = value_of(&**record, opening, approved);
-                if self.is_elsewhere(number, uid, value.len())
-                    || !self.fits(number, uid, value.len(), changes)
-                {
+                // Measured as when the shard was chosen: else one is chosen for ever where it does not fit.
+                if self.is_elsewhere(number, uid, length) || !self.fits(number, uid, length, changes) {
                     continue;
                 }
                 let opening = self.opening_at(number, opening.clone());
-                if !self.settings.elected {
-                    value = value_of(&**record, &opening, approved);
-                }
+                let value = value_of(&**record, &opening, approved);
                 let prefix = if held { HELD } else { OPEN };
                 changes.insert(format!("{prefix}{uid}"), Some(value));
                 match held {

@@ -6,7 +6,7 @@ use super::{
     annotation::OPEN,
     record::{OpenError, Opening, Storable},
     shard::{Changes, FILLED, GROWN, LARGEST},
-    slot::{Place, value_of},
+    slot::Place,
     state::LedgerState,
 };
 
@@ -19,6 +19,7 @@ pub(super) struct Unstored<'a, R> {
     pub(super) record: &'a Arc<R>,
     pub(super) opening: &'a Opening,
     pub(super) approved: bool,
+    pub(super) length: usize,
     /// It is to be held.
     pub(super) held: bool,
 }
@@ -38,10 +39,18 @@ impl<R: Storable> LedgerState<R> {
         let mut waiting = 0;
         while let Some(open) = self.pending.get(waiting) {
             match self.room_for(&open.uid, open.value.len(), now) {
-                Room::In(number) => return Some(number),
+                Room::In(number) => {
+                    self.full = false;
+                    return Some(number);
+                }
                 Room::Later => waiting += 1,
                 Room::Full => {
                     let open = self.pending.remove(waiting);
+                    if let Some(no_more) = self.no_more.clone().filter(|no_more| no_more.until > now) {
+                        self.refuse_opens(open.into_iter().collect(), &no_more.error);
+                        continue;
+                    }
+                    self.full = true;
                     let answer = open.map(|open| (open.ticket, Err(OpenError::Full)));
                     self.effects.answers.extend(answer);
                 }
@@ -55,13 +64,11 @@ impl<R: Storable> LedgerState<R> {
         if self.refused.is_some() {
             return None;
         }
-        let value = |record: &Unstored<'_, R>| value_of(&**record.record, record.opening, record.approved);
-        self.unstored().find_map(
-            |record| match self.room_for(record.uid, value(&record).len(), now) {
+        self.unstored()
+            .find_map(|record| match self.room_for(record.uid, record.length, now) {
                 Room::In(number) => Some(number),
                 Room::Later | Room::Full => None,
-            },
-        )
+            })
     }
 
     /// Records that stand in memory only: those that are open, then those that are to be held.
@@ -73,6 +80,7 @@ impl<R: Storable> LedgerState<R> {
                 record: &known.entry.record,
                 opening: &known.opening,
                 approved: known.approved,
+                length: known.length,
                 held: false,
             })
         });
@@ -84,6 +92,7 @@ impl<R: Storable> LedgerState<R> {
                 record: &hold.record,
                 opening: &hold.opening,
                 approved: false,
+                length: hold.length,
                 held: true,
             });
         open.chain(hold)
@@ -113,7 +122,9 @@ impl<R: Storable> LedgerState<R> {
         };
         match there.min_by_key(rank) {
             Some(number) => Room::In(number),
-            None if (0..self.slots.len()).any(|number| has_room(&number)) => Room::Later,
+            None if (0..self.slots.len()).any(|number| has_room(&number) && self.may_exist(number, now)) => {
+                Room::Later
+            }
             None => Room::Full,
         }
     }
@@ -122,9 +133,16 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn is_ready(&self, number: usize, now: Duration) -> bool {
         let slot = &self.slots[number];
         slot.pause.is_over(now)
+            && self.may_exist(number, now)
             && !slot.must_read
             && !slot.shard.is_unread()
             && (slot.ours || !slot.shard.is_present())
+    }
+
+    /// Whether the shard exists, or can be created as far as is known.
+    pub(super) fn may_exist(&self, number: usize, now: Duration) -> bool {
+        let is_allowed = self.no_more.as_ref().is_none_or(|no_more| no_more.until <= now);
+        is_allowed || self.slots[number].shard.is_present()
     }
 
     /// Where a record of this claim stands already, or may stand: there it is written over.

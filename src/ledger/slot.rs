@@ -6,6 +6,7 @@ use super::{
     annotation::{StoredRecord, Unreadable, decode, encode},
     record::{Entry, OpenError, Opening, Origin, RecordHead, Storable},
     shard::Shard,
+    status::RecordLease,
 };
 use crate::base::{
     api_error::{ApiError, Reason},
@@ -40,6 +41,8 @@ pub(super) struct OpenRecord<R> {
     pub(super) opening: Opening,
     pub(super) approved: bool,
     pub(super) place: Place,
+    /// Bytes of its annotation's value: to find room for it nothing has to be compressed.
+    pub(super) length: usize,
 }
 
 /// A record that waits to be stored.
@@ -62,6 +65,7 @@ pub(super) struct PendingHold<R> {
     pub(super) record: Arc<R>,
     pub(super) opening: Opening,
     pub(super) place: Place,
+    pub(super) length: usize,
 }
 
 /// A write that was sent, or is about to be.
@@ -94,7 +98,7 @@ pub(super) struct Slot<R> {
     pub(super) erasing_since: Option<Duration>,
     /// Records that a person took out or changed.
     pub(super) restore: BTreeSet<String>,
-    /// Records that cannot be read.
+    /// Records that cannot be read, which was told.
     pub(super) unreadable: BTreeSet<String>,
     /// When it was last written, and last read or written.
     pub(super) written: Duration,
@@ -208,7 +212,13 @@ pub(super) enum Notice {
     Written(usize),
     Held {
         head: RecordHead,
-        place: Place,
+        lease: RecordLease,
+        why: String,
+    },
+    /// The record of this claim cannot be read.
+    Unreadable {
+        uid: String,
+        lease: RecordLease,
         why: String,
     },
     /// A person wants it settled.
@@ -249,6 +259,7 @@ pub(super) fn read_value<R: Storable>(
         opening: stored.opening,
         approved: stored.approved,
         place: Place::Shard(number),
+        length: value.len(),
     })
 }
 

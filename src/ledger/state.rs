@@ -15,9 +15,9 @@ use super::{
     annotation::{OPEN, fits_key, whole_seconds},
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::{CrashSafe, LedgerSettings},
-    shard::{LARGEST, SHARDS, bytes},
+    shard::{LARGEST, SHARDS, bytes, shard_name},
     slot::{Effects, Notice, OpenRecord, PendingHold, PendingOpen, Place, Refused, Slot, TermMark, Ticket},
-    status::LedgerStatus,
+    status::{LedgerStatus, RecordLease},
 };
 use crate::base::api_error::ApiError;
 
@@ -39,11 +39,15 @@ pub(super) struct LedgerState<R> {
     pub(super) settling: BTreeMap<(usize, String), OpenRecord<R>>,
     pub(super) slots: Vec<Slot<R>>,
     pub(super) term: TermMark,
+    /// A term has begun, or is about to, and its writer was not stopped: what stands on the shards is ours to show.
+    pub(super) in_term: bool,
     /// The term has not begun yet: nothing but its own reads and writes is sent.
     pub(super) taking: bool,
     /// The term whose records were judged already.
     pub(super) judged: Option<TermMark>,
     pub(super) refused: Option<Refused>,
+    /// No shard can be created: a quota. Those that exist are used.
+    pub(super) no_more: Option<Refused>,
     /// Shards that could not be read when the term began can be read now: the term is to be taken over once more.
     pub(super) readable: bool,
     /// Another replica was seen to lead since the last take-over.
@@ -57,6 +61,8 @@ pub(super) struct LedgerState<R> {
     pub(super) last_error: Option<ApiError>,
     /// When the last write ended.
     pub(super) last_write: Option<Duration>,
+    /// There was no room for the last record that was to be opened.
+    pub(super) full: bool,
     /// What is left is to be written now.
     pub(super) flushing: bool,
     pub(super) effects: Effects,
@@ -75,9 +81,11 @@ impl<R: Storable> LedgerState<R> {
             settling: BTreeMap::new(),
             slots: (0..SHARDS).map(|_| Slot::default()).collect(),
             term: TermMark::default(),
+            in_term: false,
             taking: true,
             judged: None,
             refused: None,
+            no_more: None,
             readable: false,
             resigned: false,
             not_before: Duration::ZERO,
@@ -85,6 +93,7 @@ impl<R: Storable> LedgerState<R> {
             successes: 0,
             last_error: None,
             last_write: None,
+            full: false,
             flushing: false,
             effects: Effects::default(),
             next_ticket: 0,
@@ -100,17 +109,22 @@ impl<R: Storable> LedgerState<R> {
         let in_memory = match (&self.refused, self.settings.mode) {
             (_, CrashSafe::Off) => Some("--crash-safe=off".to_owned()),
             (Some(Refused { error, .. }), _) => Some(error.to_string()),
-            (None, _) => None,
+            (None, _) => self
+                .no_more
+                .as_ref()
+                .filter(|_| !self.in_memory.is_empty())
+                .map(|it| it.error.to_string()),
         };
-        let there = self
-            .slots
-            .iter()
-            .map(|slot| slot.shard.held() + slot.unreadable.len());
+        let ours = || self.slots.iter().filter(|_| self.in_term);
+        let there = ours().map(|slot| slot.shard.held() + slot.unreadable.len());
+        let holds = self.pending_holds.values();
+        let holds = holds.filter(|hold| self.in_term || hold.place == Place::Memory);
         LedgerStatus {
             in_memory,
             records: self.open.len(),
-            held: there.sum::<usize>() + self.pending_holds.len(),
-            left_alone: self.slots.iter().filter_map(Slot::left_alone).collect(),
+            held: there.sum::<usize>() + holds.count(),
+            full: self.in_term && self.full,
+            left_alone: ours().filter_map(Slot::left_alone).collect(),
             oldest: self.ages.keys().next().copied(),
         }
     }
@@ -167,7 +181,7 @@ impl<R: Storable> LedgerState<R> {
         match (self.settings.mode, &self.refused) {
             (CrashSafe::Required, Some(refused)) => Err(OpenError::NotDurable(refused.error.clone())),
             (CrashSafe::Off, _) | (_, Some(_)) => {
-                self.keep_in_memory(uid, record, opening);
+                self.keep_in_memory(uid, record, opening, value.len());
                 Ok(None)
             }
             _ => {
@@ -226,16 +240,23 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// The record is open without being stored. Where it replaces one that is, that is made up for later.
-    pub(super) fn keep_in_memory(&mut self, uid: &str, record: Arc<R>, opening: Opening) {
+    pub(super) fn keep_in_memory(&mut self, uid: &str, record: Arc<R>, opening: Opening, length: usize) {
         let place = self.open.get(uid).map_or(Place::Memory, |known| known.place);
         if let Place::Shard(number) = place {
             self.slots[number].restore.insert(uid.to_owned());
         }
-        self.insert(uid, record, opening, place);
+        self.insert(uid, record, opening, place, length);
     }
 
     /// The record is open, and keeps the origin of the one that it replaces.
-    pub(super) fn insert(&mut self, uid: &str, record: Arc<R>, opening: Opening, place: Place) {
+    pub(super) fn insert(
+        &mut self,
+        uid: &str,
+        record: Arc<R>,
+        opening: Opening,
+        place: Place,
+        length: usize,
+    ) {
         let origin = self.open.get(uid).map_or(Origin::Own, |known| known.entry.origin);
         let entry = Entry { record, origin };
         self.put(
@@ -245,6 +266,7 @@ impl<R: Storable> LedgerState<R> {
                 opening,
                 approved: false,
                 place,
+                length,
             },
         );
     }
@@ -328,6 +350,7 @@ impl<R: Storable> LedgerState<R> {
             entry: Entry { record, .. },
             opening,
             place,
+            length,
             ..
         } = known;
         if let Place::Shard(number) = place {
@@ -335,15 +358,34 @@ impl<R: Storable> LedgerState<R> {
         }
         self.effects.notices.push(Notice::Held {
             head: record.head(),
-            place,
+            lease: self.lease_of(place),
             why: why.to_owned(),
         });
         let hold = PendingHold {
             record,
             opening,
             place,
+            length,
         };
         self.pending_holds.insert(uid.to_owned(), hold);
+    }
+
+    /// The Lease to look at for a record.
+    pub(super) fn lease_of(&self, place: Place) -> RecordLease {
+        let number = match place {
+            Place::Shard(number) => number,
+            Place::Memory if self.settings.elected => {
+                return RecordLease {
+                    name: self.settings.name.clone(),
+                    uid: self.term.lease_uid.clone(),
+                };
+            }
+            Place::Memory => 0,
+        };
+        RecordLease {
+            name: shard_name(&self.settings.name, number),
+            uid: self.slots[number].shard.uid().unwrap_or_default().to_owned(),
+        }
     }
 
     /// Whether nothing is left that `flush` is to write.

@@ -15,8 +15,17 @@ pub enum LedgerEvent<'a> {
     Held {
         /// What it is about.
         head: &'a RecordHead,
-        /// Name of the Lease that it stands in.
-        shard: &'a str,
+        /// Where it stands.
+        lease: &'a RecordLease,
+        /// Why.
+        why: &'a str,
+    },
+    /// A record was found when the term began that cannot be read, and is left as it is.
+    Unreadable {
+        /// UID of its claim.
+        uid: &'a str,
+        /// Where it stands.
+        lease: &'a RecordLease,
         /// Why.
         why: &'a str,
     },
@@ -25,6 +34,15 @@ pub enum LedgerEvent<'a> {
         /// UID of its claim.
         uid: &'a str,
     },
+}
+
+/// The Lease that a record stands in; of one in memory only the leader's, or without election the first shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordLease {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// What is to be known of the ledger from outside.
@@ -36,6 +54,8 @@ pub struct LedgerStatus {
     pub records: usize,
     /// How many are held.
     pub held: usize,
+    /// There was no room for the last record that was to be opened.
+    pub full: bool,
     /// Why shards are left alone that cannot be read or written.
     pub left_alone: Vec<String>,
     /// When the oldest open one was opened.

@@ -41,7 +41,15 @@ impl Process {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = told.clone();
         let on_event = Box::new(move |event: LedgerEvent<'_>| match event {
-            LedgerEvent::Held { shard, why, .. } => heard.lock().push(format!("held in {shard:?}: {why}")),
+            LedgerEvent::Held { lease, why, .. } => {
+                heard
+                    .lock()
+                    .push(format!("held in {} {}: {why}", lease.name, lease.uid));
+            }
+            LedgerEvent::Unreadable { uid, lease, why } => {
+                let text = format!("unreadable in {} {}: {uid}, {why}", lease.name, lease.uid);
+                heard.lock().push(text);
+            }
             LedgerEvent::Settle { uid } => heard.lock().push(format!("settle {uid}")),
             LedgerEvent::Status(_) | LedgerEvent::Written(_) => {}
         });
@@ -85,6 +93,13 @@ impl Process {
 
 pub(super) fn shard(api: &Api, number: usize) -> Option<Value> {
     api.get("leases", "default", &format!("lab-ledger-{number}"))
+}
+
+fn shard_uid(api: &Api) -> String {
+    shard(api, 0).unwrap()["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Keys of the annotations of the first shard.
@@ -240,7 +255,11 @@ async fn a_running_record_that_was_taken_out_is_put_back_and_a_held_one_is_not()
     process.open(OTHER).await.unwrap();
     process.ledger.hold(OTHER, "tired");
     sleep(S(1)).await;
-    assert_eq!(*process.told.lock(), ["held in \"lab-ledger-0\": tired"]);
+    let lease = shard_uid(&api);
+    assert_eq!(
+        *process.told.lock(),
+        [format!("held in lab-ledger-0 {lease}: tired")]
+    );
     assert_eq!(keys(&api), [key("held", OTHER), key("ledger", UID)]);
     assert_eq!(
         (process.ledger.status().records, process.ledger.status().held),
@@ -284,6 +303,48 @@ async fn when_the_writer_is_dropped_whoever_waits_hears_of_it() {
     sleep(MS(100)).await;
     drop(process);
     assert_eq!(waiting.await.unwrap(), Err(OpenError::NotLeading));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_writer_is_dropped_nothing_is_shown_as_held_that_another_looks_after() {
+    let api = Api::new();
+    let process = Process::leading(&api, settings()).await;
+    process.open(UID).await.unwrap();
+    process.ledger.hold(UID, "tired");
+    sleep(S(1)).await;
+    assert_eq!(process.ledger.locked.lock().status.held, 1, "as it was told");
+    process.run.abort();
+    sleep(MS(1)).await;
+    assert_eq!(process.ledger.locked.lock().status.held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_told_once_a_term_and_looked_at_every_minute() {
+    let api = Api::new();
+    let process = Process::leading(&api, settings()).await;
+    process.open(UID).await.unwrap();
+    drop(process);
+    assert!(api.edit("leases", "default", "lab-ledger-0", |lease| {
+        lease["metadata"]["annotations"][key("ledger", UID)] = "a b 2026-11-21T04:36:01Z v2 c".into();
+    }));
+    let process = Process::leading(&api, settings()).await;
+    let text = format!(
+        "unreadable in lab-ledger-0 {}: {UID}, it was written in another version",
+        shard_uid(&api)
+    );
+    assert_eq!(*process.told.lock(), [text.clone()]);
+    process.take_over(&term(), true).await.unwrap();
+    assert_eq!(process.told.lock().len(), 1, "the same term");
+    let next = TermFacts {
+        transitions: 9,
+        ..term()
+    };
+    process.take_over(&next, true).await.unwrap();
+    assert_eq!(*process.told.lock(), [text.clone(), text]);
+    assert_eq!(process.ledger.status().held, 1);
+    take_out(&api, &key("ledger", UID));
+    sleep(S(61)).await;
+    assert_eq!(process.ledger.status().held, 0);
 }
 
 #[tokio::test(start_paused = true)]
