@@ -15,9 +15,8 @@ use super::{
     annotation::{OPEN, fits_key, whole_seconds},
     record::{Entry, OpenError, Opening, Origin, Storable},
     settings::{CrashSafe, LedgerSettings},
-    shard::{LARGEST, SHARDS, bytes, shard_name},
+    shard::{LARGEST, SHARDS, bytes},
     slot::{Effects, Notice, OpenRecord, PendingHold, PendingOpen, Place, Refused, Slot, TermMark, Ticket},
-    status::{LedgerStatus, RecordLease},
 };
 use crate::base::api_error::ApiError;
 
@@ -30,7 +29,7 @@ pub(super) struct LedgerState<R> {
     pub(super) settings: LedgerSettings,
     pub(super) open: HashMap<String, OpenRecord<R>>,
     /// How many were opened when, since the oldest one is shown.
-    ages: BTreeMap<Timestamp, usize>,
+    pub(super) ages: BTreeMap<Timestamp, usize>,
     /// UIDs of those that stand in memory only.
     pub(super) in_memory: BTreeSet<String>,
     pub(super) pending: VecDeque<PendingOpen<R>>,
@@ -103,30 +102,6 @@ impl<R: Storable> LedgerState<R> {
     /// Whether what is opened now is stored.
     pub(super) fn keeps(&self) -> bool {
         self.settings.mode != CrashSafe::Off && self.refused.is_none()
-    }
-
-    pub(super) fn status(&self) -> LedgerStatus {
-        let in_memory = match (&self.refused, self.settings.mode) {
-            (_, CrashSafe::Off) => Some("--crash-safe=off".to_owned()),
-            (Some(Refused { error, .. }), _) => Some(error.to_string()),
-            (None, _) => self
-                .no_more
-                .as_ref()
-                .filter(|_| !self.in_memory.is_empty())
-                .map(|it| it.error.to_string()),
-        };
-        let ours = || self.slots.iter().filter(|_| self.in_term);
-        let there = ours().map(|slot| slot.shard.held() + slot.unreadable.len());
-        let holds = self.pending_holds.values();
-        let holds = holds.filter(|hold| self.in_term || hold.place == Place::Memory);
-        LedgerStatus {
-            in_memory,
-            records: self.open.len(),
-            held: there.sum::<usize>() + holds.count(),
-            full: self.in_term && self.full,
-            left_alone: ours().filter_map(Slot::left_alone).collect(),
-            oldest: self.ages.keys().next().copied(),
-        }
     }
 
     /// What a record that is opened now says of its opening. One that replaces another keeps the other's, by which it
@@ -368,24 +343,6 @@ impl<R: Storable> LedgerState<R> {
             length,
         };
         self.pending_holds.insert(uid.to_owned(), hold);
-    }
-
-    /// The Lease to look at for a record.
-    pub(super) fn lease_of(&self, place: Place) -> RecordLease {
-        let number = match place {
-            Place::Shard(number) => number,
-            Place::Memory if self.settings.elected => {
-                return RecordLease {
-                    name: self.settings.name.clone(),
-                    uid: self.term.lease_uid.clone(),
-                };
-            }
-            Place::Memory => 0,
-        };
-        RecordLease {
-            name: shard_name(&self.settings.name, number),
-            uid: self.slots[number].shard.uid().unwrap_or_default().to_owned(),
-        }
     }
 
     /// Whether nothing is left that `flush` is to write.

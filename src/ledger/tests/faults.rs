@@ -27,7 +27,7 @@ pub(super) struct Process {
     pub(super) ledger: Arc<Ledger<Note>>,
     pub(super) active: Active,
     pub(super) told: Arc<Mutex<Vec<String>>>,
-    run: JoinHandle<()>,
+    pub(super) run: JoinHandle<()>,
 }
 
 impl Drop for Process {
@@ -95,7 +95,7 @@ pub(super) fn shard(api: &Api, number: usize) -> Option<Value> {
     api.get("leases", "default", &format!("lab-ledger-{number}"))
 }
 
-fn shard_uid(api: &Api) -> String {
+pub(super) fn shard_uid(api: &Api) -> String {
     shard(api, 0).unwrap()["metadata"]["uid"]
         .as_str()
         .unwrap()
@@ -113,7 +113,7 @@ pub(super) fn key(prefix: &str, uid: &str) -> String {
     format!("{prefix}.volwright.dev/{uid}")
 }
 
-fn take_out(api: &Api, key: &str) {
+pub(super) fn take_out(api: &Api, key: &str) {
     assert!(api.edit("leases", "default", "lab-ledger-0", |lease| {
         lease["metadata"]["annotations"]
             .as_object_mut()
@@ -306,48 +306,6 @@ async fn when_the_writer_is_dropped_whoever_waits_hears_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_writer_is_dropped_nothing_is_shown_as_held_that_another_looks_after() {
-    let api = Api::new();
-    let process = Process::leading(&api, settings()).await;
-    process.open(UID).await.unwrap();
-    process.ledger.hold(UID, "tired");
-    sleep(S(1)).await;
-    assert_eq!(process.ledger.locked.lock().status.held, 1, "as it was told");
-    process.run.abort();
-    sleep(MS(1)).await;
-    assert_eq!(process.ledger.locked.lock().status.held, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_is_told_once_a_term_and_looked_at_every_minute() {
-    let api = Api::new();
-    let process = Process::leading(&api, settings()).await;
-    process.open(UID).await.unwrap();
-    drop(process);
-    assert!(api.edit("leases", "default", "lab-ledger-0", |lease| {
-        lease["metadata"]["annotations"][key("ledger", UID)] = "a b 2026-11-21T04:36:01Z v2 c".into();
-    }));
-    let process = Process::leading(&api, settings()).await;
-    let text = format!(
-        "unreadable in lab-ledger-0 {}: {UID}, it was written in another version",
-        shard_uid(&api)
-    );
-    assert_eq!(*process.told.lock(), [text.clone()]);
-    process.take_over(&term(), true).await.unwrap();
-    assert_eq!(process.told.lock().len(), 1, "the same term");
-    let next = TermFacts {
-        transitions: 9,
-        ..term()
-    };
-    process.take_over(&next, true).await.unwrap();
-    assert_eq!(*process.told.lock(), [text.clone(), text]);
-    assert_eq!(process.ledger.status().held, 1);
-    take_out(&api, &key("ledger", UID));
-    sleep(S(61)).await;
-    assert_eq!(process.ledger.status().held, 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_the_lease_nothing_is_sent() {
     let api = Api::new();
     let process = Process::leading(&api, settings()).await;
@@ -392,4 +350,19 @@ async fn a_take_over_that_fails_is_told_and_can_be_repeated() {
         process.take_over(&term(), true).await.unwrap();
         assert_eq!(process.ledger.claim_uids(), [UID], "{verb}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_a_record_replaces_only_what_its_caller_knew() {
+    let process = Process::leading(&Api::new(), settings()).await;
+    process.open(UID).await.unwrap();
+    let update = |before: &Arc<Note>, bytes| process.ledger.update(UID, before, note(UID, bytes));
+    let before = process.ledger.get(UID).unwrap().record;
+    assert!(!update(&note(UID, 900), 1_000), "alike is not the same");
+    assert!(update(&before, 1_000));
+    assert!(!update(&before, 1_100), "somebody else was faster");
+    let last = process.ledger.get(UID).unwrap().record;
+    assert_eq!(last, note(UID, 1_000));
+    process.ledger.erase(UID);
+    assert!(!update(&last, 1_200), "what is erased stays so");
 }

@@ -11,6 +11,7 @@ mod model;
 mod property;
 mod refusals;
 mod server;
+mod shown;
 mod trust;
 
 use std::{sync::Arc, time::Duration};
