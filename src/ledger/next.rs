@@ -13,7 +13,7 @@ use super::{
     placing::Unstored,
     record::{Opening, Storable},
     settings::CrashSafe,
-    shard::Changes,
+    shard::{Changes, Shard},
     slot::{OpenRecord, PendingOpen, Place, SentWrite, Slot, value_of},
     state::LedgerState,
 };
@@ -107,7 +107,8 @@ impl<R: Storable> LedgerState<R> {
         let times = times.chain(self.slots.iter().filter_map(looks));
         // Opens that are due and still there wait for a shard, which is used again when its pause is over.
         let pauses = self.slots.iter().map(|slot| slot.pause.until());
-        let later = pauses.chain(self.opens_due_at(now)).filter(|at| *at > now);
+        let later = pauses.chain(self.opens_due_at(now)).chain([self.may_create_at()]);
+        let later = later.filter(|at| *at > now);
         Next::Wait(times.chain(later).min())
     }
 
@@ -130,13 +131,17 @@ impl<R: Storable> LedgerState<R> {
         {
             return None;
         }
+        let begin = match slot.shard {
+            Shard::Absent => slot.pause.until().max(self.may_create_at()),
+            _ => slot.pause.until(),
+        };
         let here = Place::Shard(number);
         let at_once = slot.must_write
             || slot.restore.iter().any(|uid| self.is_at(uid, number))
             || self.pending_holds.values().any(|hold| hold.place == here)
             || self.settling.keys().any(|(shard, _)| *shard == number);
         if at_once {
-            return Some(slot.pause.until());
+            return Some(begin);
         }
         let erase = slot.erasing_since.map(|since| match self.flushing {
             true => Duration::ZERO,
@@ -144,7 +149,7 @@ impl<R: Storable> LedgerState<R> {
         });
         let keep = slot.shard.has_records().then_some(slot.written + KEEP);
         let at = erase.into_iter().chain(keep).min();
-        at.map(|at| at.max(slot.pause.until()))
+        at.map(|at| at.max(begin))
     }
 
     pub(super) fn is_at(&self, uid: &str, number: usize) -> bool {

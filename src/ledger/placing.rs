@@ -141,8 +141,14 @@ impl<R: Storable> LedgerState<R> {
 
     /// Whether the shard exists, or can be created as far as is known.
     pub(super) fn may_exist(&self, number: usize, now: Duration) -> bool {
-        let is_allowed = self.no_more.as_ref().is_none_or(|no_more| no_more.until <= now);
-        is_allowed || self.slots[number].shard.is_present()
+        self.may_create_at() <= now || self.slots[number].shard.is_present()
+    }
+
+    /// When it is tried again to create a shard.
+    pub(super) fn may_create_at(&self) -> Duration {
+        self.no_more
+            .as_ref()
+            .map_or(Duration::ZERO, |no_more| no_more.until)
     }
 
     /// Where a record of this claim stands already, or may stand: there it is written over.

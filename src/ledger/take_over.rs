@@ -145,7 +145,8 @@ impl<R: Storable> Ledger<R> {
                 continue;
             };
             match error.reason {
-                // Records are in memory from now on.
+                // Records are in memory from now on, or in the shards that there are.
+                Reason::Forbidden => {}
                 _ if self.locked.lock().state.refused.is_some() => {}
                 // Somebody else wrote it meanwhile.
                 Reason::Conflict | Reason::AlreadyExists | Reason::NotFound => return Err(error),

@@ -108,6 +108,26 @@ async fn a_quota_on_new_leases_leaves_those_that_are_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_term_begins_with_the_shards_that_are_there_where_no_others_may_be() {
+    let api = Api::new();
+    let required = LedgerSettings {
+        mode: CrashSafe::Required,
+        ..settings()
+    };
+    let process = Process::leading(&api, required.clone()).await;
+    process.open(UID).await.unwrap();
+    process.ledger.open(OTHER, note(OTHER, 60_000)).await.unwrap();
+    drop(process);
+    assert!(api.delete("leases", "default", "lab-ledger-0"));
+    api.harm(Fault::new(Harm::Quota).on("create", "leases"));
+    let process = Process::leading(&api, required).await;
+    assert!(process.keeps());
+    process.ledger.erase(OTHER);
+    process.open(UID).await.unwrap();
+    assert!(shard(&api, 1).unwrap().to_string().contains(&key("ledger", UID)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_shard_that_may_not_be_made_anew_moves_to_another() {
     let api = Api::new();
     let process = Process::leading(&api, settings()).await;
