@@ -9,11 +9,10 @@ use serde_json::Value;
 
 use super::{
     annotation::{HELD, OPEN, SETTLE},
-    next::LOOK,
     record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Shard,
-    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, read_value},
+    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, ShardPause, read_value},
     state::LedgerState,
 };
 use crate::base::{
@@ -44,15 +43,10 @@ impl<R: Storable> LedgerState<R> {
         };
         // A person has put something there that no object may have. The other shards are written all the same.
         if error.reason == Reason::Invalid && !write.create {
-            let before = self.slots[number].invalid_until.replace(now + LOOK);
-            if before.is_none() {
-                self.effects.notices.push(Notice::Invalid(error));
-            }
+            self.fails(number, &error, true, now);
             return self.wait_again(write.opens);
         }
-        let pause = FAILED.delay(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now + pause;
+        self.back_off(&error, now);
         match error.reason {
             Reason::Conflict | Reason::AlreadyExists => {
                 self.slots[number].must_read = true;
@@ -63,19 +57,74 @@ impl<R: Storable> LedgerState<R> {
                 self.gone(number);
                 self.wait_again(write.opens);
             }
-            Reason::TooManyRequests(pause) => {
-                self.not_before = now + pause;
-                self.wait_again(write.opens);
+            Reason::TooManyRequests(_) => self.wait_again(write.opens),
+            // A quota. What stood there, when a person deleted it, is stored elsewhere.
+            Reason::Forbidden
+                if write.create && self.slots.iter().any(|slot| slot.ours && slot.shard.is_present()) =>
+            {
+                let until = now + REFUSED;
+                self.no_more = Some(Refused { error, until });
+                self.slots[number].must_write = false;
+                self.slots[number].restore.clear();
+                for (uid, known) in &mut self.open {
+                    if known.place == Place::Shard(number) {
+                        known.place = Place::Memory;
+                        self.in_memory.insert(uid.clone());
+                    }
+                }
             }
             // No right, a quota; or, of a new shard, no namespace, or a name or content that is not accepted.
             Reason::Forbidden | Reason::NotFound | Reason::Invalid => {
                 self.refuse(error.clone(), now);
-                self.refuse_opens(write.opens);
+                self.refuse_opens(write.opens, &error);
             }
             // It may have been done, or may be yet.
-            Reason::Unavailable => self.lost(number, write, &OpenError::Api(error), now),
-            _ => self.fail_opens(write.opens, &error),
+            Reason::Unavailable => {
+                self.fails(number, &error, true, now);
+                self.lost(number, write, &OpenError::Api(error), now);
+            }
+            _ => {
+                self.fails(number, &error, true, now);
+                self.wait_again(write.opens);
+            }
         }
+    }
+
+    /// Nothing is sent for a while: as long as the server's flow control wants, or longer each time.
+    fn back_off(&mut self, error: &ApiError, now: Duration) {
+        let pause = FAILED.delay(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now
+            + match error.reason {
+                Reason::TooManyRequests(wanted) => wanted,
+                _ => pause,
+            };
+        self.last_error = Some(error.clone());
+    }
+
+    /// A request for this shard has failed, so it is not used for a while.
+    pub(super) fn fails(&mut self, number: usize, error: &ApiError, writing: bool, now: Duration) {
+        let slot = &mut self.slots[number];
+        let left_alone = slot.pause.failed(error, writing, self.successes, now);
+        // Opens go elsewhere meanwhile, so nobody would notice that it can be written again.
+        slot.must_write |= writing && slot.shard.is_present();
+        if left_alone && !matches!(slot.shard, Shard::Absent) {
+            self.effects.notices.push(Notice::LeftAlone(error.clone()));
+        }
+    }
+
+    /// The term begins although this shard could not be written: it is tried again.
+    pub(super) fn leave(&mut self, number: usize, error: &ApiError) {
+        let slot = &mut self.slots[number];
+        slot.ours = false;
+        if slot.pause.leave_alone() {
+            self.effects.notices.push(Notice::LeftAlone(error.clone()));
+        }
+    }
+
+    pub(super) fn succeeds(&mut self) {
+        self.successes += 1;
+        self.last_error = None;
     }
 
     /// The request was given up, or its answer was lost.
@@ -97,6 +146,13 @@ impl<R: Storable> LedgerState<R> {
             self.slots[number].restore.insert(uid.clone());
             self.settled(number, uid, known);
         }
+    }
+
+    /// What sends the writes was stopped: another leads from now on, if anybody does.
+    pub(super) fn end_term(&mut self, now: Duration) {
+        self.forget_writes(now);
+        self.fail_pending(&OpenError::NotLeading);
+        self.in_term = false;
     }
 
     /// Nobody hears an answer any more: what sent the writes was stopped.
@@ -125,30 +181,21 @@ impl<R: Storable> LedgerState<R> {
         self.effects.notices.push(Notice::Settling(uid));
     }
 
-    fn fail_opens(&mut self, opens: Vec<PendingOpen<R>>, error: &ApiError) {
-        for open in opens {
-            let error = OpenError::Api(error.clone());
-            self.effects.answers.push((open.ticket, Err(error)));
-        }
-    }
-
     /// Nothing can be stored for now.
     pub(super) fn refuse(&mut self, error: ApiError, now: Duration) {
         let until = now + REFUSED;
-        self.refused = Some(Refused { error, until });
         let waiting = take(&mut self.pending).into();
-        self.refuse_opens(waiting);
+        self.refuse_opens(waiting, &error);
+        self.refused = Some(Refused { error, until });
     }
 
-    fn refuse_opens(&mut self, opens: Vec<PendingOpen<R>>) {
-        let Some(Refused { error, .. }) = self.refused.clone() else {
-            return self.wait_again(opens);
-        };
+    /// These cannot be stored for now.
+    pub(super) fn refuse_opens(&mut self, opens: Vec<PendingOpen<R>>, error: &ApiError) {
         for open in opens.into_iter().filter(|open| !open.cancelled) {
             let answer = match self.settings.mode {
                 CrashSafe::Required => Err(OpenError::NotDurable(error.clone())),
                 CrashSafe::Auto | CrashSafe::Off => {
-                    self.keep_in_memory(&open.uid, open.record, open.opening);
+                    self.keep_in_memory(&open.uid, open.record, open.opening, open.value.len());
                     Ok(())
                 }
             };
@@ -158,12 +205,16 @@ impl<R: Storable> LedgerState<R> {
 
     fn confirmed(&mut self, number: usize, write: SentWrite<R>, object: Value, now: Duration) {
         self.refused = None;
+        if write.create {
+            self.no_more = None;
+        }
         self.failures = 0;
         self.not_before = now;
+        self.succeeds();
         let slot = &mut self.slots[number];
         slot.shard = Shard::new(Some(object));
         (slot.ours, slot.must_write, slot.must_read) = (true, false, false);
-        (slot.written, slot.looked, slot.invalid_until) = (now, now, None);
+        (slot.written, slot.looked, slot.pause) = (now, now, ShardPause::default());
         slot.erasing.retain(|uid| !write.erased.contains(uid));
         for uid in &write.restored {
             slot.restore.remove(uid);
@@ -203,6 +254,7 @@ impl<R: Storable> LedgerState<R> {
             uid,
             record,
             opening,
+            value,
             cancelled,
             ..
         } = open;
@@ -213,7 +265,7 @@ impl<R: Storable> LedgerState<R> {
         let slot = &mut self.slots[number];
         slot.erasing.remove(&uid);
         slot.restore.remove(&uid);
-        self.insert(&uid, record, opening, Place::Shard(number));
+        self.insert(&uid, record, opening, Place::Shard(number), value.len());
         self.effects.answers.push((ticket, Ok(())));
     }
 
@@ -222,17 +274,17 @@ impl<R: Storable> LedgerState<R> {
         let object = match answer {
             Ok(object) => object,
             Err(error) => {
-                let pause = FAILED.delay(self.failures);
-                self.failures = self.failures.saturating_add(1);
-                self.not_before = now + pause;
+                self.back_off(&error, now);
                 match error.reason {
-                    Reason::TooManyRequests(pause) => self.not_before = now + pause,
+                    Reason::TooManyRequests(_) => {}
                     Reason::Forbidden => self.refuse(error, now),
-                    _ => {}
+                    _ => self.fails(number, &error, false, now),
                 }
                 return;
             }
         };
+        self.succeeds();
+        self.slots[number].pause.was_read();
         if self.slots[number].shard.is_unread() {
             // It has not been judged, so it is taken over. Records stay in memory until then.
             (self.readable, self.taking) = (true, true);
@@ -244,7 +296,16 @@ impl<R: Storable> LedgerState<R> {
         let found = Shard::new(Some(object));
         let slot = &mut self.slots[number];
         slot.looked = now;
-        if self.settings.elected && found.holder() != Some(&self.settings.identity) {
+        let is_others = self.settings.elected && found.holder() != Some(&self.settings.identity);
+        if is_others && !slot.ours {
+            // The leader before has written it last. If that was after it was judged, it is taken over once more.
+            slot.must_read = false;
+            if found.version() != slot.shard.version() {
+                (self.readable, self.taking) = (true, true);
+            }
+            return;
+        }
+        if is_others {
             // Another leader writes here. What is to be read stays so, for whoever leads next.
             slot.must_read = true;
             self.effects.resign = true;
@@ -273,7 +334,7 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn gone(&mut self, number: usize) {
         let slot = &mut self.slots[number];
         slot.shard = Shard::Absent;
-        (slot.must_read, slot.ours, slot.invalid_until) = (false, true, None);
+        (slot.must_read, slot.ours, slot.pause) = (false, true, ShardPause::default());
         slot.unreadable.clear();
         let here = self
             .open

@@ -1,6 +1,10 @@
 //! Pure. What a term begins with: which of the records that are found are open, in doubt, or held.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem::replace,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,7 +13,7 @@ use super::{
     annotation::OPEN,
     record::{Distrust, OpenError, Origin, Storable},
     shard::Shard,
-    slot::{OpenRecord, Place, TermMark, read_value},
+    slot::{Notice, OpenRecord, Place, ShardPause, TermMark, read_value},
     state::LedgerState,
     status::TermFacts,
     trust::{Found, distrust, is_kept},
@@ -48,14 +52,21 @@ impl<R: Storable> LedgerState<R> {
         });
         // The second try of a take-over: what the first one found was judged by what stood there before it wrote.
         let again = self.judged.as_ref() == Some(&mark);
+        // What could not be read was told then.
+        if self.term != mark {
+            for slot in &mut self.slots {
+                slot.unreadable.clear();
+            }
+        }
         self.term = mark;
-        (self.refused, self.failures, self.not_before) = (None, 0, now);
+        (self.in_term, self.full) = (true, false);
+        (self.refused, self.no_more) = (None, None);
+        (self.failures, self.not_before) = (0, now);
         (self.flushing, self.taking, self.readable) = (false, true, false);
         self.settling.clear();
         for slot in &mut self.slots {
             slot.shard = Shard::Unread;
             (slot.ours, slot.must_read, slot.must_write) = (false, false, false);
-            slot.unreadable.clear();
             slot.restore.clear();
         }
         Judging {
@@ -69,9 +80,10 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn found(&mut self, number: usize, object: Option<Value>, now: Duration) {
         let slot = &mut self.slots[number];
         slot.shard = Shard::new(object);
-        (slot.ours, slot.looked, slot.invalid_until) = (true, now, None);
+        (slot.ours, slot.looked, slot.pause) = (true, now, ShardPause::default());
         // The first one is made now, so that it is known from the beginning whether anything can be stored.
         slot.must_write = slot.shard.is_present() || number == 0;
+        self.succeeds();
     }
 
     /// Sorts what was found, and returns what is not trusted.
@@ -145,7 +157,15 @@ impl<R: Storable> LedgerState<R> {
             {
                 self.slots[number].restore.insert(uid.clone());
             }
-            self.put(&uid, OpenRecord { entry, ..there });
+            let length = known.length;
+            self.put(
+                &uid,
+                OpenRecord {
+                    entry,
+                    length,
+                    ..there
+                },
+            );
         } else {
             // An edit by hand, or a request that was replaced while nothing could be written.
             if let Place::Shard(number) = there.place
@@ -161,14 +181,23 @@ impl<R: Storable> LedgerState<R> {
     fn read_records(&mut self, number: usize, judging: Judging<'_>) -> Vec<(String, OpenRecord<R>, bool)> {
         let slot = &mut self.slots[number];
         let kept = is_kept(slot.shard.renewed(), judging.wall);
-        let mut records = Vec::new();
+        let (mut records, mut unreadable) = (Vec::new(), BTreeMap::new());
         for (uid, value) in slot.shard.records(OPEN) {
             match read_value(uid, value, number) {
                 Ok(known) => records.push((uid.to_owned(), known, kept)),
-                Err(_) => {
-                    slot.unreadable.insert(uid.to_owned());
+                Err(why) => {
+                    unreadable.insert(uid.to_owned(), why.to_string());
                 }
             }
+        }
+        if slot.shard.is_unread() {
+            return records;
+        }
+        let told = replace(&mut slot.unreadable, unreadable.keys().cloned().collect());
+        let lease = self.lease_of(Place::Shard(number));
+        for (uid, why) in unreadable.into_iter().filter(|(uid, _)| !told.contains(uid)) {
+            let lease = lease.clone();
+            self.effects.notices.push(Notice::Unreadable { uid, lease, why });
         }
         records
     }

@@ -34,7 +34,7 @@ use tokio::{
 pub use self::{
     record::{Distrust, Entry, OpenError, Opening, Origin, RecordHead, Storable},
     settings::{CrashSafe, LedgerSettings, NoCrashSafe},
-    status::{LedgerEvent, LedgerStatus, TermFacts},
+    status::{LedgerEvent, LedgerStatus, RecordLease, TermFacts},
 };
 use self::{
     slot::{Ticket, value_of},
@@ -147,11 +147,12 @@ impl<R: Storable> Ledger<R> {
         (&mut waiting.answer).await.unwrap_or(Err(OpenError::NotLeading))
     }
 
-    /// Replaces what this process remembers of a record, which is not written, if the record is open still. Returns
-    /// whether it is: one that was erased meanwhile stays erased.
-    pub fn update(&self, uid: &str, record: Arc<R>) -> bool {
+    /// Replaces what this process remembers of a record, which is not written, if `before` is open still. Returns whether
+    /// it is: one that was erased, replaced or taken over meanwhile stays as it is.
+    pub fn update(&self, uid: &str, before: &Arc<R>, record: Arc<R>) -> bool {
         let mut locked = self.locked.lock();
         let known = locked.state.open.get_mut(uid);
+        let known = known.filter(|known| Arc::ptr_eq(&known.entry.record, before));
         known.map(|known| known.entry.record = record).is_some()
     }
 

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::{
     annotation::{HELD, OPEN, SETTLE},
     placing::Unstored,
-    record::{OpenError, Opening, Storable},
+    record::{Opening, Storable},
     settings::CrashSafe,
-    shard::Changes,
+    shard::{Changes, Shard},
     slot::{OpenRecord, PendingOpen, Place, SentWrite, Slot, value_of},
     state::LedgerState,
 };
@@ -26,7 +26,7 @@ const SHARE: usize = 10;
 pub(super) const ERASE: Duration = Duration::from_millis(900);
 /// How often a shard that has records is written at least. Another replica trusts what was kept within an hour.
 pub(super) const KEEP: Duration = Duration::from_secs(300);
-/// How often a shard with held records is looked at: a person may have edited it.
+/// How often a shard is looked at that has records which are held or cannot be read: a person may have edited it.
 pub(super) const LOOK: Duration = Duration::from_secs(60);
 
 /// What is to be sent.
@@ -51,6 +51,14 @@ pub(super) struct Write {
 impl<R: Storable> LedgerState<R> {
     /// What is to be sent now. A write counts as sent.
     pub(super) fn next(&mut self, now: Duration, wall: Timestamp) -> Next {
+        self.expire(now);
+        match self.choose(now, wall) {
+            Next::Wait(at) => Next::Wait(at.into_iter().chain(self.deadline()).min()),
+            sent => sent,
+        }
+    }
+
+    fn choose(&mut self, now: Duration, wall: Timestamp) -> Next {
         if self.taking || self.settings.mode == CrashSafe::Off {
             return Next::Wait(None);
         }
@@ -62,43 +70,32 @@ impl<R: Storable> LedgerState<R> {
         if now < begin {
             return Next::Wait(Some(begin));
         }
-        if let Some(number) = self.slots.iter().position(|slot| slot.must_read) {
-            return Next::Read(number);
-        }
-        // Rights that were missing when the term began may be there now. What could not be read then is not read here, but
-        // taken over: this is a trial only.
-        if self.refused.is_some()
-            && let Some(number) = self.slots.iter().position(|slot| slot.shard.is_unread())
-        {
+        // What could not be read when the term began is not read here, but taken over: this is a trial only.
+        let unknown = |slot: &Slot<R>| (slot.must_read || slot.shard.is_unread()) && slot.pause.is_over(now);
+        if let Some(number) = self.slots.iter().position(unknown) {
             return Next::Read(number);
         }
         if self.refused.is_some() {
-            self.choose_trial();
+            self.choose_trial(now);
         }
         if let Some(number) =
             (0..self.slots.len()).find(|number| self.due_at(*number).is_some_and(|at| at <= now))
         {
             return self.write(number, wall);
         }
-        if let Some(number) = self.place_for_unstored() {
+        if let Some(number) = self.place_for_unstored(now) {
             return self.write(number, wall);
         }
-        while let Some(at) = self.opens_due_at(now) {
-            if at > now {
-                break;
-            }
-            match self.place_for_first() {
-                Some(number) => return self.write(number, wall),
-                None => {
-                    let answer = self
-                        .pending
-                        .pop_front()
-                        .map(|open| (open.ticket, Err(OpenError::Full)));
-                    self.effects.answers.extend(answer);
-                }
-            }
+        if self.opens_due_at(now).is_some_and(|at| at <= now)
+            && let Some(number) = self.place_for_opens(now)
+        {
+            return self.write(number, wall);
         }
-        let looks = |slot: &Slot<R>| (slot.ours && slot.shard.held() > 0).then_some(slot.looked + LOOK);
+        let looks = |slot: &Slot<R>| {
+            let at = (slot.looked + LOOK).max(slot.pause.until());
+            let waits_for_person = slot.shard.held() > 0 || !slot.unreadable.is_empty();
+            (slot.ours && !slot.must_read && waits_for_person).then_some(at)
+        };
         if let Some(number) = self
             .slots
             .iter()
@@ -108,38 +105,51 @@ impl<R: Storable> LedgerState<R> {
         }
         let times = (0..self.slots.len()).filter_map(|number| self.due_at(number));
         let times = times.chain(self.slots.iter().filter_map(looks));
-        Next::Wait(times.chain(self.opens_due_at(now)).min())
+        // Opens that are due and still there wait for a shard, which is used again when its pause is over.
+        let pauses = self.slots.iter().map(|slot| slot.pause.until());
+        let later = pauses.chain(self.opens_due_at(now)).chain([self.may_create_at()]);
+        let later = later.filter(|at| *at > now);
+        Next::Wait(times.chain(later).min())
     }
 
     /// Something must be written to learn whether that is allowed now.
-    fn choose_trial(&mut self) {
-        let usable = |slot: &Slot<R>| slot.ours || !slot.shard.is_present();
-        let chosen = self.slots.iter().position(|slot| slot.must_write);
-        let chosen = chosen.or_else(|| self.slots.iter().position(usable));
-        self.slots[chosen.unwrap_or_default()].must_write = true;
+    fn choose_trial(&mut self, now: Duration) {
+        let chosen = (0..self.slots.len()).filter(|number| self.is_ready(*number, now));
+        let chosen = chosen.min_by_key(|number| !self.slots[*number].must_write);
+        if let Some(number) = chosen {
+            self.slots[number].must_write = true;
+        }
     }
 
     /// When this shard is to be written whatever is opened.
     fn due_at(&self, number: usize) -> Option<Duration> {
         let slot = &self.slots[number];
         // One that was not read is another's, or nobody knows what stands there.
-        if slot.shard.is_unread() || (slot.shard.is_present() && !slot.ours && !slot.must_write) {
+        if slot.must_read
+            || slot.shard.is_unread()
+            || (slot.shard.is_present() && !slot.ours && !slot.must_write)
+        {
             return None;
         }
+        let begin = match slot.shard {
+            Shard::Absent => slot.pause.until().max(self.may_create_at()),
+            _ => slot.pause.until(),
+        };
         let here = Place::Shard(number);
         let at_once = slot.must_write
             || slot.restore.iter().any(|uid| self.is_at(uid, number))
             || self.pending_holds.values().any(|hold| hold.place == here)
             || self.settling.keys().any(|(shard, _)| *shard == number);
         if at_once {
-            return Some(slot.invalid_until.unwrap_or_default());
+            return Some(begin);
         }
         let erase = slot.erasing_since.map(|since| match self.flushing {
             true => Duration::ZERO,
             false => since + ERASE,
         });
         let keep = slot.shard.has_records().then_some(slot.written + KEEP);
-        erase.into_iter().chain(keep).min().max(slot.invalid_until)
+        let at = erase.into_iter().chain(keep).min();
+        at.map(|at| at.max(begin))
     }
 
     pub(super) fn is_at(&self, uid: &str, number: usize) -> bool {
@@ -219,6 +229,7 @@ impl<R: Storable> LedgerState<R> {
                 ..now.clone()
             };
             let value = value_of(&*known.entry.record, &opening, true);
+            let length = value.len();
             changes.insert(format!("{OPEN}{uid}"), Some(value));
             changes.insert(format!("{HELD}{uid}"), None);
             changes.insert(format!("{SETTLE}{uid}"), None);
@@ -227,6 +238,7 @@ impl<R: Storable> LedgerState<R> {
                 opening,
                 approved: true,
                 place: Place::Shard(number),
+                length,
             };
             write.settled.push((uid.clone(), known));
         }
@@ -273,20 +285,16 @@ impl<R: Storable> LedgerState<R> {
                 record,
                 opening,
                 approved,
+                length,
                 held,
             } in self.unstored()
             {
-                // Measured as when the shard was chosen, without its UID: else one is chosen for ever where it does not fit.
-                let mut value = value_of(&**record, opening, approved);
-                if self.is_elsewhere(number, uid, value.len())
-                    || !self.fits(number, uid, value.len(), changes)
-                {
+                // Measured as when the shard was chosen: else one is chosen for ever where it does not fit.
+                if self.is_elsewhere(number, uid, length) || !self.fits(number, uid, length, changes) {
                     continue;
                 }
                 let opening = self.opening_at(number, opening.clone());
-                if !self.settings.elected {
-                    value = value_of(&**record, &opening, approved);
-                }
+                let value = value_of(&**record, &opening, approved);
                 let prefix = if held { HELD } else { OPEN };
                 changes.insert(format!("{prefix}{uid}"), Some(value));
                 match held {

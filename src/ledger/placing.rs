@@ -1,12 +1,12 @@
 //! Pure. Which shard a record goes to.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use super::{
     annotation::OPEN,
-    record::{Opening, Storable},
+    record::{OpenError, Opening, Storable},
     shard::{Changes, FILLED, GROWN, LARGEST},
-    slot::{Place, value_of},
+    slot::Place,
     state::LedgerState,
 };
 
@@ -19,25 +19,56 @@ pub(super) struct Unstored<'a, R> {
     pub(super) record: &'a Arc<R>,
     pub(super) opening: &'a Opening,
     pub(super) approved: bool,
+    pub(super) length: usize,
     /// It is to be held.
     pub(super) held: bool,
 }
 
+/// Whether there is room for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    In(usize),
+    /// In a shard that is not used for now.
+    Later,
+    Full,
+}
+
 impl<R: Storable> LedgerState<R> {
-    /// A shard for the open that has waited longest.
-    pub(super) fn place_for_first(&self) -> Option<usize> {
-        let first = self.pending.front()?;
-        self.place_for(&first.uid, first.value.len())
+    /// A shard for the first open that does not have to wait. One for which there is no room anywhere hears that.
+    pub(super) fn place_for_opens(&mut self, now: Duration) -> Option<usize> {
+        let mut waiting = 0;
+        while let Some(open) = self.pending.get(waiting) {
+            match self.room_for(&open.uid, open.value.len(), now) {
+                Room::In(number) => {
+                    self.full = false;
+                    return Some(number);
+                }
+                Room::Later => waiting += 1,
+                Room::Full => {
+                    let open = self.pending.remove(waiting);
+                    if let Some(no_more) = self.no_more.clone().filter(|no_more| no_more.until > now) {
+                        self.refuse_opens(open.into_iter().collect(), &no_more.error);
+                        continue;
+                    }
+                    self.full = true;
+                    let answer = open.map(|open| (open.ticket, Err(OpenError::Full)));
+                    self.effects.answers.extend(answer);
+                }
+            }
+        }
+        None
     }
 
     /// A shard for a record that stands in memory only, or is to be held and stands nowhere.
-    pub(super) fn place_for_unstored(&self) -> Option<usize> {
+    pub(super) fn place_for_unstored(&self, now: Duration) -> Option<usize> {
         if self.refused.is_some() {
             return None;
         }
-        let value = |record: &Unstored<'_, R>| value_of(&**record.record, record.opening, record.approved);
         self.unstored()
-            .find_map(|record| self.place_for(record.uid, value(&record).len()))
+            .find_map(|record| match self.room_for(record.uid, record.length, now) {
+                Room::In(number) => Some(number),
+                Room::Later | Room::Full => None,
+            })
     }
 
     /// Records that stand in memory only: those that are open, then those that are to be held.
@@ -49,6 +80,7 @@ impl<R: Storable> LedgerState<R> {
                 record: &known.entry.record,
                 opening: &known.opening,
                 approved: known.approved,
+                length: known.length,
                 held: false,
             })
         });
@@ -60,6 +92,7 @@ impl<R: Storable> LedgerState<R> {
                 record: &hold.record,
                 opening: &hold.opening,
                 approved: false,
+                length: hold.length,
                 held: true,
             });
         open.chain(hold)
@@ -67,23 +100,59 @@ impl<R: Storable> LedgerState<R> {
 
     /// Whether a record of this claim goes to another shard than this one.
     pub(super) fn is_elsewhere(&self, number: usize, uid: &str, length: usize) -> bool {
-        self.preferred(uid, length).is_some_and(|home| home != number)
+        self.home(uid, length).is_some_and(|home| home != number)
     }
 
-    fn place_for(&self, uid: &str, length: usize) -> Option<usize> {
-        if let Some(number) = self.preferred(uid, length) {
-            return self
-                .fits(number, uid, length, &self.removals(number))
-                .then_some(number);
+    fn room_for(&self, uid: &str, length: usize, now: Duration) -> Room {
+        let has_room = |number: &usize| self.fits(*number, uid, length, &self.removals(*number));
+        let is_ready = |number: &usize| self.is_ready(*number, now);
+        if let Some(number) = self.home(uid, length) {
+            return match (is_ready(&number), has_room(&number)) {
+                (true, true) => Room::In(number),
+                (true, false) => Room::Full,
+                (false, _) => Room::Later,
+            };
         }
-        let there =
-            (0..self.slots.len()).filter(|number| self.fits(*number, uid, length, &self.removals(*number)));
-        // Erasures ride along. Of several that are alike the first: shards that exist before those that do not.
-        there.min_by_key(|number| Reverse(self.slots[*number].erasing.len()))
+        let there = (0..self.slots.len()).filter(is_ready).filter(has_room);
+        // Not one that has failed and was not written since. Erasures ride along. Of several that are alike the first:
+        // shards that exist before those that do not.
+        let rank = |number: &usize| {
+            let slot = &self.slots[*number];
+            (slot.pause.error().is_some(), Reverse(slot.erasing.len()))
+        };
+        match there.min_by_key(rank) {
+            Some(number) => Room::In(number),
+            None if (0..self.slots.len()).any(|number| has_room(&number) && self.may_exist(number, now)) => {
+                Room::Later
+            }
+            None => Room::Full,
+        }
+    }
+
+    /// Whether the shard can be written now: what stands there is known and ours, and it does not fail.
+    pub(super) fn is_ready(&self, number: usize, now: Duration) -> bool {
+        let slot = &self.slots[number];
+        slot.pause.is_over(now)
+            && self.may_exist(number, now)
+            && !slot.must_read
+            && !slot.shard.is_unread()
+            && (slot.ours || !slot.shard.is_present())
+    }
+
+    /// Whether the shard exists, or can be created as far as is known.
+    pub(super) fn may_exist(&self, number: usize, now: Duration) -> bool {
+        self.may_create_at() <= now || self.slots[number].shard.is_present()
+    }
+
+    /// When it is tried again to create a shard.
+    pub(super) fn may_create_at(&self) -> Duration {
+        self.no_more
+            .as_ref()
+            .map_or(Duration::ZERO, |no_more| no_more.until)
     }
 
     /// Where a record of this claim stands already, or may stand: there it is written over.
-    fn preferred(&self, uid: &str, length: usize) -> Option<usize> {
+    pub(super) fn home(&self, uid: &str, length: usize) -> Option<usize> {
         match self.open.get(uid).map(|known| known.place) {
             Some(Place::Shard(number)) => Some(number),
             _ => (0..self.slots.len()).find(|number| {
@@ -96,11 +165,7 @@ impl<R: Storable> LedgerState<R> {
     /// Whether a record of this claim may be added to what is written to the shard.
     pub(super) fn fits(&self, number: usize, uid: &str, length: usize, changes: &Changes) -> bool {
         let slot = &self.slots[number];
-        if slot.must_read
-            || slot.invalid_until.is_some()
-            || slot.shard.is_unread()
-            || (slot.shard.is_present() && !slot.ours)
-        {
+        if slot.shard.is_unread() {
             return false;
         }
         let slack = if self.settings.elected { 0 } else { UID_SLACK };

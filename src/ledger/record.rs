@@ -100,6 +100,8 @@ pub enum Distrust {
 pub enum OpenError {
     /// The API server did not do it.
     Api(ApiError),
+    /// It has waited for 30 seconds; why the last request failed, if it did.
+    TimedOut(Option<ApiError>),
     /// There is no room in any shard.
     Full,
     /// It is too large for any shard.
@@ -136,6 +138,13 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Api(error) => error.fmt(f),
+            Self::TimedOut(error) => {
+                f.write_str("it was not stored within 30 s, and is tried again: ")?;
+                match error {
+                    Some(error) => error.fmt(f),
+                    None => f.write_str("the API server is slow, or the Leases of the ledger are still being read"),
+                }
+            }
             Self::Full => f.write_str(
                 "all shards of the ledger are full: see which creations are open in the annotations of the Leases, and \
                  why they do not end",

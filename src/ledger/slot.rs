@@ -6,8 +6,22 @@ use super::{
     annotation::{StoredRecord, Unreadable, decode, encode},
     record::{Entry, OpenError, Opening, Origin, RecordHead, Storable},
     shard::Shard,
+    status::RecordLease,
 };
-use crate::base::api_error::ApiError;
+use crate::base::{
+    api_error::{ApiError, Reason},
+    backoff::Backoff,
+};
+
+/// How long a shard is not used that has failed.
+const PAUSE: Backoff = Backoff {
+    start: Duration::from_secs(1),
+    max: Duration::from_secs(60),
+};
+/// So many failures of its own give a shard the longest pause.
+const LONGEST: u32 = 7;
+/// After so many failures of its own nobody waits for a shard any more, and that is told.
+const LEFT_ALONE: u32 = 3;
 
 /// Tells who waits for a record to be stored.
 pub(super) type Ticket = u64;
@@ -27,6 +41,8 @@ pub(super) struct OpenRecord<R> {
     pub(super) opening: Opening,
     pub(super) approved: bool,
     pub(super) place: Place,
+    /// Bytes of its annotation's value: to find room for it nothing has to be compressed.
+    pub(super) length: usize,
 }
 
 /// A record that waits to be stored.
@@ -49,6 +65,7 @@ pub(super) struct PendingHold<R> {
     pub(super) record: Arc<R>,
     pub(super) opening: Opening,
     pub(super) place: Place,
+    pub(super) length: usize,
 }
 
 /// A write that was sent, or is about to be.
@@ -68,7 +85,7 @@ pub(super) struct SentWrite<R> {
 #[derive(Debug)]
 pub(super) struct Slot<R> {
     pub(super) shard: Shard,
-    /// It was written, or found absent, in this term.
+    /// It was read in this term, and the term did not begin without a write of it that was wanted.
     pub(super) ours: bool,
     /// What stands there may be something else than we know.
     pub(super) must_read: bool,
@@ -81,13 +98,12 @@ pub(super) struct Slot<R> {
     pub(super) erasing_since: Option<Duration>,
     /// Records that a person took out or changed.
     pub(super) restore: BTreeSet<String>,
-    /// Records that cannot be read.
+    /// Records that cannot be read, which was told.
     pub(super) unreadable: BTreeSet<String>,
     /// When it was last written, and last read or written.
     pub(super) written: Duration,
     pub(super) looked: Duration,
-    /// The API server does not accept what stands there, whatever we change: nothing is written before.
-    pub(super) invalid_until: Option<Duration>,
+    pub(super) pause: ShardPause,
 }
 
 impl<R> Default for Slot<R> {
@@ -104,8 +120,81 @@ impl<R> Default for Slot<R> {
             unreadable: BTreeSet::new(),
             written: Duration::ZERO,
             looked: Duration::ZERO,
-            invalid_until: None,
+            pause: ShardPause::default(),
         }
+    }
+}
+
+impl<R> Slot<R> {
+    /// Why the shard is left alone, if it is. One that does not exist has nothing that waits for it.
+    pub(super) fn left_alone(&self) -> Option<String> {
+        let error = self.pause.error()?;
+        let is_left = self.pause.is_left_alone() && !matches!(self.shard, Shard::Absent);
+        is_left.then(|| error.to_string())
+    }
+}
+
+/// How long a shard is not used whose requests fail. While the whole API server is down it does not grow, so that nothing
+/// waits for it afterwards.
+#[derive(Debug, Default)]
+pub(super) struct ShardPause {
+    /// So often it failed although another request had succeeded since.
+    failures: u32,
+    /// How many requests for any shard had succeeded then.
+    seen: u64,
+    until: Duration,
+    /// What it failed with last, and whether that was a write.
+    failed: Option<(ApiError, bool)>,
+}
+
+impl ShardPause {
+    /// A request for the shard has failed, after so many for any shard that succeeded. Returns whether it is left alone
+    /// from now on.
+    pub(super) fn failed(&mut self, error: &ApiError, writing: bool, successes: u64, now: Duration) -> bool {
+        let before = self.is_left_alone();
+        if self.failed.is_none() || self.seen != successes {
+            self.failures = self.failures.saturating_add(1);
+        }
+        // What stands there is not accepted, whatever we change: a person has to see to it.
+        if error.reason == Reason::Invalid {
+            self.failures = self.failures.max(LONGEST);
+        }
+        self.seen = successes;
+        self.until = now + PAUSE.delay(self.failures.saturating_sub(1));
+        self.failed = Some((error.clone(), writing));
+        !before && self.is_left_alone()
+    }
+
+    /// It has failed often enough. Returns whether that is new.
+    pub(super) fn leave_alone(&mut self) -> bool {
+        let before = self.is_left_alone();
+        self.failures = self.failures.max(LEFT_ALONE);
+        !before
+    }
+
+    /// The shard was read. That says nothing of writes.
+    pub(super) fn was_read(&mut self) {
+        if self.failed.as_ref().is_some_and(|(_, writing)| !writing) {
+            *self = Self::default();
+        }
+    }
+
+    pub(super) fn is_over(&self, now: Duration) -> bool {
+        self.until <= now
+    }
+
+    pub(super) fn until(&self) -> Duration {
+        self.until
+    }
+
+    /// What the shard failed with last, if that has not ended.
+    pub(super) fn error(&self) -> Option<&ApiError> {
+        self.failed.as_ref().map(|(error, _)| error)
+    }
+
+    /// It fails again and again, and others do not.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.failures >= LEFT_ALONE
     }
 }
 
@@ -123,13 +212,19 @@ pub(super) enum Notice {
     Written(usize),
     Held {
         head: RecordHead,
-        place: Place,
+        lease: RecordLease,
+        why: String,
+    },
+    /// The record of this claim cannot be read.
+    Unreadable {
+        uid: String,
+        lease: RecordLease,
         why: String,
     },
     /// A person wants it settled.
     Settling(String),
-    /// A shard is left alone, since the API server does not accept it.
-    Invalid(ApiError),
+    /// A shard is left alone, since it fails again and again.
+    LeftAlone(ApiError),
 }
 
 /// What follows from a change.
@@ -164,6 +259,7 @@ pub(super) fn read_value<R: Storable>(
         opening: stored.opening,
         approved: stored.approved,
         place: Place::Shard(number),
+        length: value.len(),
     })
 }
 

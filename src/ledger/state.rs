@@ -17,8 +17,11 @@ use super::{
     settings::{CrashSafe, LedgerSettings},
     shard::{LARGEST, SHARDS, bytes},
     slot::{Effects, Notice, OpenRecord, PendingHold, PendingOpen, Place, Refused, Slot, TermMark, Ticket},
-    status::LedgerStatus,
 };
+use crate::base::api_error::ApiError;
+
+/// How long a record waits at most to be stored.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that is known of the ledger.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub(super) struct LedgerState<R> {
     pub(super) settings: LedgerSettings,
     pub(super) open: HashMap<String, OpenRecord<R>>,
     /// How many were opened when, since the oldest one is shown.
-    ages: BTreeMap<Timestamp, usize>,
+    pub(super) ages: BTreeMap<Timestamp, usize>,
     /// UIDs of those that stand in memory only.
     pub(super) in_memory: BTreeSet<String>,
     pub(super) pending: VecDeque<PendingOpen<R>>,
@@ -35,11 +38,15 @@ pub(super) struct LedgerState<R> {
     pub(super) settling: BTreeMap<(usize, String), OpenRecord<R>>,
     pub(super) slots: Vec<Slot<R>>,
     pub(super) term: TermMark,
+    /// A term has begun, or is about to, and its writer was not stopped: what stands on the shards is ours to show.
+    pub(super) in_term: bool,
     /// The term has not begun yet: nothing but its own reads and writes is sent.
     pub(super) taking: bool,
     /// The term whose records were judged already.
     pub(super) judged: Option<TermMark>,
     pub(super) refused: Option<Refused>,
+    /// No shard can be created: a quota. Those that exist are used.
+    pub(super) no_more: Option<Refused>,
     /// Shards that could not be read when the term began can be read now: the term is to be taken over once more.
     pub(super) readable: bool,
     /// Another replica was seen to lead since the last take-over.
@@ -47,8 +54,14 @@ pub(super) struct LedgerState<R> {
     /// Nothing is sent before.
     pub(super) not_before: Duration,
     pub(super) failures: u32,
+    /// How many requests have succeeded.
+    pub(super) successes: u64,
+    /// Why the last request failed, if it did.
+    pub(super) last_error: Option<ApiError>,
     /// When the last write ended.
     pub(super) last_write: Option<Duration>,
+    /// There was no room for the last record that was to be opened.
+    pub(super) full: bool,
     /// What is left is to be written now.
     pub(super) flushing: bool,
     pub(super) effects: Effects,
@@ -67,14 +80,19 @@ impl<R: Storable> LedgerState<R> {
             settling: BTreeMap::new(),
             slots: (0..SHARDS).map(|_| Slot::default()).collect(),
             term: TermMark::default(),
+            in_term: false,
             taking: true,
             judged: None,
             refused: None,
+            no_more: None,
             readable: false,
             resigned: false,
             not_before: Duration::ZERO,
             failures: 0,
+            successes: 0,
+            last_error: None,
             last_write: None,
+            full: false,
             flushing: false,
             effects: Effects::default(),
             next_ticket: 0,
@@ -84,24 +102,6 @@ impl<R: Storable> LedgerState<R> {
     /// Whether what is opened now is stored.
     pub(super) fn keeps(&self) -> bool {
         self.settings.mode != CrashSafe::Off && self.refused.is_none()
-    }
-
-    pub(super) fn status(&self) -> LedgerStatus {
-        let in_memory = match (&self.refused, self.settings.mode) {
-            (_, CrashSafe::Off) => Some("--crash-safe=off".to_owned()),
-            (Some(Refused { error, .. }), _) => Some(error.to_string()),
-            (None, _) => None,
-        };
-        let there = self
-            .slots
-            .iter()
-            .map(|slot| slot.shard.held() + slot.unreadable.len());
-        LedgerStatus {
-            in_memory,
-            records: self.open.len(),
-            held: there.sum::<usize>() + self.pending_holds.len(),
-            oldest: self.ages.keys().next().copied(),
-        }
     }
 
     /// What a record that is opened now says of its opening. One that replaces another keeps the other's, by which it
@@ -156,7 +156,7 @@ impl<R: Storable> LedgerState<R> {
         match (self.settings.mode, &self.refused) {
             (CrashSafe::Required, Some(refused)) => Err(OpenError::NotDurable(refused.error.clone())),
             (CrashSafe::Off, _) | (_, Some(_)) => {
-                self.keep_in_memory(uid, record, opening);
+                self.keep_in_memory(uid, record, opening, value.len());
                 Ok(None)
             }
             _ => {
@@ -184,6 +184,29 @@ impl<R: Storable> LedgerState<R> {
         }
     }
 
+    /// When the first of the opens that wait has waited for too long.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.pending.iter().map(|open| open.since + PATIENCE).min()
+    }
+
+    /// Those that have waited for too long hear what they waited for.
+    pub(super) fn expire(&mut self, now: Duration) {
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        for open in std::mem::take(&mut self.pending) {
+            if open.since + PATIENCE > now {
+                self.pending.push_back(open);
+                continue;
+            }
+            let home = self.home(&open.uid, open.value.len());
+            let error = home.and_then(|number| self.slots[number].pause.error());
+            let error = error.or(self.last_error.as_ref()).cloned();
+            let answer = Err(OpenError::TimedOut(error));
+            self.effects.answers.push((open.ticket, answer));
+        }
+    }
+
     /// All that wait hear the same.
     pub(super) fn fail_pending(&mut self, error: &OpenError) {
         for open in std::mem::take(&mut self.pending) {
@@ -192,16 +215,23 @@ impl<R: Storable> LedgerState<R> {
     }
 
     /// The record is open without being stored. Where it replaces one that is, that is made up for later.
-    pub(super) fn keep_in_memory(&mut self, uid: &str, record: Arc<R>, opening: Opening) {
+    pub(super) fn keep_in_memory(&mut self, uid: &str, record: Arc<R>, opening: Opening, length: usize) {
         let place = self.open.get(uid).map_or(Place::Memory, |known| known.place);
         if let Place::Shard(number) = place {
             self.slots[number].restore.insert(uid.to_owned());
         }
-        self.insert(uid, record, opening, place);
+        self.insert(uid, record, opening, place, length);
     }
 
     /// The record is open, and keeps the origin of the one that it replaces.
-    pub(super) fn insert(&mut self, uid: &str, record: Arc<R>, opening: Opening, place: Place) {
+    pub(super) fn insert(
+        &mut self,
+        uid: &str,
+        record: Arc<R>,
+        opening: Opening,
+        place: Place,
+        length: usize,
+    ) {
         let origin = self.open.get(uid).map_or(Origin::Own, |known| known.entry.origin);
         let entry = Entry { record, origin };
         self.put(
@@ -211,6 +241,7 @@ impl<R: Storable> LedgerState<R> {
                 opening,
                 approved: false,
                 place,
+                length,
             },
         );
     }
@@ -294,6 +325,7 @@ impl<R: Storable> LedgerState<R> {
             entry: Entry { record, .. },
             opening,
             place,
+            length,
             ..
         } = known;
         if let Place::Shard(number) = place {
@@ -301,20 +333,21 @@ impl<R: Storable> LedgerState<R> {
         }
         self.effects.notices.push(Notice::Held {
             head: record.head(),
-            place,
+            lease: self.lease_of(place),
             why: why.to_owned(),
         });
         let hold = PendingHold {
             record,
             opening,
             place,
+            length,
         };
         self.pending_holds.insert(uid.to_owned(), hold);
     }
 
     /// Whether nothing is left that `flush` is to write.
     pub(super) fn is_flushed(&self) -> bool {
-        let left = |slot: &Slot<R>| !slot.ours || slot.invalid_until.is_some();
+        let left = |slot: &Slot<R>| !slot.ours || slot.pause.is_left_alone();
         let written = |slot: &Slot<R>| left(slot) || (slot.in_flight.is_none() && slot.erasing.is_empty());
         let held = self.pending_holds.values().all(|hold| match hold.place {
             Place::Memory => true,

@@ -15,6 +15,8 @@ use crate::base::api_error::{ApiError, Reason};
 /// So many writes, or looks at claims, are under way at once. The reads go out together: on a slow API server the term
 /// is over before they would have come one after another.
 const AT_ONCE: usize = 16;
+/// So often a shard is written before it is left as it is.
+const TRIES: u32 = 3;
 /// Before requests that failed are repeated.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -60,50 +62,58 @@ impl<R: Storable> Ledger<R> {
                 false => Vec::new(),
             }
         });
-        let writes = to_write.into_iter().map(|number| self.take_shard(number));
-        let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
-        while let Some(written) = writes.next().await {
-            match written {
-                // Records are in memory from now on.
-                Err(_) if self.locked.lock().state.refused.is_some() => {}
-                written => written?,
-            }
-        }
+        self.write_shards(to_write).await?;
         self.change(|state| state.taking = false);
         self.wake.notify_one();
         Ok(())
     }
 
-    /// Reads all shards, those whose request failed once more, as long as some answers come.
+    /// Reads all shards, those whose request failed once more. One that fails while others are answered is left unread
+    /// in the end, unless records must be stored.
     async fn read_shards(&self) -> Result<(), ApiError> {
-        let mut unread: Vec<_> = (0..SHARDS).collect();
+        let mut asked: Vec<_> = (0..SHARDS).collect();
         loop {
-            let asked = unread.len();
-            let reads = unread
+            let reads = asked
                 .into_iter()
                 .map(|number| async move { (number, self.get_in_time(number).await) });
             let mut reads = stream::iter(reads).buffer_unordered(SHARDS);
-            let (mut failed, mut last) = (Vec::new(), None);
+            let (mut failed, mut answered) = (Vec::new(), None);
             while let Some((number, answer)) = reads.next().await {
                 let now = self.origin.elapsed();
                 match answer {
-                    Ok(object) => self.change(|state| state.found(number, object, now)),
+                    Ok(object) => {
+                        self.change(|state| state.found(number, object, now));
+                        answered = Some(number);
+                    }
                     Err(error) if error.reason == Reason::Forbidden => {
                         self.change(|state| state.refuse(error, now));
                         return Ok(());
                     }
-                    Err(error) => {
-                        failed.push(number);
-                        last = Some(error);
-                    }
+                    Err(error) => failed.push((number, error)),
                 }
             }
             drop(reads);
-            match last {
-                None => return Ok(()),
-                Some(error) if failed.len() == asked => return Err(error),
-                Some(_) => unread = failed,
+            let now = self.origin.elapsed();
+            asked = Vec::new();
+            for (number, error) in failed {
+                if answered.is_none() {
+                    return Err(error);
+                }
+                let is_left = self.change(|state| {
+                    state.fails(number, &error, false, now);
+                    state.slots[number].pause.is_left_alone()
+                });
+                match (is_left, self.settings.mode) {
+                    (true, CrashSafe::Required) => return Err(error),
+                    (true, _) => {}
+                    (false, _) => asked.push(number),
+                }
             }
+            if asked.is_empty() {
+                return Ok(());
+            }
+            // One that was answered is asked, too: it tells a bad shard from an API server that is down.
+            asked.extend(answered);
             sleep(PAUSE).await;
         }
     }
@@ -121,20 +131,66 @@ impl<R: Storable> Ledger<R> {
         }
     }
 
+    /// Writes these shards with our identity. One that fails while others are answered is left as it is in the end, unless
+    /// records must be stored.
+    async fn write_shards(&self, shards: Vec<usize>) -> Result<(), ApiError> {
+        let writes = shards
+            .into_iter()
+            .map(|number| async move { (number, self.take_shard(number).await) });
+        let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
+        let (mut failed, mut answered) = (Vec::new(), false);
+        while let Some((number, written)) = writes.next().await {
+            let Err(error) = written else {
+                answered = true;
+                continue;
+            };
+            match error.reason {
+                // Records are in memory from now on, or in the shards that there are.
+                Reason::Forbidden => {}
+                _ if self.locked.lock().state.refused.is_some() => {}
+                // Somebody else wrote it meanwhile.
+                Reason::Conflict | Reason::AlreadyExists | Reason::NotFound => return Err(error),
+                reason => {
+                    answered |= is_about_shard(reason);
+                    failed.push((number, error));
+                }
+            }
+        }
+        for (number, error) in failed {
+            // A person has made it so, and must not stop claims by that.
+            let is_left =
+                error.reason == Reason::Invalid || (answered && self.settings.mode != CrashSafe::Required);
+            if !is_left {
+                return Err(error);
+            }
+            self.change(|state| state.leave(number, &error));
+        }
+        Ok(())
+    }
+
     async fn take_shard(&self, number: usize) -> Result<(), ApiError> {
+        let mut tries = 0;
         loop {
             let next = self.change(|state| state.write(number, Timestamp::now()));
             let Next::Write(write) = next else { return Ok(()) };
-            let create = write.create;
-            match self.send(write).await {
+            let answer = self.send(write).await;
+            tries += 1;
+            match answer {
                 Err(ApiError {
                     reason: Reason::TooManyRequests(pause),
                     ..
                 }) => sleep(pause).await,
-                // A person has made it so: it is left alone.
-                Err(error) if error.reason == Reason::Invalid && !create => return Ok(()),
+                Err(ApiError {
+                    reason: Reason::Unavailable | Reason::Unauthorized | Reason::RetryLater,
+                    ..
+                }) if tries < TRIES && self.active.leads() => sleep(PAUSE).await,
                 answer => return answer,
             }
         }
     }
+}
+
+/// Whether such an answer says something of this shard, and not of the whole API server.
+const fn is_about_shard(reason: Reason) -> bool {
+    matches!(reason, Reason::Invalid | Reason::RetryLater)
 }

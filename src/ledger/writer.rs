@@ -14,7 +14,7 @@ use super::{
     next::{Next, Write},
     record::Storable,
     shard::shard_name,
-    slot::{Effects, Notice, Place, Ticket},
+    slot::{Effects, Notice, Ticket},
     state::LedgerState,
 };
 use crate::base::api_error::ApiError;
@@ -171,20 +171,21 @@ impl<R: Storable> Ledger<R> {
         for told in effects.notices {
             match told {
                 Notice::Written(bytes) => (self.on_event)(LedgerEvent::Written(bytes)),
-                Notice::Held { head, place, why } => {
-                    let shard = match place {
-                        Place::Shard(number) => self.shard(number),
-                        Place::Memory => String::new(),
-                    };
-                    (self.on_event)(LedgerEvent::Held {
-                        head: &head,
-                        shard: &shard,
-                        why: &why,
-                    });
-                }
-                Notice::Invalid(error) => {
-                    tracing::warn!(err = %error, "A shard of the ledger is left alone, since it cannot be written");
-                }
+                Notice::Held { head, lease, why } => (self.on_event)(LedgerEvent::Held {
+                    head: &head,
+                    lease: &lease,
+                    why: &why,
+                }),
+                Notice::Unreadable { uid, lease, why } => (self.on_event)(LedgerEvent::Unreadable {
+                    uid: &uid,
+                    lease: &lease,
+                    why: &why,
+                }),
+                Notice::LeftAlone(error) => tracing::warn!(
+                    err = %error,
+                    "A shard of the ledger is left alone, since it cannot be read or written: its records wait, and it \
+                     is tried again every minute"
+                ),
                 Notice::Settling(uid) => (self.on_event)(LedgerEvent::Settle { uid: &uid }),
             }
         }
@@ -209,10 +210,7 @@ impl<R: Storable> Drop for Running<'_, R> {
     fn drop(&mut self) {
         self.0.locked.lock().running = false;
         let now = self.0.origin.elapsed();
-        self.0.change(|state| {
-            state.forget_writes(now);
-            state.fail_pending(&OpenError::NotLeading);
-        });
+        self.0.change(|state| state.end_term(now));
     }
 }
 

@@ -193,13 +193,14 @@ impl Provision {
         match outcome {
             CreateOutcome::Created(volume) => {
                 let volume = Arc::from(volume);
+                let before = Arc::clone(&record);
                 let known = Arc::make_mut(&mut record);
                 known.created = Some(Arc::clone(&volume));
                 known.asked = false;
                 known.doubt = doubt;
                 // It was closed while the call ran: another replica has finished this creation, and may have deleted
-                // the volume since.
-                if !self.ledger.update(&record.uid, record.clone()) {
+                // the volume since. Or it was taken over at this moment.
+                if !self.ledger.update(&record.uid, &before, record.clone()) {
                     self.look_for_orphan(&record, &volume).await;
                     return Requeue::After(OVERTAKEN);
                 }
@@ -296,16 +297,13 @@ impl Provision {
     /// What this process remembers of a record beside what is stored. One that was taken over meanwhile is in fresh
     /// doubt, whatever the driver has said before.
     fn remember(&self, record: &Arc<Record>, asked: bool, doubt: Doubt, renewable: bool) {
-        if !self.is_current(&record.uid, Some(record)) {
-            return;
-        }
         let remembered = Record {
             asked,
             doubt,
             renewable,
             ..Record::clone(record)
         };
-        self.ledger.update(&record.uid, Arc::new(remembered));
+        self.ledger.update(&record.uid, record, Arc::new(remembered));
     }
 
     /// Whether this is what the ledger has for the claim: nobody has taken it over, replaced or closed it since.
@@ -328,7 +326,7 @@ impl Provision {
                 asked: true,
                 ..Record::clone(record)
             };
-            self.ledger.update(&record.uid, Arc::new(asked));
+            self.ledger.update(&record.uid, record, Arc::new(asked));
         }
     }
 }

@@ -26,6 +26,7 @@ pub struct LedgerMetrics {
     durable: Gauge<0>,
     records: Gauge<0>,
     held: Gauge<0>,
+    full: Gauge<0>,
     oldest: Gauge<0>,
     writes: Counter<0>,
     bytes: Counter<0>,
@@ -52,6 +53,10 @@ impl LedgerMetrics {
                 "volwright_ledger_held",
                 "Records that are not acted upon until a person decides.",
             )?,
+            full: gauge(
+                "volwright_ledger_full",
+                "1 while the last record that was to be opened found no room, so that its claim waits.",
+            )?,
             oldest: gauge(
                 "volwright_ledger_oldest_timestamp_seconds",
                 "When the oldest open record was opened, in Unix time; 0 without one.",
@@ -73,11 +78,14 @@ impl LedgerMetrics {
             records,
             held,
             oldest,
+            full,
+            left_alone: _,
         } = status;
         let number = |count: &usize| i64::try_from(*count).unwrap_or(i64::MAX);
         self.durable.set([], in_memory.is_none().into());
         self.records.set([], number(records));
         self.held.set([], number(held));
+        self.full.set([], (*full).into());
         self.oldest.set([], oldest.map_or(0, |at| at.as_second()));
     }
 
@@ -141,7 +149,18 @@ pub(super) fn listener(
             );
             settle.notify_one();
         }
-        LedgerEvent::Held { head, shard, why } => {
+        LedgerEvent::Unreadable { uid, lease, why } => {
+            let text = format!(
+                "the record of the claim with UID {uid} in Lease {namespace}/{} cannot be read: {why}. It is left as it \
+                 is, and the driver may have its volume. If a newer version has written it, upgrade; else look for the \
+                 volume, and take the annotation ledger.volwright.dev/{uid} off this Lease",
+                lease.name
+            );
+            tracing::warn!("{text}");
+            let lease = ObjectReference::lease(&namespace, &lease.name, &lease.uid);
+            events.publish(lease, Event::warning("VolumeCreationUnreadable", text));
+        }
+        LedgerEvent::Held { head, lease, why } => {
             settled.settled(Settled::Held);
             let text = format!(
                 "the creation of volume {} for claim {} is held: {why}. If the driver has that volume and nobody needs \
@@ -149,8 +168,8 @@ pub(super) fn listener(
                  finished, add settle.volwright.dev/ with the same UID",
                 head.volume, head.claim
             );
-            tracing::warn!(shard, "{text}");
-            let lease = ObjectReference::lease(&namespace, shard, "");
+            tracing::warn!(lease = lease.name, "{text}");
+            let lease = ObjectReference::lease(&namespace, &lease.name, &lease.uid);
             events.publish(lease, Event::warning("VolumeCreationHeld", text));
         }
     })
@@ -168,7 +187,15 @@ fn note(status: &LedgerStatus) -> Option<String> {
         .in_memory
         .as_ref()
         .map(|why| format!("records are in memory only and do not survive this process: {why}"));
-    let notes: Vec<_> = held.into_iter().chain(in_memory).collect();
+    let left_alone = status.left_alone.first().map(|why| {
+        let count = status.left_alone.len();
+        format!("{count} of its Leases cannot be used, and their records wait: {why}")
+    });
+    let full = status.full.then(|| {
+        "all its Leases are full, so claims wait: see in their annotations which creations do not end, and why".to_owned()
+    });
+    let notes = [held, in_memory, left_alone, full];
+    let notes: Vec<_> = notes.into_iter().flatten().collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
@@ -189,5 +216,19 @@ mod tests {
         };
         let text = note(&both).unwrap();
         assert!(text.contains("2 records") && text.ends_with("no right"), "{text}");
+        let full = LedgerStatus {
+            full: true,
+            ..LedgerStatus::default()
+        };
+        assert!(note(&full).unwrap().contains("full"));
+        let bad = LedgerStatus {
+            left_alone: vec!["get leases default/lab-ledger-1: broken".into()],
+            ..LedgerStatus::default()
+        };
+        let text = note(&bad).unwrap();
+        assert!(
+            text.starts_with("1 of") && text.contains("lab-ledger-1"),
+            "{text}"
+        );
     }
 }

@@ -144,6 +144,7 @@ mod tests {
             "volwright_ledger_durable 1",
             "volwright_ledger_records 2",
             "volwright_ledger_held 0",
+            "volwright_ledger_full 0",
             "volwright_ledger_oldest_timestamp_seconds 7",
             "volwright_ledger_writes_total 1",
             "volwright_ledger_written_bytes_total 300",

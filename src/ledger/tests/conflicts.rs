@@ -136,7 +136,7 @@ fn a_shard_that_a_person_made_invalid_does_not_hold_up_the_others() {
     scene.opened("large", note("large", 60_000));
     let told = |scene: &Scene| {
         let told = scene.notices.iter();
-        told.filter(|told| matches!(told, Notice::Invalid(_))).count()
+        told.filter(|told| matches!(told, Notice::LeftAlone(_))).count()
     };
     scene.state.erase("uid", scene.now);
     scene.state.erase("large", scene.now);

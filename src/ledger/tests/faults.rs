@@ -25,9 +25,9 @@ pub(super) const OTHER: &str = "01234567-89ab-cdef-0123-456789abcde0";
 /// A process with its ledger.
 pub(super) struct Process {
     pub(super) ledger: Arc<Ledger<Note>>,
-    active: Active,
-    told: Arc<Mutex<Vec<String>>>,
-    run: JoinHandle<()>,
+    pub(super) active: Active,
+    pub(super) told: Arc<Mutex<Vec<String>>>,
+    pub(super) run: JoinHandle<()>,
 }
 
 impl Drop for Process {
@@ -37,11 +37,19 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn new(api: &Api, settings: LedgerSettings) -> Self {
+    pub(super) fn new(api: &Api, settings: LedgerSettings) -> Self {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = told.clone();
         let on_event = Box::new(move |event: LedgerEvent<'_>| match event {
-            LedgerEvent::Held { shard, why, .. } => heard.lock().push(format!("held in {shard:?}: {why}")),
+            LedgerEvent::Held { lease, why, .. } => {
+                heard
+                    .lock()
+                    .push(format!("held in {} {}: {why}", lease.name, lease.uid));
+            }
+            LedgerEvent::Unreadable { uid, lease, why } => {
+                let text = format!("unreadable in {} {}: {uid}, {why}", lease.name, lease.uid);
+                heard.lock().push(text);
+            }
             LedgerEvent::Settle { uid } => heard.lock().push(format!("settle {uid}")),
             LedgerEvent::Status(_) | LedgerEvent::Written(_) => {}
         });
@@ -83,8 +91,15 @@ impl Process {
     }
 }
 
-fn shard(api: &Api, number: usize) -> Option<Value> {
+pub(super) fn shard(api: &Api, number: usize) -> Option<Value> {
     api.get("leases", "default", &format!("lab-ledger-{number}"))
+}
+
+pub(super) fn shard_uid(api: &Api) -> String {
+    shard(api, 0).unwrap()["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Keys of the annotations of the first shard.
@@ -98,7 +113,7 @@ pub(super) fn key(prefix: &str, uid: &str) -> String {
     format!("{prefix}.volwright.dev/{uid}")
 }
 
-fn take_out(api: &Api, key: &str) {
+pub(super) fn take_out(api: &Api, key: &str) {
     assert!(api.edit("leases", "default", "lab-ledger-0", |lease| {
         lease["metadata"]["annotations"]
             .as_object_mut()
@@ -240,7 +255,11 @@ async fn a_running_record_that_was_taken_out_is_put_back_and_a_held_one_is_not()
     process.open(OTHER).await.unwrap();
     process.ledger.hold(OTHER, "tired");
     sleep(S(1)).await;
-    assert_eq!(*process.told.lock(), ["held in \"lab-ledger-0\": tired"]);
+    let lease = shard_uid(&api);
+    assert_eq!(
+        *process.told.lock(),
+        [format!("held in lab-ledger-0 {lease}: tired")]
+    );
     assert_eq!(keys(&api), [key("held", OTHER), key("ledger", UID)]);
     assert_eq!(
         (process.ledger.status().records, process.ledger.status().held),
@@ -331,4 +350,19 @@ async fn a_take_over_that_fails_is_told_and_can_be_repeated() {
         process.take_over(&term(), true).await.unwrap();
         assert_eq!(process.ledger.claim_uids(), [UID], "{verb}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_a_record_replaces_only_what_its_caller_knew() {
+    let process = Process::leading(&Api::new(), settings()).await;
+    process.open(UID).await.unwrap();
+    let update = |before: &Arc<Note>, bytes| process.ledger.update(UID, before, note(UID, bytes));
+    let before = process.ledger.get(UID).unwrap().record;
+    assert!(!update(&note(UID, 900), 1_000), "alike is not the same");
+    assert!(update(&before, 1_000));
+    assert!(!update(&before, 1_100), "somebody else was faster");
+    let last = process.ledger.get(UID).unwrap().record;
+    assert_eq!(last, note(UID, 1_000));
+    process.ledger.erase(UID);
+    assert!(!update(&last, 1_200), "what is erased stays so");
 }

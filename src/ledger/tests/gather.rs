@@ -150,8 +150,10 @@ fn what_does_not_fit_is_told() {
     let ticket = scene.open("late", note("late", 100)).unwrap().unwrap();
     scene.run();
     assert!(scene.answers.contains(&(ticket, Err(OpenError::Full))));
+    assert!(scene.state.status().full);
     scene.state.erase("uid-7", scene.now);
     scene.opened("late", note("late", 100));
+    assert!(!scene.state.status().full);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tables over the pure parts, a property over any interleaving, and the writer against an API server with faults.
 
 mod annotation;
+mod bad_shard;
 mod burst;
 mod conflicts;
 mod faults;
@@ -10,6 +11,7 @@ mod model;
 mod property;
 mod refusals;
 mod server;
+mod shown;
 mod trust;
 
 use std::{sync::Arc, time::Duration};

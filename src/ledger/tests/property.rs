@@ -26,6 +26,8 @@ enum Deed {
     /// A person takes a record out.
     TakeOut(u8),
     Restart,
+    /// From now on this shard fails, or none does.
+    Bad(Option<usize>),
     /// The same process, after a while without the lease.
     NextTerm,
     /// The same, and another has led meanwhile, which has changed nothing.
@@ -55,6 +57,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (0usize..3).prop_map(Deed::DeleteShard),
         1 => (0u8..12).prop_map(Deed::TakeOut),
         1 => Just(Deed::Restart),
+        1 => prop_oneof![Just(None), (0usize..3).prop_map(Some)].prop_map(Deed::Bad),
         1 => Just(Deed::NextTerm),
         1 => Just(Deed::AfterAnother),
     ]
@@ -175,6 +178,7 @@ fn act(scene: &mut Scene, callers: &mut Callers, deed: &Deed) {
                 assert!(scene.state.open.contains_key(&uid), "{uid} was not inherited");
             }
         }
+        Deed::Bad(number) => scene.bad = number.map(|number| (number, Reason::Unavailable)),
         Deed::NextTerm | Deed::AfterAnother => {
             scene.take_over(&term(), |_| true);
         }
@@ -196,6 +200,7 @@ proptest! {
             act(&mut scene, &mut callers, deed);
             check(&scene, &callers)?;
         }
+        scene.bad = None;
         // All is well from now on, for as long as a refusal is remembered.
         scene.server.catch_up();
         for _ in 0..2 {

@@ -118,6 +118,10 @@ pub(super) struct Scene {
     pub(super) answers: Vec<(u64, Result<(), OpenError>)>,
     pub(super) notices: Vec<Notice>,
     pub(super) resigned: bool,
+    /// Requests for this shard are refused so, whatever becomes of others.
+    pub(super) bad: Option<(usize, Reason)>,
+    /// The shards of all requests.
+    pub(super) asked: Vec<usize>,
 }
 
 impl Scene {
@@ -132,6 +136,8 @@ impl Scene {
             answers: Vec::new(),
             notices: Vec::new(),
             resigned: false,
+            bad: None,
+            asked: Vec::new(),
         }
     }
 
@@ -211,6 +217,15 @@ impl Scene {
     pub(super) fn step(&mut self, fate: Fate) -> bool {
         let wall = self.wall();
         let next = self.state.next(self.now, wall);
+        let number = match &next {
+            Next::Read(number) | Next::Write(Write { number, .. }) => Some(*number),
+            Next::Wait(_) => None,
+        };
+        self.asked.extend(number);
+        let fate = match self.bad {
+            Some((bad, reason)) if Some(bad) == number => Fate::Refused(reason),
+            _ => fate,
+        };
         let answer = match next {
             Next::Wait(_) => {
                 self.collect();
