@@ -9,19 +9,23 @@ use std::{
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures::FutureExt as _;
-use sandbox::{Api, Gust, Line, Step, Upstream, World, driver::Trouble};
-use tokio::time::{Instant, advance, sleep};
+use sandbox::{Gust, Line, Upstream, World, driver::Trouble};
+use tokio::{
+    sync::Notify,
+    task::yield_now,
+    time::{Instant, advance, sleep, timeout},
+};
 
 use crate::{
     always::Eye,
     rest::Rest,
+    scenario::panic_text,
     script::{Act, Kind, script},
     sidecar::{CLAIMS, HOME, LEASE, Pod, Sidecar, VOLUMES, secs, text, world},
     stage::{holder, retained},
@@ -33,6 +37,10 @@ const SEEDS: u64 = 40;
 const THREADS: usize = 2;
 /// So many of a thousand effects are harmed.
 const HARMED: u32 = 60;
+/// Who has done nothing for so long is stopped all the same.
+const IDLE: Duration = secs(10);
+/// More than anything takes from the look at the clock to the driver.
+const TURNS: usize = 100;
 
 /// One world in chaos.
 struct Storm {
@@ -42,8 +50,8 @@ struct Storm {
     world: World,
     eye: Eye,
     crew: [Option<(Line, Sidecar)>; 2],
-    /// For how long whoever leads is to be stopped at its next effect.
-    stop: Arc<Mutex<Option<Duration>>>,
+    /// Notified of each numbered effect.
+    at_work: Arc<Notify>,
     /// Every process so far, with its line.
     lines: Vec<(&'static str, Line)>,
     first: Sidecar,
@@ -75,7 +83,7 @@ impl Storm {
             world,
             eye,
             crew: [None, None],
-            stop: Arc::default(),
+            at_work: Arc::default(),
             lines: Vec::new(),
             first,
         };
@@ -89,7 +97,12 @@ impl Storm {
             return;
         }
         let (line, name) = (Line::new(), self.kind.pods()[which]);
-        self.watch(&line, name);
+        let at_work = self.at_work.clone();
+        self.eye.watch_and(&line, name, move |effect| {
+            if effect.number.is_some() {
+                at_work.notify_waiters();
+            }
+        });
         line.weather(self.seed * 1_000 + self.lines.len() as u64, HARMED);
         let pod = Pod::named(name);
         let process = self.first.beside_on(&self.world, &line, pod, &self.flags);
@@ -97,27 +110,21 @@ impl Storm {
         self.crew[which] = Some((line, process));
     }
 
-    /// Looks at what the process in this pod does, and stops it where [`Act::StopLeader`] wants it. Another one that
-    /// keeps no ledger leads meanwhile, if one is elected. No replica of ours does: who is stopped sees no time pass, and
-    /// the clock of a run is one.
-    fn watch(&self, line: &Line, pod: &'static str) {
-        let (elected, api, stop) = (self.kind.elected, self.world.api.clone(), self.stop.clone());
-        let upstream = Upstream::new(&self.world, HOME, LEASE);
-        self.eye.watch_and(line, pod, move |effect| {
-            // Between check and send no process can call it back.
-            if effect.step == Step::Sent || elected && !leads(&api, pod) {
-                return;
-            }
-            let Some(time) = stop.lock().expect("no panic while stopped").take() else {
-                return;
-            };
-            if elected {
-                upstream.seize();
-                upstream.work();
-            }
-            // It jumps at once; what is left to wait for is only that others have their turn.
-            let _ = advance(time).now_or_never();
-        });
+    /// Whoever leads is stopped beyond its lease, and goes on where it was. One that keeps no ledger leads meanwhile, if
+    /// there is an election. No replica of ours does: who is stopped sees no time pass, and the clock of a run is one.
+    async fn stop_leader(&self, time: Duration) {
+        let _ = timeout(IDLE, self.at_work.notified()).await;
+        // What is between check and send no process can call back: it arrives first, and no time passes.
+        self.lines.iter().for_each(|(_, line)| line.let_go());
+        for _ in 0..TURNS {
+            yield_now().await;
+        }
+        if self.kind.elected {
+            let upstream = Upstream::new(&self.world, HOME, LEASE);
+            upstream.seize();
+            upstream.work();
+        }
+        advance(time).await;
     }
 
     async fn act(&mut self, act: Act) {
@@ -136,7 +143,8 @@ impl Storm {
                 }
             }
             Act::KillLeader => {
-                let leads = |pod: &&str| !self.kind.elected || leads(&self.world.api, pod);
+                let holder = holder(&self.world);
+                let leads = |pod: &&str| !self.kind.elected || holder.split('_').next() == Some(pod);
                 if let Some(which) = self.kind.pods().iter().position(leads)
                     && let Some((_, process)) = self.crew[which].take()
                 {
@@ -155,13 +163,12 @@ impl Storm {
             Act::StopDriver => self.world.driver.stop(),
             Act::StartDriver => self.world.driver.start(),
             Act::Suspend(time) => advance(secs(time)).await,
-            Act::StopLeader(time) => *self.stop.lock().expect("no panic while stopped") = Some(time),
+            Act::StopLeader(time) => self.stop_leader(time).await,
         }
     }
 
     /// Nothing is broken any more, and everybody is there.
     fn heal(&mut self) {
-        *self.stop.lock().expect("no panic while stopped") = None;
         self.world.api.thaw_cache();
         self.world.driver.start();
         self.world.driver.heal();
@@ -244,11 +251,6 @@ impl Storm {
     }
 }
 
-/// Whether the process in this pod has the lease.
-fn leads(api: &Api, pod: &str) -> bool {
-    holder(api).split('_').next() == Some(pod)
-}
-
 /// Why a seed fails, if it does.
 fn failure(seed: u64, flags: &'static [&'static str]) -> Option<String> {
     fastrand::seed(seed);
@@ -272,14 +274,7 @@ fn failure(seed: u64, flags: &'static [&'static str]) -> Option<String> {
         });
     }));
     let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
-    run.err().map(|panic| match panic.downcast::<String>() {
-        Ok(text) => *text,
-        Err(other) => other
-            .downcast_ref::<&str>()
-            .copied()
-            .unwrap_or("a panic")
-            .to_owned(),
-    })
+    run.err().map(panic_text)
 }
 
 #[test]

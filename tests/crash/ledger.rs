@@ -76,6 +76,15 @@ fn the_secret_and_the_claim_are_gone() {
     });
 }
 
+/// Another claim comes, the driver answers again, and both get their volume.
+async fn goes_on_with_another_claim(stage: &Stage) {
+    stage.add_claim("default", "more", "1Gi", |_| {});
+    sleep(secs(20)).await;
+    stage.driver.heal();
+    stage.becomes_bound("data").await;
+    stage.becomes_bound("more").await;
+}
+
 #[test]
 fn a_shard_is_edited() {
     Scenario::new("shard edited by hand", Rest::volumes(2)).run(async |stage| {
@@ -83,11 +92,7 @@ fn a_shard_is_edited() {
         stage.edit_shards(|shard| {
             shard["metadata"].as_object_mut().unwrap().remove("annotations");
         });
-        stage.add_claim("default", "more", "1Gi", |_| {});
-        sleep(secs(20)).await;
-        stage.driver.heal();
-        stage.becomes_bound("data").await;
-        stage.becomes_bound("more").await;
+        goes_on_with_another_claim(stage).await;
     });
 }
 
@@ -101,11 +106,7 @@ fn a_shard_is_deleted() {
                 stage.api.delete("leases", HOME, name);
             }
         }
-        stage.add_claim("default", "more", "1Gi", |_| {});
-        sleep(secs(20)).await;
-        stage.driver.heal();
-        stage.becomes_bound("data").await;
-        stage.becomes_bound("more").await;
+        goes_on_with_another_claim(stage).await;
     });
 }
 

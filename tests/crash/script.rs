@@ -1,7 +1,7 @@
 //! What a seed has in store for the world: with or without an election, what becomes of released volumes, and what
 //! happens when. Drawn beforehand, so that the same seed is the same run.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Range, time::Duration};
 
 use crate::stage::{FIRST, OTHER};
 
@@ -13,7 +13,7 @@ const NAMES: usize = 6;
 /// whatever takes longer is a machine that was suspended between check and send.
 const HELD: u64 = 1_900;
 /// Beyond any lease.
-const STOPPED: std::ops::Range<u64> = 16_000..60_000;
+const STOPPED: Range<u64> = 16_000..60_000;
 
 /// What a run is like from its beginning.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(crate) enum Act {
     StartDriver,
     /// The machine, and with it everybody, is suspended.
     Suspend(u64),
-    /// Whoever leads is stopped at its next effect, and goes on where it was when its lease is over.
+    /// Whoever leads is stopped in its work, and goes on where it was when its lease is over.
     StopLeader(Duration),
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use sandbox::{Api, Line, Step, Upstream, World, driver::Trouble};
+use sandbox::{Line, Step, Upstream, World, driver::Trouble};
 use serde_json::Value;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tonic::Code;
@@ -37,8 +37,8 @@ pub(crate) fn retained() -> World {
 }
 
 /// Who has the lease; empty when nobody has.
-pub(crate) fn holder(api: &Api) -> String {
-    let lease = api.get("leases", HOME, LEASE).unwrap_or_default();
+pub(crate) fn holder(world: &World) -> String {
+    let lease = world.api.get("leases", HOME, LEASE).unwrap_or_default();
     text(&lease, "/spec/holderIdentity").to_owned()
 }
 
@@ -106,7 +106,7 @@ impl Stage {
 
     /// Waits until somebody leads.
     pub(crate) async fn leads(&self) {
-        let led = |world: &World| !holder(&world.api).is_empty();
+        let led = |world: &World| !holder(world).is_empty();
         self.world.eventually("somebody leads", led).await;
     }
 
