@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// As many as `make test` has time for.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 72;
 /// So many threads share them.
 const THREADS: usize = 2;
 /// So many of a thousand effects are harmed.
@@ -323,11 +323,14 @@ fn whatever_breaks_nothing_is_lost() {
 }
 
 #[test]
-fn without_records_some_seed_loses_a_volume() {
+fn without_records_some_seed_of_each_kind_loses_a_volume() {
     let off = &["--timeout=5s", "--crash-safe=off"];
-    let lost = (1..30).find_map(|seed| failure(seed, off));
-    let lost = lost.expect("chaos finds what it is there for");
-    assert!(lost.contains("nobody knows"), "{lost}");
+    for kind in Kind::ALL {
+        let mut seeds = (1..120).filter(|seed| Kind::of(*seed) == kind);
+        let lost = seeds.find_map(|seed| failure(seed, off));
+        let lost = lost.unwrap_or_else(|| panic!("chaos finds what it is there for with {kind}"));
+        assert!(lost.contains("nobody knows"), "{kind}: {lost}");
+    }
 }
 
 #[test]
