@@ -190,8 +190,8 @@ impl Storm {
         self.lines.iter().for_each(|(_, line)| line.calm());
     }
 
-    /// What there may be at rest. What is to be retained outlives its claim, or is held where one that keeps no ledger has
-    /// led and may have finished it.
+    /// What there may be at rest. What is to be retained outlives its claim, or is held, where one that keeps no ledger
+    /// may have been at work meanwhile: after it has led, and without an election after any restart.
     fn rest(&self) -> Rest {
         let claims = self.world.api.len(CLAIMS);
         match self.kind.retains {

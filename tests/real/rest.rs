@@ -18,8 +18,8 @@ use crate::{
 /// Longer than a late driver takes, and than erasures of the ledger wait.
 const STABLE: Duration = Duration::from_millis(1500);
 /// Longer than any pause of a sidecar with the flags of these scenarios, a lease that must run out among them, and than
-/// two of kube-controller-manager: when its write of a volume's phase meets a conflict, the volume stays Pending until all
-/// are looked at again, which is every 15 s.
+/// two of kube-controller-manager: a volume whose claim is gone may stay Pending until it looks at all of them again,
+/// which is every 15 s.
 const STUCK: Duration = Duration::from_secs(40);
 
 /// What there is at one moment.
