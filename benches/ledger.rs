@@ -15,27 +15,24 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use volwright::{
     app::provisioner::metrics::Metrics,
-    base::{backoff::Backoff, names::UidLength},
+    base::backoff::Backoff,
     cluster::{
         active::Active,
         leases::Leases,
-        objects::{Claim, Class, PROVISIONER, SELECTED_NODE},
         queue::{Requeue, WorkQueue},
-        topology::{ClusterTopology, NodeState, Registration},
         workers::WorkerPool,
     },
-    csi::DriverInfo,
     ledger::{CrashSafe, Ledger, LedgerSettings, Opening, annotation_value, read_annotation},
     provision::{
-        decide::{Decision, Facts, decide},
-        policy::Policy,
+        decide::{Decision, decide},
         record::Record,
         settle::Doubt,
     },
 };
 
-const DRIVER: &str = "bench.csi.example.com";
-const UID: &str = "2f6c1f0e-6a4b-4f0e-9d43-2d8a1f1c0b7e";
+mod world;
+
+use world::{DRIVER, UID, World};
 
 const WORKERS: NonZeroUsize = NonZeroUsize::new(100).unwrap();
 const BACKOFF: Backoff = Backoff {
@@ -47,74 +44,9 @@ fn main() {
     divan::main();
 }
 
-fn node(number: usize) -> NodeState {
-    NodeState {
-        name: format!("node-{number}"),
-        labels: Some([("zone", format!("zone-{number}"))].into_iter().collect()),
-        registration: Registration::Keys(Arc::new(["zone".to_owned()].into())),
-        vanished: None,
-    }
-}
-
 /// What is recorded of a claim where the driver runs on so many nodes, each in a zone of its own.
 fn record(nodes: usize) -> Option<Record> {
-    let driver = DriverInfo {
-        name: DRIVER.to_owned(),
-        controller_service: true,
-        create_delete_volume: true,
-        topology: nodes > 0,
-        ..DriverInfo::default()
-    };
-    let mut claim = Claim {
-        uid: UID.to_owned(),
-        namespace: "shop".to_owned(),
-        name: "data-0".to_owned(),
-        annotations: [(PROVISIONER.to_owned(), DRIVER.to_owned())].into(),
-        class_name: Some("fast".to_owned()),
-        access_modes: vec!["ReadWriteOnce".to_owned()],
-        storage_request: Some("10Gi".to_owned()),
-        ..Claim::default()
-    };
-    if nodes > 0 {
-        let selected = (SELECTED_NODE.to_owned(), "node-7".to_owned());
-        claim.annotations.extend([selected]);
-    }
-    let topology = (nodes > 0).then(|| ClusterTopology::new((0..nodes).map(node), false));
-    let class = Class {
-        name: "fast".to_owned(),
-        uid: "c".to_owned(),
-        provisioner: DRIVER.to_owned(),
-        parameters: [("type".to_owned(), "ssd".to_owned())].into(),
-        ..Class::default()
-    };
-    let policy = Policy {
-        name_prefix: "pvc".to_owned(),
-        uid_length: UidLength::Whole,
-        default_fs_type: String::new(),
-        extra_metadata: true,
-        publish_read_only: false,
-        topology: true,
-        strict_topology: false,
-        immediate_topology: true,
-        attributes_classes: true,
-        node: None,
-        identity: "0-0-bench".to_owned(),
-    };
-    let name = format!("pvc-{UID}");
-    let decision = decide(Facts {
-        claim: &claim,
-        class: Some(&class),
-        driver: &driver,
-        policy: &policy,
-        topology: topology.as_ref(),
-        in_progress: false,
-        infeasible: None,
-        name: Ok(&name),
-        name_used_by: None,
-        saved: None,
-        rescheduled: None,
-    });
-    match decision {
+    match decide(World::new(nodes).facts()) {
         Decision::Provision(plan) => Some(Record {
             uid: UID.to_owned(),
             key: "shop/data-0".to_owned(),

@@ -30,6 +30,8 @@ mod always;
 mod rest;
 #[path = "crash/scenario.rs"]
 mod scenario;
+#[path = "crash/script.rs"]
+mod script;
 #[path = "crash/stage.rs"]
 mod stage;
 

@@ -1,5 +1,5 @@
-//! Chaos, by seed: two replicas, claims that come and go, and whatever may break does. When it is over, everything
-//! comes to rest, and what never may happen has not happened.
+//! Chaos, by seed: two replicas or one process alone, claims that come and go, and whatever may break does. When it is
+//! over, everything comes to rest, and what never may happen has not happened.
 //!
 //! What befalls a request or a call is drawn from the seed, the process and the number of the effect; what befalls the
 //! world is a script that is drawn beforehand. `CHAOS_SEEDS=n` runs so many seeds, `CHAOS_SEED=x` that one.
@@ -8,105 +8,50 @@ use std::{
     fmt::Write as _,
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use sandbox::{Gust, Line, World, driver::Trouble};
-use tokio::time::{Instant, advance, sleep_until};
+use sandbox::{Gust, Line, Upstream, World, driver::Trouble};
+use tokio::{
+    sync::Notify,
+    task::yield_now,
+    time::{Instant, advance, sleep, timeout},
+};
 
 use crate::{
     always::Eye,
     rest::Rest,
-    sidecar::{CLAIMS, Pod, Sidecar, secs, world},
-    stage::holder,
+    scenario::panic_text,
+    script::{Act, Kind, script},
+    sidecar::{CLAIMS, HOME, LEASE, Pod, Sidecar, VOLUMES, secs, text, world},
+    stage::{holder, retained},
 };
 
 /// As many as `make test` has time for.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 72;
 /// So many threads share them.
 const THREADS: usize = 2;
-const PODS: [&str; 2] = ["pod-a", "pod-b"];
-const NAMES: usize = 6;
-/// How long it goes on, in virtual time.
-const LASTS: u64 = 240_000;
 /// So many of a thousand effects are harmed.
 const HARMED: u32 = 60;
-/// What is under way arrives within the five seconds between the end of a lease's certainty and the next leader:
-/// whatever takes longer is a machine that was suspended between check and send.
-const HELD: u64 = 1_900;
-
-/// Something that happens to the world.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Act {
-    Add(usize),
-    Delete(usize),
-    Kill(usize),
-    /// Whoever leads.
-    KillLeader,
-    Start(usize),
-    Hold(usize),
-    LetGo(usize),
-    /// No way to the API server, watches included.
-    Part(usize),
-    Join(usize),
-    CutWatches,
-    Expire,
-    /// Lists and watches are stale from here on.
-    Freeze,
-    Thaw,
-    StopDriver,
-    StartDriver,
-    /// The machine, and with it everybody, is suspended.
-    Suspend(u64),
-}
-
-/// What a seed has in store.
-fn script(seed: u64) -> Vec<(Duration, Act)> {
-    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    rng.u64(..);
-    let mut acts = Vec::new();
-    for _ in 0..40 {
-        let (at, which) = (rng.u64(0..LASTS), rng.usize(0..PODS.len()));
-        let pair = match rng.u8(0..16) {
-            0..=3 => (Act::Kill(which), Act::Start(which), rng.u64(200..20_000)),
-            4..=5 => (Act::Hold(which), Act::LetGo(which), rng.u64(100..HELD)),
-            6..=8 => (Act::Part(which), Act::Join(which), rng.u64(500..40_000)),
-            9 => (Act::CutWatches, Act::CutWatches, rng.u64(1..5_000)),
-            10 => (Act::Expire, Act::CutWatches, rng.u64(1..5_000)),
-            11..=13 => (Act::Freeze, Act::Thaw, rng.u64(500..30_000)),
-            14 => (Act::StopDriver, Act::StartDriver, rng.u64(500..15_000)),
-            _ => (Act::Suspend(rng.u64(1..40)), Act::CutWatches, 1),
-        };
-        acts.push((at, pair.0));
-        acts.push((at + pair.2, pair.1));
-    }
-    // Most go while they are made, and often so does who makes them.
-    for _ in 0..30 {
-        let (at, name) = (rng.u64(0..LASTS), rng.usize(0..NAMES));
-        acts.push((at, Act::Add(name)));
-        if rng.u8(0..4) > 0 {
-            acts.push((at + rng.u64(20..5_000), Act::Delete(name)));
-        }
-        if rng.bool() {
-            let killed = at + rng.u64(5..4_000);
-            acts.push((killed, Act::KillLeader));
-            acts.extend((0..PODS.len()).map(|which| (killed + rng.u64(200..15_000), Act::Start(which))));
-        }
-    }
-    acts.sort_by_key(|(at, _)| *at);
-    acts.into_iter()
-        .map(|(at, act)| (Duration::from_millis(at), act))
-        .collect()
-}
+/// Who has done nothing for so long is stopped all the same.
+const IDLE: Duration = secs(10);
+/// More than anything takes from the look at the clock to the driver.
+const TURNS: usize = 100;
 
 /// One world in chaos.
 struct Storm {
     seed: u64,
-    flags: &'static [&'static str],
+    kind: Kind,
+    flags: Vec<&'static str>,
     world: World,
     eye: Eye,
     crew: [Option<(Line, Sidecar)>; 2],
+    /// Notified of each numbered effect.
+    at_work: Arc<Notify>,
     /// Every process so far, with its line.
     lines: Vec<(&'static str, Line)>,
     first: Sidecar,
@@ -114,28 +59,35 @@ struct Storm {
 
 impl Storm {
     fn new(seed: u64, flags: &'static [&'static str]) -> Self {
-        let world = world();
+        let kind = Kind::of(seed);
+        let world = if kind.retains { retained() } else { world() };
+        let mut flags = flags.to_vec();
+        if !kind.elected {
+            flags.push("--leader-election=false");
+        }
         // A driver takes its time, beyond the timeout now and then.
         let mut rng = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
             let time = Duration::from_millis(rng.u64(10..7_000));
             world.driver.upset("CreateVolume", 1, Trouble::Delay(time));
         }
-        let eye = Eye::new(&world, true, false).tolerant();
+        let eye = Eye::new(&world, kind.elected, false).tolerant();
         // It holds the log and takes no part.
         let cut = Line::new();
         cut.cut();
         let first = Sidecar::on(&world, &cut, Pod::named("nobody"), &[]);
         let mut storm = Self {
             seed,
+            kind,
             flags,
             world,
             eye,
             crew: [None, None],
+            at_work: Arc::default(),
             lines: Vec::new(),
             first,
         };
-        (0..PODS.len()).for_each(|which| storm.start(which));
+        (0..kind.pods().len()).for_each(|which| storm.start(which));
         storm
     }
 
@@ -144,13 +96,35 @@ impl Storm {
         if self.crew[which].is_some() {
             return;
         }
-        let line = Line::new();
-        self.eye.watch(&line, PODS[which]);
+        let (line, name) = (Line::new(), self.kind.pods()[which]);
+        let at_work = self.at_work.clone();
+        self.eye.watch_and(&line, name, move |effect| {
+            if effect.number.is_some() {
+                at_work.notify_waiters();
+            }
+        });
         line.weather(self.seed * 1_000 + self.lines.len() as u64, HARMED);
-        let pod = Pod::named(PODS[which]);
-        let process = self.first.beside_on(&self.world, &line, pod, self.flags);
-        self.lines.push((PODS[which], line.clone()));
+        let pod = Pod::named(name);
+        let process = self.first.beside_on(&self.world, &line, pod, &self.flags);
+        self.lines.push((name, line.clone()));
         self.crew[which] = Some((line, process));
+    }
+
+    /// Whoever leads is stopped beyond its lease, and goes on where it was. One that keeps no ledger leads meanwhile, if
+    /// there is an election. No replica of ours does: who is stopped sees no time pass, and the clock of a run is one.
+    async fn stop_leader(&self, time: Duration) {
+        let _ = timeout(IDLE, self.at_work.notified()).await;
+        // What is between check and send no process can call back: it arrives first, and no time passes.
+        self.lines.iter().for_each(|(_, line)| line.let_go());
+        for _ in 0..TURNS {
+            yield_now().await;
+        }
+        if self.kind.elected {
+            let upstream = Upstream::new(&self.world, HOME, LEASE);
+            upstream.seize();
+            upstream.work();
+        }
+        advance(time).await;
     }
 
     async fn act(&mut self, act: Act) {
@@ -170,8 +144,8 @@ impl Storm {
             }
             Act::KillLeader => {
                 let holder = holder(&self.world);
-                let leads = |pod: &str| holder.split('_').next() == Some(pod);
-                if let Some(which) = PODS.iter().position(|pod| leads(pod))
+                let leads = |pod: &&str| !self.kind.elected || holder.split('_').next() == Some(pod);
+                if let Some(which) = self.kind.pods().iter().position(leads)
                     && let Some((_, process)) = self.crew[which].take()
                 {
                     process.kill();
@@ -189,6 +163,7 @@ impl Storm {
             Act::StopDriver => self.world.driver.stop(),
             Act::StartDriver => self.world.driver.start(),
             Act::Suspend(time) => advance(secs(time)).await,
+            Act::StopLeader(time) => self.stop_leader(time).await,
         }
     }
 
@@ -202,7 +177,7 @@ impl Storm {
             line.join();
             line.let_go();
         }
-        for which in 0..PODS.len() {
+        for which in 0..self.kind.pods().len() {
             // One may have ended by itself, as kubelet would notice.
             if self.crew[which]
                 .as_ref()
@@ -215,29 +190,47 @@ impl Storm {
         self.lines.iter().for_each(|(_, line)| line.calm());
     }
 
-    async fn comes_to_rest(&mut self) {
-        let rest = Rest::volumes(0);
-        let limit = Instant::now() + secs(30 * 60);
-        loop {
-            let rest = Rest {
-                volumes: 0..=self.world.api.len(CLAIMS),
-                ..rest.clone()
-            };
-            let Some(missing) = rest.missing(&self.world) else {
-                break;
-            };
-            assert!(Instant::now() < limit, "no rest: {missing}\n{}", self.print());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        tokio::time::sleep(secs(120)).await;
+    /// What there may be at rest. What is to be retained outlives its claim, or is held, where one that keeps no ledger
+    /// may have been at work meanwhile: after it has led, and without an election after any restart.
+    fn rest(&self) -> Rest {
         let claims = self.world.api.len(CLAIMS);
-        if let Some(missing) = Rest::volumes(claims).missing(&self.world) {
+        match self.kind.retains {
+            true => Rest {
+                volumes: claims..=usize::MAX,
+                ..Rest::volumes(0).held(usize::MAX)
+            },
+            false => Rest::volumes(claims),
+        }
+    }
+
+    async fn comes_to_rest(&self) {
+        let limit = Instant::now() + secs(30 * 60);
+        while let Some(missing) = self.rest().missing(&self.world) {
+            assert!(Instant::now() < limit, "no rest: {missing}\n{}", self.print());
+            sleep(Duration::from_millis(200)).await;
+        }
+        sleep(secs(120)).await;
+        if let Some(missing) = self.rest().missing(&self.world) {
             panic!("no rest any more: {missing}\n{}", self.print());
+        }
+        if self.kind.retains {
+            self.assert_all_retained();
         }
         let breaches = self.eye.breaches();
         assert!(breaches.is_empty(), "{breaches:#?}\n{}", self.print());
         let log = self.first.log().join("\n");
         assert!(!log.contains("panicked"), "{log}");
+    }
+
+    /// No volume was deleted, and no object of one.
+    fn assert_all_retained(&self) {
+        let deletions = self.world.driver.count("DeleteVolume");
+        assert_eq!(deletions, 0, "deleted at the driver\n{}", self.print());
+        for pv in self.world.api.history(VOLUMES) {
+            let name = text(&pv, "/metadata/name");
+            let stands = self.world.api.get(VOLUMES, "", name).is_some();
+            assert!(stands, "{name} is gone\n{}", self.print());
+        }
     }
 
     /// The trace: what was to happen, what each process did and met, how the world looks.
@@ -269,9 +262,11 @@ fn failure(seed: u64, flags: &'static [&'static str]) -> Option<String> {
     let run = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             let mut storm = Storm::new(seed, flags);
-            let began = Instant::now();
+            let mut before = Duration::ZERO;
             for (at, act) in script(seed) {
-                sleep_until(began + at).await;
+                // After a jump of the clock what was to follow follows as late as it was to.
+                sleep(at - before).await;
+                before = at;
                 storm.act(act).await;
             }
             storm.heal();
@@ -279,14 +274,7 @@ fn failure(seed: u64, flags: &'static [&'static str]) -> Option<String> {
         });
     }));
     let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
-    run.err().map(|panic| match panic.downcast::<String>() {
-        Ok(text) => *text,
-        Err(other) => other
-            .downcast_ref::<&str>()
-            .copied()
-            .unwrap_or("a panic")
-            .to_owned(),
-    })
+    run.err().map(panic_text)
 }
 
 #[test]
@@ -307,7 +295,10 @@ fn whatever_breaks_nothing_is_lost() {
             if let Some(why) = failure(seed, &["--timeout=5s"]) {
                 // The others need not go on.
                 next.store(seeds.end, Ordering::Relaxed);
-                panic!("seed {seed}: {why}\nseed {seed}: run it alone with CHAOS_SEED={seed}");
+                let kind = Kind::of(seed);
+                panic!(
+                    "seed {seed} ({kind}): {why}\nseed {seed} ({kind}): run it alone with CHAOS_SEED={seed}"
+                );
             }
         }
     };
@@ -320,20 +311,26 @@ fn whatever_breaks_nothing_is_lost() {
             }
         }
     });
+    let count = |kind| seeds.clone().filter(|seed| Kind::of(*seed) == kind).count();
+    let kinds = Kind::ALL.map(|kind| format!("{} with {kind}", count(kind)));
     let _ = writeln!(
         std::io::stderr(),
-        "chaos: {} seeds, {:.1} s",
+        "chaos: {} seeds ({}), {:.1} s",
         seeds.end - seeds.start,
+        kinds.join("; "),
         began.elapsed().as_secs_f64()
     );
 }
 
 #[test]
-fn without_records_some_seed_loses_a_volume() {
+fn without_records_some_seed_of_each_kind_loses_a_volume() {
     let off = &["--timeout=5s", "--crash-safe=off"];
-    let lost = (1..30).find_map(|seed| failure(seed, off));
-    let lost = lost.expect("chaos finds what it is there for");
-    assert!(lost.contains("nobody knows"), "{lost}");
+    for kind in Kind::ALL {
+        let mut seeds = (1..120).filter(|seed| Kind::of(*seed) == kind);
+        let lost = seeds.find_map(|seed| failure(seed, off));
+        let lost = lost.unwrap_or_else(|| panic!("chaos finds what it is there for with {kind}"));
+        assert!(lost.contains("nobody knows"), "{kind}: {lost}");
+    }
 }
 
 #[test]

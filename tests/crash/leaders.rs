@@ -1,36 +1,20 @@
 //! Who leads changes while the process is cut: a second replica, an old leader, one that knows no ledger, none at all.
 
-use sandbox::{Fault, Harm, World, driver::Trouble};
+use sandbox::{Fault, Harm, World};
 use tokio::time::sleep;
-use tonic::Code;
 
 use crate::{
     rest::Rest,
     scenario::Scenario,
-    sidecar::{CLAIMS, Look, VOLUMES, empty_world, secs, text, world},
-    stage::Stage,
+    sidecar::{CLAIMS, Look, VOLUMES, secs, text, world},
+    stage::retained,
 };
-
-fn retained() -> World {
-    empty_world().class_with("fast", |class| class["reclaimPolicy"] = "Retain".into())
-}
-
-/// The driver has made the volume of the claim `data`, and says nothing any more.
-async fn made_in_doubt(stage: &Stage) {
-    stage.driver.upset("CreateVolume", 1, Trouble::LoseReply);
-    let away = Trouble::Refuse(Code::Unavailable, "away");
-    stage.driver.upset("CreateVolume", usize::MAX, away);
-    stage.add_claim("default", "data", "1Gi", |_| {});
-    stage.is_made().await;
-}
 
 #[test]
 fn a_second_replica_takes_over() {
     let scenario = Scenario::new("a second replica takes over", Rest::volumes(0)).second();
     scenario.run(async |stage| {
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(3).await;
         stage.claim_goes().await;
     });
 }
@@ -40,9 +24,7 @@ fn a_call_of_the_old_leader_comes_late() {
     let scenario = Scenario::new("late call of an old leader", Rest::volumes(0)).second();
     scenario.run(async |stage| {
         // Beyond its lease and the timeout of a call.
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(40)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(40).await;
         stage.claim_goes().await;
         sleep(secs(40)).await;
     });
@@ -52,9 +34,7 @@ fn a_call_of_the_old_leader_comes_late() {
 fn the_first_of_two_stops() {
     let scenario = Scenario::new("stopped in the middle, a second one there", Rest::volumes(0)).second();
     scenario.run(async |stage| {
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(3).await;
         stage.stop();
         stage.claim_goes().await;
     });
@@ -63,9 +43,7 @@ fn the_first_of_two_stops() {
 #[test]
 fn the_only_one_stops() {
     Scenario::new("stopped in the middle", Rest::volumes(0)).run(async |stage| {
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(20)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(20).await;
         stage.stop();
         stage.claim_goes().await;
     });
@@ -75,9 +53,7 @@ fn the_only_one_stops() {
 fn a_leader_hears_and_says_nothing_for_a_minute() {
     let scenario = Scenario::new("leader cut off for a minute", Rest::volumes(1)).second();
     scenario.run(async |stage| {
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(3).await;
         stage.held_up(secs(60)).await;
         stage.becomes_bound("data").await;
     });
@@ -87,9 +63,7 @@ fn a_leader_hears_and_says_nothing_for_a_minute() {
 fn without_an_election() {
     let scenario = Scenario::new("without election", Rest::volumes(0)).flags(&["--leader-election=false"]);
     scenario.run(async |stage| {
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(3).await;
         stage.claim_goes().await;
     });
 }
@@ -97,7 +71,7 @@ fn without_an_election() {
 #[test]
 fn one_that_knows_no_ledger_leads_in_between() {
     Scenario::new("an unknowing leader in between", Rest::volumes(0)).run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.down();
         let upstream = stage.upstream();
         upstream.lead().await;
@@ -123,7 +97,7 @@ fn one_that_knows_no_ledger_leads_in_between() {
 #[test]
 fn one_that_knows_no_ledger_leaves_the_claim_bound() {
     Scenario::new("an unknowing leader finishes it", Rest::volumes(1)).run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.down();
         let upstream = stage.upstream();
         upstream.seize();
@@ -139,7 +113,7 @@ fn what_is_to_be_retained_is_held_after_one_that_knows_no_ledger() {
     let scenario =
         Scenario::new("unknowing leader, policy Retain", Rest::volumes(0).holds(1)).world(retained);
     scenario.run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.down();
         stage.claim_goes().await;
         let upstream = stage.upstream();
@@ -155,7 +129,7 @@ fn what_is_to_be_retained_is_held_after_one_that_knows_no_ledger() {
 fn what_is_to_be_retained_gets_its_object() {
     let scenario = Scenario::new("policy Retain", Rest::volumes(1)).world(retained);
     scenario.run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.claim_goes().await;
         sleep(secs(5)).await;
         stage.driver.heal();
@@ -166,7 +140,7 @@ fn what_is_to_be_retained_gets_its_object() {
 fn the_cluster_is_restored() {
     let scenario = Scenario::new("cluster restored", Rest::volumes(0).holds(1)).world(world);
     scenario.run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.down();
         stage.claim_goes().await;
         for mut lease in stage.api.list("leases") {
@@ -186,7 +160,7 @@ fn the_cluster_is_restored() {
 #[test]
 fn a_person_settles_what_is_held() {
     Scenario::new("held, then settled by a person", Rest::volumes(0)).run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.down();
         stage.claim_goes().await;
         // Copied from elsewhere, as far as anybody can tell.
@@ -222,7 +196,7 @@ fn truncated_names_are_held() {
     scenario
         .flags(&["--volume-name-uuid-length=8"])
         .run(async |stage| {
-            made_in_doubt(stage).await;
+            stage.made_in_doubt().await;
             stage.claim_goes().await;
             sleep(secs(5)).await;
             stage.driver.heal();
@@ -235,7 +209,7 @@ fn truncated_names_are_held_by_the_next_process() {
     scenario
         .flags(&["--volume-name-uuid-length=8"])
         .run(async |stage| {
-            made_in_doubt(stage).await;
+            stage.made_in_doubt().await;
             stage.down();
             stage.claim_goes().await;
             stage.driver.heal();
@@ -293,7 +267,7 @@ fn a_write_of_the_old_leader_comes_when_another_has_taken_over() {
 fn nobody_was_there_for_two_hours() {
     let scenario = Scenario::new("away for two hours", Rest::volumes(0).holds(1));
     scenario.run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.down();
         stage.claim_goes().await;
         stage.edit_shards(|shard| shard["spec"]["renewTime"] = "2020-01-01T00:00:00.000000Z".into());
@@ -307,9 +281,7 @@ fn a_leader_is_stopped_beyond_its_lease_and_goes_on() {
     Scenario::new("leader stopped for a minute", Rest::volumes(0))
         .stops()
         .run(async |stage| {
-            stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-            stage.add_claim("default", "data", "1Gi", |_| {});
-            stage.is_asked().await;
+            stage.slowly_asked(3).await;
             stage.claim_goes().await;
         });
 }
@@ -327,9 +299,7 @@ fn a_leader_is_stopped_while_it_serves() {
 #[test]
 fn the_api_server_is_away_in_the_middle() {
     Scenario::new("API server away", Rest::volumes(0)).run(async |stage| {
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(3).await;
         stage.api.outage();
         sleep(secs(40)).await;
         stage.api.heal();

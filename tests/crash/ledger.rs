@@ -5,7 +5,6 @@ use sandbox::{
     driver::{Segment, Trouble},
 };
 use tokio::time::sleep;
-use tonic::Code;
 
 use crate::{
     rest::Rest,
@@ -30,14 +29,6 @@ fn give_key(stage: &Stage) {
     stage.api.create("secrets", "default", key);
 }
 
-async fn made_in_doubt(stage: &Stage) {
-    stage.driver.upset("CreateVolume", 1, Trouble::LoseReply);
-    let away = Trouble::Refuse(Code::Unavailable, "away");
-    stage.driver.upset("CreateVolume", usize::MAX, away);
-    stage.add_claim("default", "data", "1Gi", |_| {});
-    stage.is_made().await;
-}
-
 /// The shards may not be touched from now on.
 fn forbid(stage: &Stage, quota: bool) {
     for verb in ["get", "create", "update"] {
@@ -55,7 +46,7 @@ fn forbid(stage: &Stage, quota: bool) {
 fn the_secret_is_gone() {
     let scenario = Scenario::new("secret gone", Rest::volumes(1)).world(locked);
     scenario.run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.api.delete("secrets", "default", "key");
         stage.driver.heal();
         sleep(secs(90)).await;
@@ -70,7 +61,7 @@ fn the_secret_is_gone() {
 fn the_secret_and_the_claim_are_gone() {
     let scenario = Scenario::new("secret and claim gone", Rest::volumes(0)).world(locked);
     scenario.run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.api.delete("secrets", "default", "key");
         stage.claim_goes().await;
         stage.driver.heal();
@@ -85,36 +76,37 @@ fn the_secret_and_the_claim_are_gone() {
     });
 }
 
+/// Another claim comes, the driver answers again, and both get their volume.
+async fn goes_on_with_another_claim(stage: &Stage) {
+    stage.add_claim("default", "more", "1Gi", |_| {});
+    sleep(secs(20)).await;
+    stage.driver.heal();
+    stage.becomes_bound("data").await;
+    stage.becomes_bound("more").await;
+}
+
 #[test]
 fn a_shard_is_edited() {
     Scenario::new("shard edited by hand", Rest::volumes(2)).run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         stage.edit_shards(|shard| {
             shard["metadata"].as_object_mut().unwrap().remove("annotations");
         });
-        stage.add_claim("default", "more", "1Gi", |_| {});
-        sleep(secs(20)).await;
-        stage.driver.heal();
-        stage.becomes_bound("data").await;
-        stage.becomes_bound("more").await;
+        goes_on_with_another_claim(stage).await;
     });
 }
 
 #[test]
 fn a_shard_is_deleted() {
     Scenario::new("shards deleted by hand", Rest::volumes(2)).run(async |stage| {
-        made_in_doubt(stage).await;
+        stage.made_in_doubt().await;
         for lease in stage.api.list("leases") {
             let name = text(&lease, "/metadata/name");
             if name != LEASE {
                 stage.api.delete("leases", HOME, name);
             }
         }
-        stage.add_claim("default", "more", "1Gi", |_| {});
-        sleep(secs(20)).await;
-        stage.driver.heal();
-        stage.becomes_bound("data").await;
-        stage.becomes_bound("more").await;
+        goes_on_with_another_claim(stage).await;
     });
 }
 
@@ -147,7 +139,7 @@ fn leases_are_forbidden_in_the_middle() {
     Scenario::new("Leases forbidden in the middle", Rest::volumes(1))
         .some(6)
         .run(async |stage| {
-            made_in_doubt(stage).await;
+            stage.made_in_doubt().await;
             forbid(stage, false);
             sleep(secs(20)).await;
             stage.driver.heal();
@@ -162,7 +154,7 @@ fn leases_are_forbidden_after() {
     Scenario::new("Leases forbidden after", Rest::volumes(0))
         .some(6)
         .run(async |stage| {
-            made_in_doubt(stage).await;
+            stage.made_in_doubt().await;
             stage.claim_goes().await;
             forbid(stage, false);
             sleep(secs(20)).await;
@@ -209,9 +201,7 @@ fn the_request_has_five_thousand_hostnames() {
     let scenario = Scenario::new("5,000 hostnames", Rest::volumes(0)).world(five_thousand_hostnames);
     // What follows is as in any scenario.
     scenario.first(8).some(4).run(async |stage| {
-        stage.driver.upset("CreateVolume", 1, Trouble::Delay(secs(3)));
-        stage.add_claim("default", "data", "1Gi", |_| {});
-        stage.is_asked().await;
+        stage.slowly_asked(3).await;
         stage.claim_goes().await;
     });
 }

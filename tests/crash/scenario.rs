@@ -1,6 +1,7 @@
 //! A scenario, and how it is run: once uncut, then cut at each effect.
 
 use std::{
+    any::Any,
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -15,6 +16,14 @@ use crate::{
 
 /// So many failed points are told of, then the scenario is given up.
 const FAILURES: usize = 3;
+
+/// What a panic has said.
+pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(other) => (*other.downcast_ref::<&str>().unwrap_or(&"a panic")).to_owned(),
+    }
+}
 
 /// A world and what is to become of it. What happens there is told in [`Scenario::run`].
 pub(crate) struct Scenario {
@@ -177,15 +186,7 @@ impl Scenario {
         });
         // What hangs in it goes with it; that must not fail, either.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
-        let failure = ended.err().map(|panic| match panic.downcast::<String>() {
-            Ok(text) => *text,
-            Err(other) => other
-                .downcast_ref::<&str>()
-                .copied()
-                .unwrap_or("a panic")
-                .to_owned(),
-        });
-        (effects, failure)
+        (effects, ended.err().map(panic_text))
     }
 
     async fn play(&self, steps: &impl AsyncFn(&Stage), line: &Line, stop: Option<usize>) {

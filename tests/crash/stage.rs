@@ -8,15 +8,16 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use sandbox::{Line, Step, Upstream, World};
+use sandbox::{Line, Step, Upstream, World, driver::Trouble};
 use serde_json::Value;
 use tokio::time::{Instant, advance, sleep, timeout};
+use tonic::Code;
 
 use crate::{
     always::Eye,
     rest::Rest,
     scenario::Scenario,
-    sidecar::{CLAIMS, HOME, LEASE, Pod, Sidecar, secs, text},
+    sidecar::{CLAIMS, HOME, LEASE, Pod, Sidecar, empty_world, secs, text},
 };
 
 /// The longest that a world may take to come to rest, in virtual time.
@@ -29,6 +30,11 @@ const GLANCE: Duration = Duration::from_millis(500);
 const STOPPED: Duration = secs(60);
 /// What kubelet takes to start a container again, the first time.
 const RESTART: Duration = Duration::from_millis(500);
+
+/// A world whose class has the policy Retain.
+pub(crate) fn retained() -> World {
+    empty_world().class_with("fast", |class| class["reclaimPolicy"] = "Retain".into())
+}
 
 /// Who has the lease; empty when nobody has.
 pub(crate) fn holder(world: &World) -> String {
@@ -132,6 +138,23 @@ impl Stage {
     /// When there is none.
     pub(crate) fn line(&self) -> Line {
         self.processes.borrow()[0].0.clone()
+    }
+
+    /// Adds the claim `data`, for whose volume the driver takes so many seconds, and waits until it was asked.
+    pub(crate) async fn slowly_asked(&self, seconds: u64) {
+        let slow = Trouble::Delay(secs(seconds));
+        self.driver.upset("CreateVolume", 1, slow);
+        self.add_claim("default", "data", "1Gi", |_| {});
+        self.is_asked().await;
+    }
+
+    /// Adds the claim `data`, whose volume the driver makes, and says nothing any more.
+    pub(crate) async fn made_in_doubt(&self) {
+        self.driver.upset("CreateVolume", 1, Trouble::LoseReply);
+        let away = Trouble::Refuse(Code::Unavailable, "away");
+        self.driver.upset("CreateVolume", usize::MAX, away);
+        self.add_claim("default", "data", "1Gi", |_| {});
+        self.is_made().await;
     }
 
     /// Waits until the driver was asked for a volume, by us or by another one that leads.

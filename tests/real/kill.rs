@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     cluster::{Cluster, Rights},
     driver::{Driver, Losses, Options},
+    replicas::SHORT,
     rest::Rest,
     sidecar::{Binary, Sidecar, under_test},
     supervisor::{SIGKILL, SIGTERM},
@@ -46,13 +47,6 @@ const FLAGS: [&str; 5] = [
     "--kube-api-qps=2000",
     "--kube-api-burst=4000",
 ];
-const ELECTION: [&str; 4] = [
-    "--leader-election",
-    "--leader-election-lease-duration=6s",
-    "--leader-election-renew-deadline=4s",
-    "--leader-election-retry-period=1s",
-];
-
 /// `KILLS`, when it is given.
 pub(crate) fn wanted() -> Option<usize> {
     let kills = std::env::var("KILLS").ok()?;
@@ -83,35 +77,21 @@ struct Outcome {
 }
 
 pub(crate) async fn alone(cluster: &'static Cluster) {
-    let binary = under_test();
-    let (name, elected, kills) = ("killed-alone", false, FEW);
-    let outcome = run(
-        cluster,
-        Run {
-            name,
-            binary,
-            elected,
-            kills,
-        },
-    )
-    .await;
-    table(&[&outcome]);
-    outcome.assert_nothing_is_lost();
+    a_few(cluster, "killed-alone", false).await;
 }
 
 pub(crate) async fn elected(cluster: &'static Cluster) {
-    let binary = under_test();
-    let (name, elected, kills) = ("killed-elected", true, FEW);
-    let outcome = run(
-        cluster,
-        Run {
-            name,
-            binary,
-            elected,
-            kills,
-        },
-    )
-    .await;
+    a_few(cluster, "killed-elected", true).await;
+}
+
+async fn a_few(cluster: &'static Cluster, name: &'static str, elected: bool) {
+    let ours = Run {
+        name,
+        binary: under_test(),
+        elected,
+        kills: FEW,
+    };
+    let outcome = run(cluster, ours).await;
     table(&[&outcome]);
     outcome.assert_nothing_is_lost();
 }
@@ -126,18 +106,13 @@ pub(crate) async fn beside_upstream(cluster: &'static Cluster) {
         ("kills-ours-elected", under_test(), true),
         ("kills-theirs-elected", Binary::Upstream, true),
     ] {
-        outcomes.push(
-            run(
-                cluster,
-                Run {
-                    name,
-                    binary,
-                    elected,
-                    kills,
-                },
-            )
-            .await,
-        );
+        let one = Run {
+            name,
+            binary,
+            elected,
+            kills,
+        };
+        outcomes.push(run(cluster, one).await);
     }
     table(&outcomes.iter().collect::<Vec<_>>());
     for ours in [0, 2] {
@@ -211,7 +186,7 @@ async fn run(cluster: &'static Cluster, run: Run) -> Outcome {
     let class = world.class("standard", &driver.name, json!({})).await;
     let mut flags = FLAGS.to_vec();
     if run.elected {
-        flags.extend(ELECTION);
+        flags.extend(SHORT);
     }
     let mut sidecars = Vec::new();
     for pod in ["sidecar-0", "sidecar-1"]

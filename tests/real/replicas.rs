@@ -14,16 +14,16 @@ use crate::{
 };
 
 /// A lease that is lost soon enough for a test.
-const SHORT: [&str; 4] = [
+pub(crate) const SHORT: [&str; 4] = [
     "--leader-election",
     "--leader-election-lease-duration=6s",
     "--leader-election-renew-deadline=4s",
     "--leader-election-retry-period=1s",
 ];
 /// Its duration.
-const SHORT_LEASE: Duration = Duration::from_secs(6);
-/// A lease that only a release hands over within this test's patience.
-const LONG: [&str; 4] = [
+pub(crate) const SHORT_LEASE: Duration = Duration::from_secs(6);
+/// A lease that only a release hands over within a test's patience.
+pub(crate) const LONG: [&str; 4] = [
     "--leader-election",
     "--leader-election-lease-duration=60s",
     "--leader-election-renew-deadline=40s",

@@ -18,8 +18,9 @@ use crate::{
 /// Longer than a late driver takes, and than erasures of the ledger wait.
 const STABLE: Duration = Duration::from_millis(1500);
 /// Longer than any pause of a sidecar with the flags of these scenarios, a lease that must run out among them, and than
-/// the 15 s after which the controller manager looks at each volume again.
-const STUCK: Duration = Duration::from_secs(25);
+/// two of kube-controller-manager: a volume whose claim is gone may stay Pending until it looks at all of them again,
+/// which is every 15 s.
+const STUCK: Duration = Duration::from_secs(40);
 
 /// What there is at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -13,17 +13,15 @@ use serde_json::json;
 use crate::{
     cluster::{Cluster, Rights},
     driver::Driver,
+    replicas::SHORT,
     rest::{Rest, makers},
     sidecar::{Binary, Sidecar, under_test},
     supervisor::{SIGKILL, SIGTERM},
     world::{SOON, World, eventually},
 };
 
-const FLAGS: [&str; 7] = [
-    "--leader-election",
-    "--leader-election-lease-duration=6s",
-    "--leader-election-renew-deadline=4s",
-    "--leader-election-retry-period=1s",
+/// Beside those of a short lease.
+const FLAGS: [&str; 3] = [
     "--retry-interval-max=2s",
     "--kube-api-qps=2000",
     "--kube-api-burst=4000",
@@ -59,7 +57,8 @@ impl Swap {
     }
 
     async fn start(&mut self, binary: Binary, pod: &str) -> Sidecar {
-        let sidecar = Sidecar::start(&self.world, binary, &self.driver, pod, &FLAGS).await;
+        let flags: Vec<_> = SHORT.into_iter().chain(FLAGS).collect();
+        let sidecar = Sidecar::start(&self.world, binary, &self.driver, pod, &flags).await;
         if binary == under_test() {
             self.ours.insert(sidecar.process.pid);
         }

@@ -17,25 +17,13 @@ use crate::{
     audit,
     cluster::{Cluster, Rights},
     driver::{Call, Driver},
+    replicas::{LONG, SHORT, SHORT_LEASE},
     rest::Rest,
     sidecar::{Binary, Sidecar, under_test},
     supervisor::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM},
     world::{SOON, World, eventually},
 };
 
-const SHORT: [&str; 4] = [
-    "--leader-election",
-    "--leader-election-lease-duration=6s",
-    "--leader-election-renew-deadline=4s",
-    "--leader-election-retry-period=1s",
-];
-const SHORT_LEASE: Duration = Duration::from_secs(6);
-const LONG: [&str; 4] = [
-    "--leader-election",
-    "--leader-election-lease-duration=60s",
-    "--leader-election-renew-deadline=40s",
-    "--leader-election-retry-period=2s",
-];
 /// What the driver takes: a call is under way at any moment.
 const LATE: Duration = Duration::from_millis(100);
 /// What is promised beyond the lease where one must run out.

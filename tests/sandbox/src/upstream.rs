@@ -152,7 +152,7 @@ impl Driver {
     /// CreateVolume of another caller; none while work on this name goes on.
     fn make(&self, name: &str, size: &str) -> Option<Volume> {
         let mut state = self.state.lock();
-        if state.busy.contains(name) {
+        if state.is_busy(name) {
             return None;
         }
         if let Some(known) = state.volumes.values().find(|volume| volume.name == name) {
@@ -173,7 +173,7 @@ impl Driver {
     /// DeleteVolume of another caller; false while work on this volume goes on.
     fn unmake(&self, id: &str) -> bool {
         let mut state = self.state.lock();
-        if state.busy.contains(id) {
+        if state.is_busy(id) {
             return false;
         }
         if let Some(volume) = state.volumes.remove(id) {

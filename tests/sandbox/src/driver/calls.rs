@@ -53,7 +53,7 @@ impl Driver {
                 let text = format!("{method} of {target} while another call for it is awaited");
                 state.breaches.push(text);
             }
-            let pending = state.busy.contains(volume);
+            let pending = state.is_busy(volume);
             let trouble = if pending {
                 None
             } else {

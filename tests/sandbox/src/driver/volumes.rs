@@ -90,6 +90,14 @@ impl Driver {
 }
 
 impl State {
+    /// Whether work on this volume goes on, under its name or its id: a creation and a deletion never overlap.
+    pub(crate) fn is_busy(&self, target: &str) -> bool {
+        let mut volumes = self.volumes.values();
+        let volume = volumes.find(|volume| volume.name == target || volume.id == target);
+        let known = volume.into_iter().flat_map(|volume| [&*volume.name, &*volume.id]);
+        known.chain([target]).any(|name| self.busy.contains(name))
+    }
+
     /// The next request for this name may be another one, unless there is a volume.
     pub(super) fn forget(&mut self, name: &str) {
         if self.volumes.values().all(|volume| volume.name != name) {
