@@ -8,6 +8,7 @@ use tonic::Code;
 use crate::{
     restarts::records,
     sidecar::{CLAIMS, Look, Sidecar, empty_world, secs, text},
+    topology::{pod, preferred, zones},
 };
 
 const FOR_EVER: usize = usize::MAX;
@@ -143,5 +144,33 @@ async fn what_is_fallen_back_to_is_stored_before_it_is_sent() {
     world.api.heal();
     world.becomes_bound("data").await;
     assert_eq!(tier(&world), "gold");
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_does_not_go_back_to_the_scheduler_while_the_request_for_another_node_is_to_be_repeated() {
+    let world = zones([10, 10]);
+    let busy = Trouble::RefuseAfter(Code::Unavailable, "busy");
+    let full = Trouble::Refuse(Code::ResourceExhausted, "full");
+    let down = Trouble::Refuse(Code::Internal, "the backend is down");
+    world.driver.upset("CreateVolume", 1, busy);
+    // After 1, 3, 7 and 15 s. Then there is no room, and the claim goes to the other node, where there is none, either.
+    world.driver.upset("CreateVolume", 4, down);
+    world.driver.upset("CreateVolume", FOR_EVER, full);
+    let sidecar = Sidecar::start(&world);
+    let uid = pod(&world, "data");
+    world.is_told("data", &["full", "an earlier request"]).await;
+    world.driver.heal();
+    world.becomes_bound("data").await;
+    let sent = preferred(&world);
+    assert!(sent.iter().any(|terms| terms == "zone=b zone=a"), "{sent:?}");
+    assert_eq!(sent.last().map(String::as_str), Some("zone=a zone=b"));
+    let back = world
+        .events("data")
+        .into_iter()
+        .filter(|event| event.contains("choose again"));
+    assert_eq!(back.count(), 1, "{}", world.print());
+    assert_eq!(world.driver.volumes().len(), 1);
+    assert!(world.volume_of(&uid).is_some());
     sidecar.end(&world).await;
 }
