@@ -131,6 +131,7 @@ impl Working {
             },
             active.clone(),
             Box::new(|_, _| {}),
+            Box::new(|_| false),
         ));
         let reclaim = Arc::new(Reclaim::new(
             driver,
