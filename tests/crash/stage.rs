@@ -232,6 +232,9 @@ impl Stage {
                 continue;
             }
             sleep(RESTART).await;
+            if self.down.get() {
+                continue;
+            }
             let line = Line::new();
             self.eye.watch(&line, FIRST);
             let (_, killed) = self.processes.borrow_mut().remove(0);

@@ -17,6 +17,8 @@ const FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 /// client-go's retry period.
 const RETRY: Duration = Duration::from_secs(5);
 const DURATION: u64 = 15;
+/// Nobody keeps a Lease for longer whom a test has ended.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One replica of it.
 pub struct Upstream {
@@ -40,9 +42,14 @@ impl Upstream {
     }
 
     /// Takes the Lease by client-go's rules: when it is nobody's, or has not changed for as long as it says.
+    ///
+    /// # Panics
+    /// When somebody else keeps it.
     pub async fn lead(&self) {
-        let mut seen = (Value::Null, Instant::now());
+        let begun = Instant::now();
+        let mut seen = (Value::Null, begun);
         loop {
+            assert!(begun.elapsed() < PATIENCE, "the Lease is kept: {}", seen.0);
             let lease = self.api.get("leases", &self.namespace, &self.lease);
             let spec = lease.map(|lease| lease["spec"].clone()).unwrap_or_default();
             if spec != seen.0 {
