@@ -48,6 +48,8 @@ struct PackedRecord {
     approved: bool,
     #[prost(bytes = "vec", tag = "5")]
     record: Vec<u8>,
+    #[prost(bool, tag = "6")]
+    was_stale: bool,
 }
 
 /// Why a value cannot be read.
@@ -89,6 +91,7 @@ pub(super) fn encode(stored: &StoredRecord) -> String {
                 driver,
                 lease_uid,
                 transitions,
+                was_stale,
             },
         approved,
         record,
@@ -99,6 +102,7 @@ pub(super) fn encode(stored: &StoredRecord) -> String {
         transitions: *transitions,
         approved: *approved,
         record: record.clone(),
+        was_stale: *was_stale,
     };
     let packed = STANDARD.encode(compress_to_vec_zlib(&packed.encode_to_vec(), LEVEL));
     format!("{claim} {volume} {at:.0} {VERSION} {packed}")
@@ -131,6 +135,7 @@ pub(super) fn decode(value: &str) -> Result<StoredRecord, Unreadable> {
             driver: packed.driver,
             lease_uid: packed.lease_uid,
             transitions: packed.transitions,
+            was_stale: packed.was_stale,
         },
         approved: packed.approved,
         record: packed.record,

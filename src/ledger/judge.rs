@@ -332,6 +332,11 @@ impl<R: Storable> LedgerState<R> {
         let Untrusted { uid, mut known, why } = record;
         if is_waiting {
             known.entry.origin = Origin::Inherited { distrust: Some(why) };
+            // It is written with the shard, which looks kept from then on.
+            if let (Distrust::Stale, Place::Shard(number)) = (why, known.place) {
+                known.opening.was_stale = true;
+                self.slots[number].restore.insert(uid.clone());
+            }
             self.put(&uid, known);
         } else {
             self.take(&uid);

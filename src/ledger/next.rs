@@ -78,6 +78,19 @@ impl<R: Storable> LedgerState<R> {
         if self.refused.is_some() {
             self.choose_trial(now);
         }
+        let looks = |slot: &Slot<R>| {
+            let at = (slot.looked + LOOK).max(slot.pause.until());
+            let waits_for_person = slot.shard.held() > 0 || !slot.unreadable.is_empty();
+            (slot.ours && !slot.must_read && waits_for_person).then_some(at)
+        };
+        // Before the writes, of which there is always one under load.
+        if let Some(number) = self
+            .slots
+            .iter()
+            .position(|slot| looks(slot).is_some_and(|at| at <= now))
+        {
+            return Next::Read(number);
+        }
         if let Some(number) =
             (0..self.slots.len()).find(|number| self.due_at(*number).is_some_and(|at| at <= now))
         {
@@ -90,18 +103,6 @@ impl<R: Storable> LedgerState<R> {
             && let Some(number) = self.place_for_opens(now)
         {
             return self.write(number, wall);
-        }
-        let looks = |slot: &Slot<R>| {
-            let at = (slot.looked + LOOK).max(slot.pause.until());
-            let waits_for_person = slot.shard.held() > 0 || !slot.unreadable.is_empty();
-            (slot.ours && !slot.must_read && waits_for_person).then_some(at)
-        };
-        if let Some(number) = self
-            .slots
-            .iter()
-            .position(|slot| looks(slot).is_some_and(|at| at <= now))
-        {
-            return Next::Read(number);
         }
         let times = (0..self.slots.len()).filter_map(|number| self.due_at(number));
         let times = times.chain(self.slots.iter().filter_map(looks));

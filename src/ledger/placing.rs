@@ -176,7 +176,11 @@ impl<R: Storable> LedgerState<R> {
             // Another process's, or unreadable: it is not written over.
             Some(_) if !mine => false,
             Some(_) => size + taken <= GROWN,
-            None => size + taken <= FILLED || (size == 0 && taken <= LARGEST + slack),
+            None => {
+                let records = size - slot.shard.foreign();
+                size + taken <= GROWN
+                    && (records + taken <= FILLED || (records == 0 && taken <= LARGEST + slack))
+            }
         }
     }
 

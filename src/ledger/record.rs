@@ -49,6 +49,9 @@ pub struct Opening {
     pub lease_uid: String,
     /// `leaseTransitions` of the leader's Lease; without election 0.
     pub transitions: i64,
+    /// At the beginning of some term nobody had kept it for an hour, and its claim waited still. The shard is kept since,
+    /// and does not tell any more.
+    pub was_stale: bool,
 }
 
 /// An open record.

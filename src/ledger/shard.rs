@@ -13,9 +13,9 @@ use crate::cluster::lease_object::{edit, label, micro_time, new_lease};
 
 /// How many shards there are.
 pub(super) const SHARDS: usize = 64;
-/// To this many bytes of annotations a shard is filled.
+/// To this many bytes of records a shard is filled.
 pub(super) const FILLED: usize = 32 << 10;
-/// A record that is larger than that takes an empty shard for itself, up to here.
+/// A record that is larger than that takes a shard without any other for itself, up to here.
 pub(super) const LARGEST: usize = 200 << 10;
 /// What a shard may grow to when records are replaced in it. The API server ends at 256 KiB.
 pub(super) const GROWN: usize = 240 << 10;
@@ -34,10 +34,10 @@ pub(super) enum Shard {
         object: Value,
         /// Bytes of all annotations, keys and values.
         size: usize,
+        /// Bytes of those that are somebody else's.
+        foreign: usize,
         /// How many records are held there.
         held: usize,
-        /// Whether anything of ours stands there.
-        has_records: bool,
     },
 }
 
@@ -60,17 +60,19 @@ impl Shard {
         let Some(object) = object else {
             return Self::Absent;
         };
-        let (mut size, mut held, mut has_records) = (0, 0, false);
+        let (mut size, mut foreign, mut held) = (0, 0, 0);
         for (key, value) in annotations(&object) {
             size += bytes(key, value);
             held += usize::from(key.starts_with(HELD));
-            has_records |= [OPEN, HELD, SETTLE].iter().any(|prefix| key.starts_with(prefix));
+            if ![OPEN, HELD, SETTLE].iter().any(|prefix| key.starts_with(prefix)) {
+                foreign += bytes(key, value);
+            }
         }
         Self::Present {
             object,
             size,
+            foreign,
             held,
-            has_records,
         }
     }
 
@@ -150,13 +152,15 @@ impl Shard {
 
     /// Whether anything of ours stands there.
     pub(super) fn has_records(&self) -> bool {
-        matches!(
-            self,
-            Self::Present {
-                has_records: true,
-                ..
-            }
-        )
+        self.size() > self.foreign()
+    }
+
+    /// The bytes of annotations that are somebody else's.
+    pub(super) fn foreign(&self) -> usize {
+        match self {
+            Self::Present { foreign, .. } => *foreign,
+            _ => 0,
+        }
     }
 
     /// The size after these changes.

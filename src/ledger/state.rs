@@ -117,6 +117,7 @@ impl<R: Storable> LedgerState<R> {
             driver: self.settings.driver.clone(),
             lease_uid: self.term.lease_uid.clone(),
             transitions: self.term.transitions,
+            was_stale: false,
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) fn distrust(
     {
         return Some(Distrust::Foreign);
     }
-    if !found.kept {
+    if !found.kept || opening.was_stale {
         return Some(Distrust::Stale);
     }
     // A person has looked at it.
@@ -58,10 +58,11 @@ fn has_whole_uid(volume: &str, claim_uid: &str) -> bool {
     !claim_uid.is_empty() && (volume.contains(claim_uid) || volume.contains(&claim_uid.replace('-', "")))
 }
 
-/// Whether somebody has kept a shard lately that says this of its renewal. One from the future counts: clocks differ.
+/// Whether somebody has kept a shard lately that says this of its renewal. Clocks differ, so one from the near future
+/// counts.
 pub(super) fn is_kept(renewed: Option<&str>, now: Timestamp) -> bool {
     let Some(renewed) = renewed.and_then(|at| at.parse::<Timestamp>().ok()) else {
         return false;
     };
-    Duration::try_from(now.duration_since(renewed)).map_or(true, |age| age < KEPT)
+    now.duration_since(renewed).unsigned_abs() < KEPT
 }

@@ -121,6 +121,21 @@ fn shards_are_filled_one_after_another_and_a_large_record_stands_alone() {
 }
 
 #[test]
+fn annotations_that_are_somebody_elses_take_no_room_from_records_but_what_an_object_may_have() {
+    for (foreign, place) in [(100, 0), (60_000, 0), (100_000, 1)] {
+        let mut scene = scene();
+        scene.opened("first", note("first", 100));
+        scene.state.erase("first", scene.now);
+        let shard = scene.server.shards[0].as_mut().expect("a shard");
+        shard["metadata"]["annotations"]["policy.example.com/checked"] = "x".repeat(foreign).into();
+        shard["metadata"]["resourceVersion"] = "foreign".into();
+        scene.opened("large", note("large", 150_000));
+        let open = scene.server.open();
+        assert!(open.contains(&("large".to_owned(), place)), "{foreign}: {open:?}");
+    }
+}
+
+#[test]
 fn an_open_record_goes_where_most_is_erased() {
     let mut scene = scene();
     for n in 0..6 {

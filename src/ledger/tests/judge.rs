@@ -122,6 +122,26 @@ fn a_take_over_that_is_repeated_trusts_no_more_than_the_first_time() {
 }
 
 #[test]
+fn what_was_left_for_long_is_not_trusted_by_the_next_process_either() {
+    let mut scene = left(note(UID, 100));
+    scene.now += S(3600);
+    let term = |transitions| TermFacts {
+        transitions,
+        undisturbed: false,
+        ..term()
+    };
+    // The claim waits, so the record is taken up; its shard is written, and looks kept.
+    scene.take_over(&term(9), |_| true);
+    assert!(scene.state.open.contains_key(UID));
+    // That process is killed, and the claim deleted.
+    scene.state = super::super::state::LedgerState::new(settings());
+    scene.now += S(20);
+    scene.take_over(&term(10), |_| false);
+    assert!(scene.state.open.is_empty());
+    assert_eq!(scene.state.status().held, 1);
+}
+
+#[test]
 fn in_a_term_that_nobody_disturbed_what_this_process_opened_is_its_own() {
     let mut scene = Scene::leading(settings(), &term());
     scene.opened(UID, note(UID, 100));

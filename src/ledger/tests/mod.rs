@@ -31,6 +31,7 @@ fn opening() -> Opening {
         driver: DRIVER.to_owned(),
         lease_uid: "lease-1".to_owned(),
         transitions: 7,
+        was_stale: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        record::Distrust,
+        record::{Distrust, Opening},
         trust::{Found, distrust, is_kept},
     },
     DRIVER, UID, opening,
@@ -69,6 +69,22 @@ fn each_condition_has_its_word() {
 }
 
 #[test]
+fn what_nobody_had_kept_for_an_hour_once_is_not_trusted_because_it_is_kept_now() {
+    let found = Found {
+        driver: DRIVER,
+        lease_uid: "lease-1",
+        first_transitions: Some(5),
+        kept: true,
+    };
+    let opening = Opening {
+        was_stale: true,
+        ..opening()
+    };
+    let why = distrust(UID, &opening, true, &format!("pvc-{UID}"), true, found);
+    assert_eq!(why, Some(Distrust::Stale));
+}
+
+#[test]
 fn a_lease_without_a_uid_is_no_proof() {
     let mut opening = opening();
     opening.lease_uid.clear();
@@ -91,7 +107,9 @@ fn a_shard_is_kept_for_an_hour() {
         (Some("2026-11-21T05:00:00.000000Z"), true),
         (Some("2026-11-21T04:00:00.000001Z"), true),
         (Some("2026-11-21T04:00:00.000000Z"), false),
-        (Some("2027-01-01T00:00:00.000000Z"), true),
+        (Some("2026-11-21T05:59:59.000000Z"), true),
+        // No clock is wrong by that much; and this one would count for ever.
+        (Some("2027-01-01T00:00:00.000000Z"), false),
         (Some("soon"), false),
         (Some(""), false),
         (None, false),

@@ -59,6 +59,7 @@ fn is_trusted(stored: Stored, first: u8, rules: Rules) -> Came {
         driver: DRIVER.to_owned(),
         lease_uid: if stored.copied { "theirs" } else { "ours" }.to_owned(),
         transitions: stored.term.into(),
+        was_stale: false,
     };
     let found = Found {
         driver: DRIVER,
