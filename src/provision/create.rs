@@ -176,12 +176,26 @@ impl Provision {
         let mut outcome = outcome_of(&plan, answer);
         // The call may have taken long.
         let waits = self.cache.claim(&record.uid);
-        if let CreateOutcome::Unusable(made, _) = &outcome
-            && (claim_state(waits.as_deref()) != ClaimState::Waits || current.is_none())
-        {
-            // Nobody needs another size: it is deleted as any volume whose claim is gone. And whoever has closed the record
-            // may have found a use for it.
-            outcome = CreateOutcome::Created(Box::new(object_of(&plan, made)));
+        if let CreateOutcome::Unusable(made, _) = &outcome {
+            // The watch may not show the claim yet.
+            let is_needed = match claim_state(waits.as_deref()) {
+                _ if current.is_none() => Ok(false),
+                ClaimState::Waits => Ok(true),
+                ClaimState::BeingDeleted | ClaimState::Gone => self.is_claim_waiting(&record).await,
+            };
+            match is_needed {
+                Ok(true) => {}
+                // Nobody needs another size: it is deleted as any volume whose claim is gone. And whoever has closed the
+                // record may have found a use for it.
+                Ok(false) => outcome = CreateOutcome::Created(Box::new(object_of(&plan, made))),
+                Err(error) => {
+                    let text = format!(
+                        "the driver has made a volume of another size, and it is not known whether the claim waits still: \
+                         {error}"
+                    );
+                    return self.fail(&plan, claim, &text);
+                }
+            }
         }
         (self.on_answer)(
             &plan,

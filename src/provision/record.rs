@@ -43,6 +43,8 @@ impl Record {
             earlier: Vec::new(),
             secrets: None,
             created: None,
+            // If the object of its name stands, the volume is either in use, and nothing is to be done, or may be deleted
+            // by now, and would be made again.
             asked: false,
             doubt: Doubt::FRESH,
             renewable: false,
