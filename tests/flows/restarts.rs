@@ -325,6 +325,31 @@ async fn a_volume_of_another_size_is_written_as_it_is_when_its_claim_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_of_another_size_is_not_written_for_a_claim_that_only_the_watch_has_lost() {
+    let world = world();
+    killed(&world).await;
+    world.driver.remove_volume(&world.driver.volumes()[0].id);
+    let asks = |provisioner: &'static str| {
+        world.api.edit(CLAIMS, "default", "data", |claim| {
+            claim["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] = provisioner.into();
+        })
+    };
+    // The watch shows the claim as another provisioner's.
+    asks("another.example.com");
+    world.api.freeze_cache();
+    asks(DRIVER);
+    world.driver.upset("CreateVolume", 1, Trouble::WrongSize(5));
+    let sidecar = Sidecar::with(&world, ALONE);
+    world
+        .eventually("it is deleted", |world| world.driver.count("DeleteVolume") == 1)
+        .await;
+    world.api.thaw_cache();
+    world.becomes_bound("data").await;
+    assert_eq!(world.api.count("create", VOLUMES), 1);
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_volume_of_another_size_that_a_persistent_volume_names_is_not_deleted() {
     // Available, or released and retained.
     for claim_uid in ["", "of-one-that-is-gone"] {
