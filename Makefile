@@ -86,7 +86,7 @@ kill-test: binary ## KILLS=500 kill -9 under load; what is forgotten, beside ups
 	CSI_PROVISIONER=$(binary) KILLS=$(KILLS) cargo test --locked --test real -- "kill test"
 
 .PHONY: chaos
-chaos: ## two replicas and whatever may break, SEEDS=n times
+chaos: ## replicas or one process, claims that come and go, and whatever may break, SEEDS=n times
 	CHAOS_SEEDS=$(or $(SEEDS),1000) cargo test --locked --test crash -- --nocapture whatever_breaks
 
 # What exceeds its share of `make test`: more of the same, on the same machine.

@@ -7,6 +7,7 @@ use sandbox::{Api, Driver, Effect, Line, Step, World};
 use serde_json::Value;
 use tonic::Code;
 
+use crate::rest::names;
 use crate::sidecar::{FINALIZER, HOME, LEASE, VOLUMES, finalizers, secs, text};
 
 /// Sees every effect of the processes of one world.
@@ -137,7 +138,13 @@ impl Eye {
             call.method == "DeleteVolume" && call.target == handle && call.code == Some(Code::Ok)
         };
         let deleted = self.driver.calls().iter().any(said);
-        (deletes && !deleted).then(|| format!("DeleteVolume of {handle} has not been answered with OK"))
+        if deletes && !deleted {
+            return Some(format!("DeleteVolume of {handle} has not been answered with OK"));
+        }
+        // An earlier volume of the same id may be the one that was deleted.
+        let volumes = self.driver.volumes();
+        let stands = volumes.iter().any(|volume| names(last, volume, &self.driver));
+        (deletes && stands).then(|| format!("{handle} is at the driver"))
     }
 
     /// Why there must be no such volume.

@@ -61,6 +61,9 @@ impl Storm {
     fn new(seed: u64, flags: &'static [&'static str]) -> Self {
         let kind = Kind::of(seed);
         let world = if kind.retains { retained() } else { world() };
+        world
+            .driver
+            .configure(|identity| identity.id_is_name = kind.id_is_name);
         let mut flags = flags.to_vec();
         if !kind.elected {
             flags.push("--leader-election=false");
@@ -312,7 +315,9 @@ fn whatever_breaks_nothing_is_lost() {
         }
     });
     let count = |kind| seeds.clone().filter(|seed| Kind::of(*seed) == kind).count();
-    let kinds = Kind::ALL.map(|kind| format!("{} with {kind}", count(kind)));
+    let kinds: Vec<_> = Kind::all()
+        .map(|kind| format!("{} with {kind}", count(kind)))
+        .collect();
     let _ = writeln!(
         std::io::stderr(),
         "chaos: {} seeds ({}), {:.1} s",
@@ -325,7 +330,7 @@ fn whatever_breaks_nothing_is_lost() {
 #[test]
 fn without_records_some_seed_of_each_kind_loses_a_volume() {
     let off = &["--timeout=5s", "--crash-safe=off"];
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let mut seeds = (1..120).filter(|seed| Kind::of(*seed) == kind);
         let lost = seeds.find_map(|seed| failure(seed, off));
         let lost = lost.unwrap_or_else(|| panic!("chaos finds what it is there for with {kind}"));

@@ -12,7 +12,9 @@ use crate::{
 
 #[test]
 fn a_second_replica_takes_over() {
-    let scenario = Scenario::new("a second replica takes over", Rest::volumes(0)).second();
+    let scenario = Scenario::new("a second replica takes over", Rest::volumes(0))
+        .second()
+        .twice();
     scenario.run(async |stage| {
         stage.slowly_asked(3).await;
         stage.claim_goes().await;
@@ -127,7 +129,9 @@ fn what_is_to_be_retained_is_held_after_one_that_knows_no_ledger() {
 
 #[test]
 fn what_is_to_be_retained_gets_its_object() {
-    let scenario = Scenario::new("policy Retain", Rest::volumes(1)).world(retained);
+    let scenario = Scenario::new("policy Retain", Rest::volumes(1))
+        .world(retained)
+        .twice();
     scenario.run(async |stage| {
         stage.made_in_doubt().await;
         stage.claim_goes().await;

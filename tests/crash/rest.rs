@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use sandbox::World;
+use sandbox::{
+    Driver, World,
+    driver::{INCARNATION, Volume},
+};
 use serde_json::Value;
 
 use crate::sidecar::{CLAIMS, DRIVER, VOLUMES, text};
@@ -98,26 +101,34 @@ impl Rest {
                 return Some(format!("{count} {what} instead of {wanted:?}"));
             }
         }
-        let known: BTreeSet<_> = volumes
-            .iter()
-            .filter(|pv| text(pv, "/spec/csi/driver") == DRIVER)
-            .map(|pv| text(pv, "/spec/csi/volumeHandle").to_owned())
-            .collect();
+        let ours = || volumes.iter().filter(|pv| text(pv, "/spec/csi/driver") == DRIVER);
         let real = world.driver.volumes();
         // An open record is expected by its scenario, or was refused above.
         let recorded = |name: &str| held.iter().chain(&open).any(|record| record == name);
         if let Some(lost) = real
             .iter()
-            .find(|volume| !known.contains(&volume.id) && !recorded(&volume.name))
+            .find(|volume| !ours().any(|pv| names(pv, volume, &world.driver)) && !recorded(&volume.name))
         {
             return Some(format!("nobody knows {} at the driver ({})", lost.id, lost.name));
         }
-        let mut gone = known
-            .iter()
-            .filter(|handle| real.iter().all(|volume| volume.id != **handle));
-        gone.nth(self.hollow)
+        let is_hollow = |pv: &&Value| !real.iter().any(|volume| names(pv, volume, &world.driver));
+        let hollow: BTreeSet<_> = ours()
+            .filter(is_hollow)
+            .map(|pv| text(pv, "/spec/csi/volumeHandle"))
+            .collect();
+        let mut hollow = hollow.into_iter();
+        hollow
+            .nth(self.hollow)
             .map(|handle| format!("{handle} has an object and is not at the driver"))
     }
+}
+
+/// Whether an object is this volume's. One that was deleted and made anew under the same id is another volume.
+pub(crate) fn names(pv: &Value, volume: &Volume, driver: &Driver) -> bool {
+    let meant = pv["spec"]["csi"]["volumeAttributes"][INCARNATION].as_str();
+    let same = text(pv, "/spec/csi/volumeHandle") == volume.id;
+    // Who writes an object by hand means whatever has the handle.
+    same && meant.is_none_or(|meant| driver.incarnation(&volume.id).as_deref() == Some(meant))
 }
 
 /// Names of the volumes of all records under keys that begin so.

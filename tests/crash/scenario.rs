@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    fmt,
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -40,6 +41,8 @@ pub(crate) struct Scenario {
     first: usize,
     /// Of these, at so many, spread evenly.
     some: usize,
+    /// What follows the process that was cut is cut, too.
+    twice: bool,
     rest: Rest,
 }
 
@@ -55,6 +58,7 @@ impl Scenario {
             stops: false,
             first: usize::MAX,
             some: usize::MAX,
+            twice: false,
             rest,
         }
     }
@@ -93,7 +97,8 @@ impl Scenario {
         self
     }
 
-    /// Cuts at the first so many effects only: the rest is as in another scenario, and this one takes long.
+    /// Cuts at the first so many effects only: the rest is as in another scenario, and this one takes long. All of them
+    /// with `CRASH_FULL`.
     pub(crate) const fn first(mut self, count: usize) -> Self {
         self.first = count;
         self
@@ -102,6 +107,12 @@ impl Scenario {
     /// Cuts at so many effects only, spread evenly: it takes long. All of them with `CRASH_FULL`.
     pub(crate) const fn some(mut self, count: usize) -> Self {
         self.some = count;
+        self
+    }
+
+    /// With `CRASH_FULL` the process that takes over is cut, too, at each effect of its own.
+    pub(crate) const fn twice(mut self) -> Self {
+        self.twice = true;
         self
     }
 
@@ -118,42 +129,93 @@ impl Scenario {
             Err(_) => 0..=usize::MAX,
         };
         let began = std::time::Instant::now();
-        let (effects, failure) = self.attempt(&steps, None);
-        let count = effects.len().min(self.first);
-        if let Some(failure) = failure {
-            panic!("{}: fails uncut:\n{failure}", self.name);
+        let full = std::env::var_os("CRASH_FULL").is_some();
+        let mut uncut = Vec::new();
+        for id_is_name in [false, true] {
+            let cut = Cut {
+                id_is_name,
+                ..Cut::default()
+            };
+            let ended = self.attempt(&steps, cut);
+            if let Some(failure) = ended.failure {
+                panic!("{}: fails uncut, {cut}:\n{failure}", self.name);
+            }
+            uncut = ended.effects;
         }
-        let mut failed = Vec::new();
-        let sent = |number: &usize| self.stops && effects[*number].ends_with(" sent");
+        let count = if full {
+            uncut.len()
+        } else {
+            uncut.len().min(self.first)
+        };
+        let sent = |number: &usize| self.stops && uncut[*number].ends_with(" sent");
         let mut chosen: Vec<_> = (0..count)
             .filter(|number| points.contains(number) && !sent(number))
             .collect();
         let all = chosen.len();
-        if self.some < all && std::env::var_os("CRASH_FULL").is_none() {
+        if self.some < all && !full {
             chosen = (0..self.some)
                 .map(|number| chosen[(2 * number + 1) * all / (2 * self.some)])
                 .collect();
         }
-        let count = chosen.len();
-        for number in chosen {
-            let (effects, failure) = self.attempt(&steps, Some(number));
-            let Some(failure) = failure else { continue };
-            let effect = effects.get(number).map_or("not reached", String::as_str);
-            let line = failure.lines().next().unwrap_or_default().to_owned();
-            if failed.is_empty() {
-                eprintln!("{}: cut at {number} ({effect}):\n{failure}", self.name);
+        let (count, mut twice) = (chosen.len(), 0);
+        let mut failed = Vec::new();
+        let mut tell = |cut: Cut, ended: &Ended| {
+            let Some(failure) = &ended.failure else {
+                return false;
+            };
+            let at = |effects: &[String], number: Option<usize>| {
+                let effect = number.and_then(|number| effects.get(number));
+                effect.map_or("not reached", String::as_str).to_owned()
+            };
+            let mut what = format!("{cut} ({}", at(&ended.effects, cut.at));
+            if cut.then.is_some() {
+                what = format!("{what}, {}", at(&ended.next, cut.then));
             }
-            failed.push(format!("cut at {number} ({effect}): {line}"));
-            if failed.len() >= FAILURES && std::env::var_os("CRASH_ALL").is_none() {
-                break;
+            if failed.is_empty() {
+                eprintln!("{}: {what}):\n{failure}", self.name);
+            }
+            let line = failure.lines().next().unwrap_or_default();
+            failed.push(format!("{what}): {line}"));
+            failed.len() >= FAILURES && std::env::var_os("CRASH_ALL").is_none()
+        };
+        'points: for number in chosen {
+            // Each effect is sent and done, under numbers that follow each other: one of the two either way.
+            let by_turns = number % 4 == 1 || number % 4 == 2;
+            for id_is_name in [by_turns, !by_turns].into_iter().take(1 + usize::from(full)) {
+                let cut = Cut {
+                    at: Some(number),
+                    then: None,
+                    id_is_name,
+                };
+                let ended = self.attempt(&steps, cut);
+                if tell(cut, &ended) {
+                    break 'points;
+                }
+                if !(full && self.twice) {
+                    continue;
+                }
+                for then in 0..ended.next.len() {
+                    let cut = Cut {
+                        then: Some(then),
+                        ..cut
+                    };
+                    twice += 1;
+                    if tell(cut, &self.attempt(&steps, cut)) {
+                        break 'points;
+                    }
+                }
             }
         }
+        let again = match twice {
+            0 => String::new(),
+            twice => format!(", {twice} cut twice"),
+        };
         // Past the capture of the test harness: the number is to be seen.
         let _ = writeln!(
             std::io::stderr(),
-            "crash points: {}: {count} of {}, {:.1} s",
+            "crash points: {}: {count} of {}{again}, {:.1} s",
             self.name,
-            effects.len(),
+            uncut.len(),
             began.elapsed().as_secs_f64()
         );
         assert!(
@@ -165,40 +227,47 @@ impl Scenario {
         );
     }
 
-    /// One run; gives the effects of the first process, and why it failed.
-    fn attempt(&self, steps: &impl AsyncFn(&Stage), cut: Option<usize>) -> (Vec<String>, Option<String>) {
+    fn attempt(&self, steps: &impl AsyncFn(&Stage), cut: Cut) -> Ended {
         fastrand::seed(7);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
             .expect("a runtime");
-        let (effects, ended) = runtime.block_on(async {
-            let line = Line::new();
-            let stop = cut.filter(|_| self.stops);
-            if let Some(number) = cut.filter(|_| !self.stops) {
+        let (effects, next, ended) = runtime.block_on(async {
+            let (line, next) = (Line::new(), Line::new());
+            if let Some(number) = cut.at.filter(|_| !self.stops) {
                 line.cut_at(number);
             }
-            let run = AssertUnwindSafe(self.play(steps, &line, stop));
+            if let Some(number) = cut.then {
+                next.cut_at(number);
+            }
+            let run = AssertUnwindSafe(self.play(steps, cut, &line, &next));
             let ended = futures::FutureExt::catch_unwind(run).await;
-            let effects = line.effects();
-            (effects.iter().map(ToString::to_string).collect(), ended)
+            let told = |line: Line| line.effects().iter().map(ToString::to_string).collect();
+            (told(line), told(next), ended)
         });
         // What hangs in it goes with it; that must not fail, either.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
-        (effects, ended.err().map(panic_text))
+        Ended {
+            effects,
+            next,
+            failure: ended.err().map(panic_text),
+        }
     }
 
-    async fn play(&self, steps: &impl AsyncFn(&Stage), line: &Line, stop: Option<usize>) {
-        let stage = Stage::new(self);
-        match stop {
+    async fn play(&self, steps: &impl AsyncFn(&Stage), cut: Cut, line: &Line, next: &Line) {
+        let stage = Stage::new(self, cut.id_is_name);
+        match cut.at.filter(|_| self.stops) {
             None => stage.start(line, FIRST),
             Some(number) => stage.start_and_stop_at(line, number),
         }
         let story = async {
             if self.second {
                 stage.leads().await;
-                stage.start(&Line::new(), OTHER);
+                stage.start(next, OTHER);
+            } else {
+                stage.next(next);
             }
             steps(&stage).await;
             stage.comes_to_rest(&self.rest).await;
@@ -208,4 +277,38 @@ impl Scenario {
             () = stage.restart_what_ends() => {}
         }
     }
+}
+
+/// Where a run is cut, and what its driver is like.
+#[derive(Clone, Copy, Default)]
+struct Cut {
+    /// The first process, at the effect of this number.
+    at: Option<usize>,
+    /// The one that follows it, at this one.
+    then: Option<usize>,
+    id_is_name: bool,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = if self.id_is_name {
+            "ids are names"
+        } else {
+            "new ids"
+        };
+        match (self.at, self.then) {
+            (Some(at), Some(then)) => write!(f, "{ids}, cut at {at}, the next one at {then}"),
+            (Some(at), None) => write!(f, "{ids}, cut at {at}"),
+            _ => write!(f, "{ids}"),
+        }
+    }
+}
+
+/// What became of a run.
+struct Ended {
+    /// Of the first process.
+    effects: Vec<String>,
+    /// Of the one that follows it.
+    next: Vec<String>,
+    failure: Option<String>,
 }

@@ -21,23 +21,22 @@ pub(crate) struct Kind {
     pub(crate) elected: bool,
     /// The class has the policy Retain.
     pub(crate) retains: bool,
+    /// A volume's id is its name.
+    pub(crate) id_is_name: bool,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [
-        Self::new(true, false),
-        Self::new(true, true),
-        Self::new(false, false),
-        Self::new(false, true),
-    ];
-
-    const fn new(elected: bool, retains: bool) -> Self {
-        Self { elected, retains }
-    }
-
     /// They take turns.
     pub(crate) const fn of(seed: u64) -> Self {
-        Self::ALL[(seed % 4) as usize]
+        Self {
+            elected: seed & 2 == 0,
+            retains: seed & 1 == 1,
+            id_is_name: seed & 4 == 4,
+        }
+    }
+
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..8).map(Self::of)
     }
 
     /// Two replicas where one is elected; else one process at a time.
@@ -53,7 +52,12 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let election = if self.elected { "election" } else { "no election" };
         let policy = if self.retains { "Retain" } else { "Delete" };
-        write!(f, "{election}, {policy}")
+        let ids = if self.id_is_name {
+            "ids are names"
+        } else {
+            "new ids"
+        };
+        write!(f, "{election}, {policy}, {ids}")
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) eye: Eye,
     flags: &'static [&'static str],
+    /// What the process that follows the first one in its pod is to have.
+    next: RefCell<Line>,
     /// The processes, the one that is cut first.
     processes: RefCell<Vec<(Line, Sidecar)>>,
     /// What has ended is not started again.
@@ -65,13 +67,18 @@ impl Deref for Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(scenario: &Scenario) -> Self {
+    /// The driver's ids are names, or a new one for each volume that is made.
+    pub(crate) fn new(scenario: &Scenario, id_is_name: bool) -> Self {
         let world = (scenario.world)();
+        world
+            .driver
+            .configure(|identity| identity.id_is_name = id_is_name);
         let elected = !scenario.flags.contains(&"--leader-election=false");
         Self {
             eye: Eye::new(&world, elected, scenario.misfits).renewing(scenario.renews),
             world,
             flags: scenario.flags,
+            next: RefCell::default(),
             processes: RefCell::default(),
             down: Cell::new(false),
         }
@@ -87,6 +94,11 @@ impl Stage {
             Some((_, first)) => first.beside_on(&self.world, line, pod, self.flags),
         };
         processes.push((line.clone(), process));
+    }
+
+    /// The process that follows the first one in its pod has this line.
+    pub(crate) fn next(&self, line: &Line) {
+        self.next.replace(line.clone());
     }
 
     /// Starts the first process, which is stopped for a minute when the effect of this number is done, and then goes
@@ -235,7 +247,7 @@ impl Stage {
             if self.down.get() {
                 continue;
             }
-            let line = Line::new();
+            let line = self.next.take();
             self.eye.watch(&line, FIRST);
             let (_, killed) = self.processes.borrow_mut().remove(0);
             let next = killed.beside_on(&self.world, &line, Pod::named(FIRST), self.flags);

@@ -180,6 +180,8 @@ pub(crate) fn written_since(world: &World, pod: &str, at: SystemTime) -> Vec<Str
 
 /// A write of a Lease as the API server saw it.
 pub(crate) struct LeaseWrite {
+    /// Of the Lease; empty where it is created.
+    pub(crate) name: String,
     pub(crate) is_of_a_shard: bool,
     pub(crate) received: SystemTime,
     /// How long the API server took.
@@ -201,6 +203,7 @@ pub(crate) fn lease_writes(cluster: &Cluster, user: &str) -> Vec<LeaseWrite> {
                 .duration_since(request.request_received_timestamp);
             LeaseWrite {
                 is_of_a_shard: request.is_of_a_shard(),
+                name: request.object_ref.name,
                 received: request.request_received_timestamp.into(),
                 took: took.unsigned_abs(),
                 bytes: request.request_object.to_string().len(),

@@ -120,6 +120,7 @@ impl Upstream {
             return;
         };
         let (namespace, claim_name) = place(claim);
+        let context = self.driver.state.lock().context(&volume.id);
         self.api.create(
             VOLUMES,
             "",
@@ -131,7 +132,7 @@ impl Upstream {
                     "capacity": {"storage": size}, "accessModes": claim["spec"]["accessModes"],
                     "storageClassName": claim["spec"]["storageClassName"],
                     "persistentVolumeReclaimPolicy": class["reclaimPolicy"],
-                    "csi": {"driver": self.name, "volumeHandle": volume.id},
+                    "csi": {"driver": self.name, "volumeHandle": volume.id, "volumeAttributes": context},
                     "claimRef": {
                         "kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": namespace,
                         "name": claim_name, "uid": claim["metadata"]["uid"],
@@ -165,15 +166,14 @@ impl Driver {
         if let Some(known) = state.volumes.values().find(|volume| volume.name == name) {
             return Some(known.clone());
         }
-        state.made += 1;
         let bytes = size.trim_end_matches("Gi").parse::<i64>().unwrap_or(1) << 30;
         let made = Volume {
-            id: format!("{}-{}", state.prefix, state.made),
+            id: state.new_id(name),
             name: name.to_owned(),
             bytes,
             parameters: Default::default(),
         };
-        state.volumes.insert(made.id.clone(), made.clone());
+        state.keep(made.clone());
         Some(made)
     }
 

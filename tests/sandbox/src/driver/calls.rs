@@ -218,7 +218,8 @@ impl Controller for Driver {
         let done = done.await;
         // Not where the work is done: that goes on when nobody is left to hear of it.
         let mut state = self.state.lock();
-        if done.is_ok() && state.stops == stops {
+        let made_anew = state.volumes.contains_key(&target);
+        if done.is_ok() && state.stops == stops && !made_anew {
             let heard = (self.began.elapsed(), self.line.clone());
             state.deleted.insert(target, heard);
         }

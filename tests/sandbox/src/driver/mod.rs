@@ -22,6 +22,9 @@ pub use volumes::Segment;
 use crate::Line;
 use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse};
 
+/// The key of a volume's context that tells it from an earlier one of the same id.
+pub const INCARNATION: &str = "incarnation";
+
 /// A CSI driver. Clones share the same state; it serves until stopped or dropped.
 #[derive(Clone)]
 pub struct Driver {
@@ -34,10 +37,12 @@ pub struct Driver {
 pub(crate) struct State {
     identity: Identity,
     pub(crate) volumes: BTreeMap<String, Volume>,
+    /// Which of all volumes that were ever made one is, by id.
+    incarnations: BTreeMap<String, u64>,
     /// Where volumes are, by id.
     placed: BTreeMap<String, BTreeMap<String, String>>,
     /// What ids begin with.
-    pub(crate) prefix: String,
+    prefix: String,
     creations: Vec<CreateVolumeRequest>,
     capacity_requests: Vec<GetCapacityRequest>,
     /// How often the driver has stopped: a call from before a stop is not answered.
@@ -55,7 +60,7 @@ pub(crate) struct State {
     script: Vec<Upset>,
     log: Vec<Call>,
     breaches: Vec<String>,
-    pub(crate) made: u64,
+    made: u64,
     running: bool,
     connections: JoinSet<()>,
 }
@@ -73,6 +78,9 @@ pub struct Identity {
     pub capabilities: Vec<Capability>,
     /// What Probe answers; `None` leaves the field out, which means ready.
     pub ready: Option<bool>,
+    /// Whether a volume's id is the name that it was asked for with, as with most drivers, instead of a new one each time.
+    /// Its context says which incarnation it is then.
+    pub id_is_name: bool,
     /// Sizes are rounded up to a multiple of this many bytes.
     pub granularity: i64,
     /// Where volumes can be and how much room is left. None: anywhere, without end, and GetCapacity says 0.
@@ -170,6 +178,7 @@ impl Driver {
             topology: false,
             capabilities: vec![Capability::CreateDeleteVolume],
             ready: None,
+            id_is_name: false,
             granularity: 1,
             segments: Vec::new(),
             maximum_volume_size: None,
@@ -180,6 +189,7 @@ impl Driver {
         let state = State {
             identity,
             volumes: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
             placed: BTreeMap::new(),
             prefix: "vol".into(),
             creations: Vec::new(),
@@ -276,14 +286,24 @@ impl Driver {
         self.state.lock().volumes.values().cloned().collect()
     }
 
-    /// Makes a volume that no call asked for, as an administrator would.
-    pub fn add_volume(&self, volume: Volume) {
-        self.state.lock().volumes.insert(volume.id.clone(), volume);
+    /// Makes a volume that no call asked for, as an administrator would. It has this id, unless that is its name.
+    pub fn add_volume(&self, mut volume: Volume) {
+        let mut state = self.state.lock();
+        if state.identity.id_is_name {
+            volume.id.clone_from(&volume.name);
+        }
+        state.keep(volume);
     }
 
     /// Takes a volume away that no call asked to delete, as an administrator would.
     pub fn remove_volume(&self, id: &str) {
         self.state.lock().volumes.remove(id);
+    }
+
+    /// What the context of this volume says about its incarnation: nothing while there is no such volume, and nothing
+    /// where ids are never used again.
+    pub fn incarnation(&self, id: &str) -> Option<String> {
+        self.state.lock().context(id).remove(INCARNATION)
     }
 
     /// Every call so far, in the order of arrival.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tonic::Status;
 
 use super::{
-    Capability, Driver, State, Trouble, Volume,
+    Capability, Driver, INCARNATION, State, Trouble, Volume,
     proto::{
         self, CreateVolumeRequest, CreateVolumeResponse, GetCapacityRequest, GetCapacityResponse, Topology,
         TopologyRequirement,
@@ -96,6 +96,31 @@ impl State {
         let volume = volumes.find(|volume| volume.name == target || volume.id == target);
         let known = volume.into_iter().flat_map(|volume| [&*volume.name, &*volume.id]);
         known.chain([target]).any(|name| self.busy.contains(name))
+    }
+
+    /// The id of a volume that is made now.
+    pub(crate) fn new_id(&self, name: &str) -> String {
+        match self.identity.id_is_name {
+            true => name.to_owned(),
+            false => format!("{}-{}", self.prefix, self.made + 1),
+        }
+    }
+
+    /// There is a new volume. One of the same id may have been deleted before.
+    pub(crate) fn keep(&mut self, volume: Volume) {
+        self.made += 1;
+        self.deleted.remove(&volume.id);
+        self.incarnations.insert(volume.id.clone(), self.made);
+        self.volumes.insert(volume.id.clone(), volume);
+    }
+
+    /// `volume_context` of this volume.
+    pub(crate) fn context(&self, id: &str) -> BTreeMap<String, String> {
+        let incarnation = self.incarnations.get(id).map(ToString::to_string);
+        let told = incarnation.filter(|_| self.identity.id_is_name && self.volumes.contains_key(id));
+        told.map(|told| (INCARNATION.to_owned(), told))
+            .into_iter()
+            .collect()
     }
 
     /// The next request for this name may be another one, unless there is a volume.
@@ -252,21 +277,20 @@ pub(super) fn create(
         Some(known) => known,
         None => {
             let topology = place(state, bytes, wanted)?;
-            state.made += 1;
             let id = match trouble {
                 Some(Trouble::Odd { id, .. }) => id.clone(),
-                _ => format!("{}-{}", state.prefix, state.made),
+                _ => state.new_id(&request.name),
             };
             if let Some(topology) = topology {
                 state.placed.insert(id.clone(), topology);
             }
             let made = Volume {
-                id: id.clone(),
+                id,
                 name: request.name,
                 bytes,
                 parameters: request.parameters,
             };
-            state.volumes.insert(id, made.clone());
+            state.keep(made.clone());
             made
         }
     };
@@ -277,6 +301,7 @@ pub(super) fn create(
     let mut answer = proto::Volume {
         capacity_bytes: volume.bytes,
         accessible_topology: placed.map(one).into_iter().collect(),
+        volume_context: state.context(&volume.id),
         volume_id: volume.id,
         ..Default::default()
     };
