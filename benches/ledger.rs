@@ -69,6 +69,7 @@ fn opening() -> Opening {
         driver: DRIVER.to_owned(),
         lease_uid: UID.to_owned(),
         transitions: 7,
+        was_stale: false,
     }
 }
 
