@@ -5,7 +5,9 @@
 //! (`crash/always.rs`), and at rest the driver has what the objects and the held records say (`crash/rest.rs`).
 //!
 //! `CRASH_POINT=12` runs that point of the scenarios chosen by name only; `CRASH_ALL=1` goes on after failures.
-//! `CRASH_FULL=1` cuts at all effects of those scenarios, too, that take so long that otherwise some have to do.
+//! `CRASH_FULL=1` cuts at all effects of those scenarios, too, that take so long that otherwise some have to do; in some it
+//! cuts the process that takes over as well, at each effect of its own. Volumes of the driver have a new id each, or their
+//! name as their id: by turns, or with `CRASH_FULL=1` both.
 
 #![allow(
     clippy::expect_used,

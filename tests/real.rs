@@ -249,7 +249,7 @@ fn main() -> ExitCode {
             }));
         }
         trials.push(alone(
-            "a leader that stops, dies or hangs is followed within twice the time that is promised",
+            "a leader that stops, dies or hangs is followed within two seconds beyond its lease",
             |c| Box::pin(timing::measured(c)),
         ));
         // Upstream has no ledger.

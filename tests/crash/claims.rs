@@ -343,3 +343,24 @@ fn a_deletion_takes_long_and_its_reply_is_lost() {
         stage.claim_goes().await;
     });
 }
+
+#[test]
+fn a_volume_is_deleted_while_its_creation_is_repeated() {
+    let scenario = Scenario::new("deleted while its creation is repeated", Rest::volumes(0)).twice();
+    scenario.run(async |stage| {
+        let late = Fault::new(Harm::Late(secs(3))).on("create", VOLUMES).times(1);
+        stage.api.harm(late);
+        stage.driver.upset_after("CreateVolume", 1, 1, Trouble::Hang);
+        stage.add_claim("default", "data", "1Gi", |_| {});
+        stage.is_made().await;
+        sleep(secs(1)).await;
+        stage.line().cut();
+        stage.claim_goes().await;
+        // The next one has asked again when the object arrives, and still waits for an answer.
+        let deleted = |world: &World| world.driver.count("DeleteVolume") > 0;
+        stage.eventually("it is deleted", deleted).await;
+        stage.api.freeze_cache();
+        sleep(secs(20)).await;
+        stage.api.thaw_cache();
+    });
+}

@@ -12,9 +12,7 @@ use crate::{
 
 #[test]
 fn a_second_replica_takes_over() {
-    let scenario = Scenario::new("a second replica takes over", Rest::volumes(0))
-        .second()
-        .twice();
+    let scenario = Scenario::new("a second replica takes over", Rest::volumes(0)).second();
     scenario.run(async |stage| {
         stage.slowly_asked(3).await;
         stage.claim_goes().await;
@@ -34,7 +32,9 @@ fn a_call_of_the_old_leader_comes_late() {
 
 #[test]
 fn the_first_of_two_stops() {
-    let scenario = Scenario::new("stopped in the middle, a second one there", Rest::volumes(0)).second();
+    let scenario = Scenario::new("stopped in the middle, a second one there", Rest::volumes(0))
+        .second()
+        .twice();
     scenario.run(async |stage| {
         stage.slowly_asked(3).await;
         stage.stop();

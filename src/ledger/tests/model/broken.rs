@@ -136,3 +136,16 @@ fn the_model_finds_it_when_an_old_request_is_repeated_that_is_not_stored() {
 fn the_model_finds_it_when_a_driver_works_on_after_it_said_ok() {
     finds(Broken::LateAfterOk, SMALL, "a volume is lost");
 }
+
+#[test]
+fn the_model_finds_it_when_a_volume_is_made_anew_under_the_object_of_a_deleted_one() {
+    finds(
+        Broken::AskedWhileDeleting,
+        Rules {
+            id_is_name: true,
+            crashes: 1,
+            ..SMALL
+        },
+        "a volume is lost",
+    );
+}

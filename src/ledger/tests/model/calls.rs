@@ -145,6 +145,7 @@ impl World {
             world.wrong = Some("DeleteVolume for a volume in use");
         }
         world.replicas[me].at = At::Deleting(seen.handle);
+        world.replicas[me].deleting = true;
         steps.will("calls DeleteVolume", 9, world);
     }
 }

@@ -114,6 +114,7 @@ fn is_deleted(phase: Phase, deletes: bool) -> bool {
 /// Everything that may go wrong, at most once or twice.
 const ALL: Rules = Rules {
     deletes: true,
+    id_is_name: false,
     copied: false,
     crashes: 2,
     losses: 1,
@@ -155,6 +156,17 @@ fn nothing_is_lost_and_nothing_in_use_is_deleted_whatever_happens_in_whatever_or
             depth.unwrap_or(DEPTH),
         ),
         ("one leader, to the end", calm, usize::MAX),
+        // One that was deleted and made anew is beyond the depth of the others.
+        (
+            "ids are names, one leader, to the end",
+            Rules {
+                id_is_name: true,
+                crashes: 1,
+                losses: 1,
+                ..calm
+            },
+            usize::MAX,
+        ),
     ] {
         let searched = search(rules, depth);
         println!(

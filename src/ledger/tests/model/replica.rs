@@ -35,7 +35,7 @@ impl World {
                 world.gone(handle, rules.broken);
                 world.replicas[me].at = At::Removing(handle);
                 steps.will("hears that the volume is deleted", 4, world);
-                world.replicas[me].at = At::Idle;
+                (world.replicas[me].at, world.replicas[me].deleting) = (At::Idle, false);
                 world.lose("never hears that the volume is deleted", steps);
             }
             At::Removing(handle) => {
@@ -70,6 +70,7 @@ impl World {
         let mut world = if rules.stale { *self } else { world };
         let own = &mut world.replicas[me];
         own.sees_object = self.object;
+        own.deleting &= self.object.is_some();
         // Whoever wrote it, and whoever leads: the record is closed.
         if own.is_saved(rules) {
             own.close();
@@ -217,6 +218,10 @@ impl World {
             }
             steps.will("writes its shard", 7, world);
         }
+        self.reclaim(me, rules, steps);
+        if own.deleting && rules.broken != Some(Broken::AskedWhileDeleting) {
+            return;
+        }
         let seen = claim_state(own.sees_claim);
         let waits = seen == ClaimState::Waits && own.sees_object.is_none();
         let request = u8::from(self.changed);
@@ -238,7 +243,6 @@ impl World {
             }
             None => {}
         }
-        self.reclaim(me, rules, steps);
     }
 
     fn begin(&self, me: usize, request: u8, before: Option<Open>, rules: Rules, steps: &mut Steps) {

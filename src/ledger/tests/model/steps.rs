@@ -234,7 +234,7 @@ impl World {
             if self.volumes[request] == Some(handle) {
                 self.volumes[request] = None;
                 if broken != Some(Broken::LateAfterOk) {
-                    self.at_work[request] = false;
+                    self.end_calls(request as u8);
                 }
             }
         }
@@ -338,6 +338,7 @@ impl World {
             erasing: false,
             holding: false,
             saved: false,
+            deleting: false,
             at: At::Idle,
         }
     }

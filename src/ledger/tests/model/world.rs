@@ -12,6 +12,8 @@ use super::{NOW, TIMEOUT};
 pub(super) struct Rules {
     /// The class has the policy Delete.
     pub(super) deletes: bool,
+    /// All volumes have one id, as with drivers whose ids are names.
+    pub(super) id_is_name: bool,
     /// A record was copied from another cluster, whose volume it is.
     pub(super) copied: bool,
     /// How often a replica may be killed, a message lost, and the lease change hands.
@@ -52,6 +54,8 @@ pub(super) enum Broken {
     RepeatedUnstored,
     /// The driver works on after it has answered OK to CreateVolume of the same name, or to DeleteVolume of its volume.
     LateAfterOk,
+    /// A volume is asked for while the object of a deleted one of the same id stands.
+    AskedWhileDeleting,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -242,6 +246,8 @@ pub(super) struct Replica {
     pub(super) holding: bool,
     /// It wrote the object a moment ago.
     pub(super) saved: bool,
+    /// It deletes the volume, or has, and the object stands still as far as it knows: it does not ask for it meanwhile.
+    pub(super) deleting: bool,
     pub(super) at: At,
 }
 
@@ -261,7 +267,9 @@ pub(super) struct World {
     pub(super) shard_term: u8,
     /// A POST whose sender waits no more.
     pub(super) late_post: Option<u8>,
-    /// By request, with their handles: each volume that is made has a new one.
+    /// All volumes have one handle, instead of a new one each.
+    pub(super) id_is_name: bool,
+    /// By request, with their handles.
     pub(super) volumes: [Option<u8>; 2],
     /// Calls that nobody waits for, by request.
     pub(super) at_work: [bool; 2],
@@ -290,6 +298,7 @@ impl World {
             erasing: false,
             holding: false,
             saved: false,
+            deleting: false,
             at: At::Idle,
         };
         let copied = Stored {
@@ -311,6 +320,7 @@ impl World {
             held: false,
             shard_term: 0,
             late_post: None,
+            id_is_name: rules.id_is_name,
             volumes: [rules.copied.then_some(0), None],
             at_work: [false; 2],
             replicas: [replica; 2],
@@ -333,8 +343,11 @@ impl World {
         self.volumes.contains(&Some(handle))
     }
 
-    /// A handle that nothing has or knows.
+    /// The handle of a volume that is made: one that nothing has or knows, unless it is the name.
     pub(super) fn new_handle(&self) -> u8 {
+        if self.id_is_name {
+            return 0;
+        }
         let known = |handle: &u8| {
             let object = |object: Option<Object>| object.is_some_and(|object| object.handle == *handle);
             self.has(*handle)
