@@ -11,6 +11,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "flows/handles.rs"]
+mod handles;
 #[path = "flows/log.rs"]
 mod log;
 #[path = "flows/look.rs"]
