@@ -152,7 +152,7 @@ impl<R: Storable> LedgerState<R> {
     pub(super) fn end_term(&mut self, now: Duration) {
         self.forget_writes(now);
         self.fail_pending(&OpenError::NotLeading);
-        self.in_term = false;
+        (self.in_term, self.taking) = (false, true);
     }
 
     /// Nobody hears an answer any more: what sent the writes was stopped.

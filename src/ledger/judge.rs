@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     annotation::OPEN,
-    record::{Distrust, OpenError, Origin, Storable},
+    record::{Distrust, Entry, OpenError, Origin, Storable},
     shard::Shard,
     slot::{Notice, OpenRecord, Place, ShardPause, TermMark, read_value},
     state::LedgerState,
@@ -19,12 +19,23 @@ use super::{
     trust::{Found, distrust, is_kept},
 };
 
+const TWO_RECORDS: &str = "its claim has a later record with another request, in another Lease";
+
 /// A record that is not trusted: whether its claim waits decides.
 #[derive(Debug)]
 pub(super) struct Untrusted<R> {
     pub(super) uid: String,
     pub(super) known: OpenRecord<R>,
     pub(super) why: Distrust,
+}
+
+/// An open record that was found in a shard.
+struct StoredOpen<R> {
+    known: OpenRecord<R>,
+    /// Somebody has kept the shard lately.
+    kept: bool,
+    /// There was an earlier one of the same claim.
+    is_second: bool,
 }
 
 /// What the leader's Lease says, as far as trust goes.
@@ -92,13 +103,6 @@ impl<R: Storable> LedgerState<R> {
             self.forget_plans();
         }
         let mut found = HashMap::new();
-        // What this process wanted erased it knew before another one led, which may have called the driver since.
-        if !judging.undisturbed {
-            for slot in &mut self.slots {
-                slot.erasing.clear();
-                slot.erasing_since = None;
-            }
-        }
         for number in 0..self.slots.len() {
             for (uid, known, kept) in self.read_records(number, judging) {
                 self.add_found(&mut found, uid, known, kept, now);
@@ -108,12 +112,12 @@ impl<R: Storable> LedgerState<R> {
         let before: Vec<_> = self.open.keys().cloned().collect();
         for uid in before {
             match found.remove(&uid) {
-                Some((there, kept)) => self.judge_known(uid, there, kept, judging, now, &mut untrusted),
+                Some(there) => self.judge_known(uid, there, judging, now, &mut untrusted),
                 None => self.judge_missing(&uid, judging, &mut untrusted),
             }
         }
-        for (uid, (there, kept)) in found {
-            self.sort(uid, there, kept, judging, &mut untrusted);
+        for (uid, StoredOpen { known, kept, .. }) in found {
+            self.sort(uid, known, kept, judging, &mut untrusted);
         }
         for number in 0..self.slots.len() {
             self.look_for_settle(number);
@@ -135,29 +139,46 @@ impl<R: Storable> LedgerState<R> {
     fn judge_known(
         &mut self,
         uid: String,
-        there: OpenRecord<R>,
-        kept: bool,
+        there: StoredOpen<R>,
         judging: Judging<'_>,
         now: Duration,
         untrusted: &mut Vec<Untrusted<R>>,
     ) {
-        let Some(known) = self.open.get(&uid) else { return };
-        let (same, entry) = (known.opening == there.opening, known.entry.clone());
-        let alike = same && entry.record.encode() == there.entry.record.encode();
+        let StoredOpen {
+            known: there,
+            kept,
+            is_second,
+        } = there;
+        let Some(known) = self.open.get_mut(&uid) else {
+            return;
+        };
+        let same = known.opening == there.opening;
+        let alike = known.entry.record.encode() == there.entry.record.encode();
         if !judging.undisturbed {
+            let entry = known.entry.clone();
             self.take(&uid);
             // Besides what is stored this process may have the secret's data, for one. Where it has another request, the
             // other leader has replaced it, and may have sent that.
-            let entry = if alike { entry } else { there.entry };
-            self.sort(uid, OpenRecord { entry, ..there }, kept, judging, untrusted);
-        } else if same {
+            let entry = if same && alike { entry } else { there.entry };
+            return self.sort(uid, OpenRecord { entry, ..there }, kept, judging, untrusted);
+        }
+        let stands_elsewhere = !same && known.place != there.place;
+        // There was one in a shard that could not be read when this process opened its own, and whoever opened that may
+        // have called the driver.
+        if is_second || stands_elsewhere {
+            known.entry = Entry {
+                record: known.entry.record.taken_over(),
+                origin: Origin::Inherited { distrust: None },
+            };
+        }
+        if same {
+            let (entry, length) = (known.entry.clone(), known.length);
             // A request that was replaced while nothing could be written.
             if let Place::Shard(number) = there.place
                 && !alike
             {
                 self.slots[number].restore.insert(uid.clone());
             }
-            let length = known.length;
             self.put(
                 &uid,
                 OpenRecord {
@@ -167,12 +188,10 @@ impl<R: Storable> LedgerState<R> {
                 },
             );
         } else {
-            // An edit by hand, or a request that was replaced while nothing could be written.
-            if let Place::Shard(number) = there.place
-                && known.place != there.place
-            {
-                self.must_go(number, &uid, now);
+            if stands_elsewhere {
+                self.give_way(&uid, there, alike, now);
             }
+            // Else it is an edit by hand, which is undone.
             self.judge_missing(&uid, judging, untrusted);
         }
     }
@@ -205,7 +224,7 @@ impl<R: Storable> LedgerState<R> {
     /// Of two records of one claim the later counts; what is to be erased does not.
     fn add_found(
         &mut self,
-        found: &mut HashMap<String, (OpenRecord<R>, bool)>,
+        found: &mut HashMap<String, StoredOpen<R>>,
         uid: String,
         known: OpenRecord<R>,
         kept: bool,
@@ -226,18 +245,33 @@ impl<R: Storable> LedgerState<R> {
             }
             _ => {}
         }
-        let Some((other, _)) = found.get(&uid) else {
-            found.insert(uid, (known, kept));
+        let one = StoredOpen {
+            known,
+            kept,
+            is_second: false,
+        };
+        let Some(other) = found.remove(&uid) else {
+            found.insert(uid, one);
             return;
         };
-        if other.opening.at >= known.opening.at {
-            self.must_go(number, &uid, now);
-            return;
+        let alike = other.known.entry.record.encode() == one.known.entry.record.encode();
+        let (later, earlier) = match other.known.opening.at >= one.known.opening.at {
+            true => (other, one),
+            false => (one, other),
+        };
+        self.give_way(&uid, earlier.known, alike, now);
+        let is_second = true;
+        found.insert(uid, StoredOpen { is_second, ..later });
+    }
+
+    /// Of two records of one claim this one does not count. It is erased if the other one has the same request. Otherwise
+    /// that request may have made a volume, and a person has to look.
+    fn give_way(&mut self, uid: &str, record: OpenRecord<R>, alike: bool, now: Duration) {
+        match record.place {
+            Place::Shard(number) if alike => self.must_go(number, uid, now),
+            Place::Shard(_) => self.begin_hold(uid, record, TWO_RECORDS),
+            Place::Memory => {}
         }
-        if let Place::Shard(there) = other.place {
-            self.must_go(there, &uid, now);
-        }
-        found.insert(uid, (known, kept));
     }
 
     /// A record that this process knows, and that stands nowhere.

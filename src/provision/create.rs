@@ -15,6 +15,7 @@ use super::{
     volume::out_of_reach,
 };
 use crate::{
+    base::api_error::ApiError,
     cluster::{events::Event, objects::Claim, queue::Requeue},
     csi::{NotSent, RpcError},
     ledger::{Entry, OpenError, Origin},
@@ -67,7 +68,9 @@ impl Provision {
             uid: claim.uid.clone(),
             key: claim.key(),
             begun,
-            earlier: before.map_or_else(Vec::new, |entry| entry.record.earlier_than(&plan)),
+            earlier: before
+                .as_ref()
+                .map_or_else(Vec::new, |entry| entry.record.earlier_than(&plan)),
             plan,
             secrets: Some(secrets),
             created: None,
@@ -77,6 +80,10 @@ impl Provision {
         };
         let record = Arc::new(record);
         if let Err(next) = self.open(&record, Some(claim)).await {
+            // The request that stands is repeated all the same.
+            if let Some(Entry { record, .. }) = &before {
+                self.remember(record, record.asked, record.doubt, false);
+            }
             return next;
         }
         self.create(record, earlier, Some(claim)).await
@@ -177,16 +184,9 @@ impl Provision {
         // The call may have taken long.
         let waits = self.cache.claim(&record.uid);
         if let CreateOutcome::Unusable(made, _) = &outcome {
-            // The watch may not show the claim yet.
-            let is_needed = match claim_state(waits.as_deref()) {
-                _ if current.is_none() => Ok(false),
-                ClaimState::Waits => Ok(true),
-                ClaimState::BeingDeleted | ClaimState::Gone => self.is_claim_waiting(&record).await,
-            };
-            match is_needed {
+            match self.is_needed(&record, current.is_some(), waits.as_deref()).await {
                 Ok(true) => {}
-                // Nobody needs another size: it is deleted as any volume whose claim is gone. And whoever has closed the
-                // record may have found a use for it.
+                // Nobody needs another size: it is deleted as any volume whose claim is gone.
                 Ok(false) => outcome = CreateOutcome::Created(Box::new(object_of(&plan, made))),
                 Err(error) => {
                     let text = format!(
@@ -256,6 +256,21 @@ impl Provision {
         }
     }
 
+    /// Whether somebody waits for the volume of a record. Whoever has closed it may have found a use for what was made;
+    /// and a claim that the watch does not show may stand.
+    async fn is_needed(
+        &self,
+        record: &Record,
+        is_open: bool,
+        claim: Option<&Claim>,
+    ) -> Result<bool, ApiError> {
+        match claim_state(claim) {
+            _ if !is_open => Ok(false),
+            ClaimState::Waits => Ok(true),
+            ClaimState::BeingDeleted | ClaimState::Gone => self.is_claim_waiting(record).await,
+        }
+    }
+
     /// Carries out what a final answer says.
     async fn refused(
         &self,
@@ -293,7 +308,9 @@ impl Provision {
             }
         }
         match (outcome, claim, plan.node()) {
-            (CreateOutcome::Reschedule(_), Some(claim), Some(node)) if can_reschedule(claim) => {
+            (CreateOutcome::Reschedule(_), Some(claim), Some(node))
+                if record.earlier.is_empty() && can_reschedule(claim) =>
+            {
                 self.reschedule(claim, &node.name, &error.to_string()).await
             }
             (CreateOutcome::Infeasible(_), ..) if verdict == Verdict::Erase => {

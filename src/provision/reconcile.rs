@@ -210,13 +210,18 @@ impl Provision {
 
     /// What to do with a claim, by what is known now.
     fn decide(&self, claim: &Claim, entry: Option<&Entry<Record>>) -> Decision {
-        let in_progress = entry.is_some_and(|Entry { record, .. }| {
-            !record.renewable || claim.deleting || self.has_object(record)
-        });
         let has_topology = self.driver_info.topology && self.policy.topology;
         let topology = has_topology.then(|| self.cache.topology());
         let class = self.cache.class(claim.class());
         let name = names::volume_name(&self.policy.name_prefix, &claim.uid, self.policy.uid_length);
+        // Another prefix since: a record is about one volume name.
+        let is_renamed = |known: &str| name.as_deref().is_ok_and(|name| name != known);
+        let in_progress = entry.is_some_and(|Entry { record, .. }| {
+            !record.renewable
+                || claim.deleting
+                || self.has_object(record)
+                || is_renamed(&record.plan.request.name)
+        });
         let name_used_by = name
             .as_ref()
             .ok()

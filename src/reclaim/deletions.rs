@@ -56,10 +56,13 @@ impl Deletions {
     }
 
     /// A term begins. Who led meanwhile may have seen volumes bound and released again, so what they were released from
-    /// counts anew.
+    /// counts anew. It may also have made again what the driver had deleted here.
     pub(super) fn begin_term(&self) {
         for deletion in self.0.lock().values_mut() {
             deletion.released_from = None;
+            if std::mem::take(&mut deletion.deleted) {
+                deletion.deleting_for = None;
+            }
         }
     }
 
@@ -210,6 +213,20 @@ mod tests {
         assert!(!deletions.is_volume_deleted("a"));
         deletions.volume_deleted("a");
         assert!(deletions.is_volume_deleted("a") && !deletions.is_volume_deleted("b"));
+    }
+
+    #[test]
+    fn what_was_deleted_in_an_earlier_term_may_have_been_made_again() {
+        let deletions = Deletions::default();
+        deletions.begin("done", "a");
+        deletions.volume_deleted("done");
+        deletions.begin("under way", "b");
+        deletions.begin_term();
+        assert!(!deletions.is_volume_deleted("done") && !deletions.is_deleting_for("a"));
+        assert!(
+            deletions.is_deleting_for("b"),
+            "the driver is at work on it still"
+        );
     }
 
     #[test]

@@ -67,6 +67,36 @@ async fn a_volume_that_the_first_request_has_made_is_found_by_it_when_the_next_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_name_of_a_volume_that_may_exist_is_never_changed() {
+    let world = empty_world().class("fast", &[("tier", "gold")]);
+    let busy = Trouble::RefuseAfter(Code::Unavailable, "busy");
+    world.driver.upset("CreateVolume", 1, busy);
+    let down = Trouble::Refuse(Code::Internal, "the backend is down");
+    world.driver.upset("CreateVolume", FOR_EVER, down);
+    let alone = ["--leader-election=false"];
+    let first = Sidecar::with(&world, &alone);
+    let uid = world.add_claim("default", "data", "1Gi", |_| {});
+    world
+        .eventually("it is refused", |world| world.driver.count("CreateVolume") == 2)
+        .await;
+    first.kill();
+    world.api.delete("storageclasses", "", "fast");
+    let world = world.class("fast", &[("tier", "lead")]);
+    let sidecar = Sidecar::with(&world, &[alone[0], "--volume-name-prefix=other"]);
+    // Two final answers, further apart than --timeout, and more.
+    sleep(secs(120)).await;
+    let names: Vec<_> = world.driver.creations().into_iter().map(|it| it.name).collect();
+    assert!(
+        names.len() > 4 && names.iter().all(|name| *name == format!("pvc-{uid}")),
+        "{names:?}"
+    );
+    world.driver.heal();
+    world.becomes_bound("data").await;
+    assert_eq!(world.driver.volumes().len(), 1);
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_volume_that_the_first_request_has_made_is_not_lost_when_the_next_one_is_refused_for_good() {
     for (code, goes) in [
         (Code::InvalidArgument, false),

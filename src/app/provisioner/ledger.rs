@@ -127,7 +127,9 @@ pub(super) fn listener(
     Box::new(move |event| match event {
         LedgerEvent::Status(status) => {
             metrics.status(status);
-            keeps_ledger.store(status.in_memory.is_none(), Ordering::SeqCst);
+            // What stands in a Lease that could not be read is not known to this leader.
+            let keeps = status.in_memory.is_none() && status.left_alone.is_empty();
+            keeps_ledger.store(keeps, Ordering::SeqCst);
             ready.note("ledger", note(status));
             let mut known = known.lock();
             if *known != status.in_memory {

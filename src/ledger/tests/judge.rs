@@ -5,7 +5,7 @@ use super::{
         annotation::{HELD, OPEN},
         record::{Distrust, Origin},
         shard::Shard,
-        slot::Notice,
+        slot::{Notice, Place},
     },
     LedgerSettings, Note, S, TermFacts, UID, note,
     server::{Fate, Scene},
@@ -233,7 +233,7 @@ fn what_was_to_be_held_in_an_earlier_term_is_inherited_when_another_has_led() {
     other.restart(&term());
     other.state.erase(UID, other.now);
     other.run();
-    other.opened(UID, note(UID, 300));
+    other.opened(UID, note(UID, 100));
     let mut newer = other.server.shards[0].clone().unwrap();
     newer["metadata"]["name"] = "lab-ledger-1".into();
     scene.server.store(1, newer);
@@ -325,4 +325,32 @@ fn without_election_a_record_belongs_to_its_shard() {
         (origin(&scene), keys(&scene)),
         (None, vec![format!("{HELD}{UID}")])
     );
+}
+
+#[test]
+fn of_two_records_of_one_claim_none_is_forgotten_that_may_have_made_a_volume() {
+    for (other, held) in [(note(UID, 100), 0), (note(UID, 200), 1)] {
+        // Another process has left one, in a shard that cannot be read when the term begins.
+        let mut scene = left(other);
+        let shard = scene.server.shards[0].take();
+        scene.now += S(10);
+        scene.take_over(&term(), |_| true);
+        scene.opened(UID, note(UID, 100));
+        assert_eq!(origin(&scene), Some(Origin::Own));
+        scene.server.shards[1] = scene.server.shards[0].take();
+        scene.server.shards[0] = shard;
+        let place = scene.state.open.get_mut(UID).expect("it is open");
+        place.place = Place::Shard(1);
+        // It can be read now.
+        scene.take_over(&term(), |_| true);
+        assert_eq!(
+            origin(&scene),
+            Some(Origin::Inherited { distrust: None }),
+            "in doubt"
+        );
+        scene.now += S(2);
+        while scene.step(Fate::Done) {}
+        assert_eq!(scene.state.status().held, held);
+        assert_eq!(scene.server.open(), [(UID.to_owned(), 1)]);
+    }
 }
