@@ -41,12 +41,12 @@ impl<R: Storable> LedgerState<R> {
             Ok(object) => return self.confirmed(number, write, object, now),
             Err(error) => error,
         };
-        // A person has put something there that no object may have. The other shards are written all the same.
-        if error.reason == Reason::Invalid && !write.create {
-            self.fails(number, &error, true, now);
-            return self.wait_again(write.opens);
-        }
-        self.back_off(&error, now);
+        let is_its_own = match error.reason {
+            Reason::Conflict | Reason::AlreadyExists | Reason::NotFound | Reason::TooManyRequests(_) => false,
+            Reason::Forbidden | Reason::Invalid => !write.create,
+            _ => true,
+        };
+        self.failed(number, &error, is_its_own, true, now);
         match error.reason {
             Reason::Conflict | Reason::AlreadyExists => {
                 self.slots[number].must_read = true;
@@ -58,8 +58,8 @@ impl<R: Storable> LedgerState<R> {
                 self.wait_again(write.opens);
             }
             Reason::TooManyRequests(_) => self.wait_again(write.opens),
-            // A quota. What stood there, when a person deleted it, is stored elsewhere.
-            Reason::Forbidden
+            // A quota or a policy. What stood there, when a person deleted it, is stored elsewhere.
+            Reason::Forbidden | Reason::Invalid
                 if write.create && self.slots.iter().any(|slot| slot.ours && slot.shard.is_present()) =>
             {
                 let until = now + REFUSED;
@@ -73,20 +73,37 @@ impl<R: Storable> LedgerState<R> {
                     }
                 }
             }
-            // No right, a quota; or, of a new shard, no namespace, or a name or content that is not accepted.
+            // Whether it is about this shard is decided when all were answered.
+            Reason::Forbidden if !write.create && self.taking => self.wait_again(write.opens),
+            // Another shard was written since this one was. That one is written once more: if it is refused as well, it was
+            // no policy about this shard, but a right that is gone.
+            Reason::Forbidden
+                if !write.create
+                    && let Some(last) = self.last_written.filter(|last| *last != number) =>
+            {
+                self.slots[last].must_write = true;
+                self.wait_again(write.opens);
+            }
+            // A person has put something there that no object may have. The other shards are written all the same.
+            Reason::Invalid if !write.create => self.wait_again(write.opens),
+            // No right; or, of the first shard, a quota, no namespace, or a name or content that is not accepted.
             Reason::Forbidden | Reason::NotFound | Reason::Invalid => {
                 self.refuse(error.clone(), now);
                 self.refuse_opens(write.opens, &error);
             }
             // It may have been done, or may be yet.
-            Reason::Unavailable => {
-                self.fails(number, &error, true, now);
-                self.lost(number, write, &OpenError::Api(error), now);
-            }
-            _ => {
-                self.fails(number, &error, true, now);
-                self.wait_again(write.opens);
-            }
+            Reason::Unavailable => self.lost(number, write, &OpenError::Api(error), now),
+            _ => self.wait_again(write.opens),
+        }
+    }
+
+    /// A request has failed. One shard that fails again and again does not hold up the others.
+    fn failed(&mut self, number: usize, error: &ApiError, is_its_own: bool, writing: bool, now: Duration) {
+        if is_its_own {
+            self.fails(number, error, writing, now);
+        }
+        if !is_its_own || !self.slots[number].pause.is_left_alone() {
+            self.back_off(error, now);
         }
     }
 
@@ -209,6 +226,7 @@ impl<R: Storable> LedgerState<R> {
             self.no_more = None;
         }
         self.failures = 0;
+        self.last_written = Some(number);
         self.not_before = now;
         self.succeeds();
         let slot = &mut self.slots[number];
@@ -274,11 +292,10 @@ impl<R: Storable> LedgerState<R> {
         let object = match answer {
             Ok(object) => object,
             Err(error) => {
-                self.back_off(&error, now);
-                match error.reason {
-                    Reason::TooManyRequests(_) => {}
-                    Reason::Forbidden => self.refuse(error, now),
-                    _ => self.fails(number, &error, false, now),
+                let is_its_own = !matches!(error.reason, Reason::TooManyRequests(_) | Reason::Forbidden);
+                self.failed(number, &error, is_its_own, false, now);
+                if error.reason == Reason::Forbidden {
+                    self.refuse(error, now);
                 }
                 return;
             }
@@ -335,6 +352,7 @@ impl<R: Storable> LedgerState<R> {
         let slot = &mut self.slots[number];
         slot.shard = Shard::Absent;
         (slot.must_read, slot.ours, slot.pause) = (false, true, ShardPause::default());
+        self.last_written = self.last_written.filter(|last| *last != number);
         slot.unreadable.clear();
         let here = self
             .open

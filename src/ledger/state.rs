@@ -56,6 +56,8 @@ pub(super) struct LedgerState<R> {
     pub(super) failures: u32,
     /// How many requests have succeeded.
     pub(super) successes: u64,
+    /// The shard that was written last, if it was not deleted since.
+    pub(super) last_written: Option<usize>,
     /// Why the last request failed, if it did.
     pub(super) last_error: Option<ApiError>,
     /// When the last write ended.
@@ -90,6 +92,7 @@ impl<R: Storable> LedgerState<R> {
             not_before: Duration::ZERO,
             failures: 0,
             successes: 0,
+            last_written: None,
             last_error: None,
             last_write: None,
             full: false,
