@@ -66,11 +66,13 @@ impl<R: Storable> LedgerState<R> {
                 self.no_more = Some(Refused { error, until });
                 self.slots[number].must_write = false;
                 self.slots[number].restore.clear();
-                for (uid, known) in &mut self.open {
-                    if known.place == Place::Shard(number) {
-                        known.place = Place::Memory;
-                        self.in_memory.insert(uid.clone());
-                    }
+                let here = Place::Shard(number);
+                for (uid, known) in self.open.iter_mut().filter(|(_, known)| known.place == here) {
+                    known.place = Place::Memory;
+                    self.in_memory.insert(uid.clone());
+                }
+                for hold in self.pending_holds.values_mut().filter(|hold| hold.place == here) {
+                    hold.place = Place::Memory;
                 }
             }
             // Whether it is about this shard is decided when all were answered.

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, sync::Arc, time::Duration};
 use super::{
     annotation::OPEN,
     record::{OpenError, Opening, Storable},
-    shard::{Changes, FILLED, GROWN, LARGEST},
+    shard::{Changes, FILLED, GROWN, LARGEST, bytes},
     slot::Place,
     state::LedgerState,
 };
@@ -46,7 +46,12 @@ impl<R: Storable> LedgerState<R> {
                 Room::Later => waiting += 1,
                 Room::Full => {
                     let open = self.pending.remove(waiting);
-                    if let Some(no_more) = self.no_more.clone().filter(|no_more| no_more.until > now) {
+                    let is_home = open
+                        .as_ref()
+                        .is_some_and(|open| self.home(&open.uid, open.value.len()).is_some());
+                    let no_more = self.no_more.clone().filter(|no_more| no_more.until > now);
+                    // One that replaces another is written where that one stands: from memory as well.
+                    if let (false, Some(no_more)) = (is_home, no_more) {
                         self.refuse_opens(open.into_iter().collect(), &no_more.error);
                         continue;
                     }
@@ -170,12 +175,20 @@ impl<R: Storable> LedgerState<R> {
         }
         let slack = if self.settings.elected { 0 } else { UID_SLACK };
         let size = slot.shard.size_with(changes);
-        let taken = OPEN.len() + uid.len() + length + slack;
+        let taken = bytes(OPEN, uid) + length + slack;
         let mine = self.is_at(uid, number) || slot.erasing.contains(uid);
         match slot.shard.value(OPEN, uid) {
             // Another process's, or unreadable: it is not written over.
             Some(_) if !mine => false,
-            Some(_) => size + taken <= GROWN,
+            Some(old) => {
+                let is_counted = !changes.contains_key(&format!("{OPEN}{uid}"));
+                let replaced = if is_counted {
+                    bytes(OPEN, uid) + old.len()
+                } else {
+                    0
+                };
+                size + taken <= GROWN + replaced
+            }
             None => {
                 let records = size - slot.shard.foreign();
                 size + taken <= GROWN

@@ -351,7 +351,8 @@ impl<R: Storable> LedgerState<R> {
 
     /// Whether nothing is left that `flush` is to write.
     pub(super) fn is_flushed(&self) -> bool {
-        let left = |slot: &Slot<R>| !slot.ours || slot.pause.is_left_alone();
+        let is_gone = |slot: &Slot<R>| self.no_more.is_some() && !slot.shard.is_present();
+        let left = |slot: &Slot<R>| !slot.ours || slot.pause.is_left_alone() || is_gone(slot);
         let written = |slot: &Slot<R>| left(slot) || (slot.in_flight.is_none() && slot.erasing.is_empty());
         let held = self.pending_holds.values().all(|hold| match hold.place {
             Place::Memory => true,
