@@ -227,10 +227,9 @@ fn another_request_without_room_is_told_so_also_where_no_new_shard_may_be() {
 fn at_the_end_nobody_waits_for_a_deleted_shard_that_may_not_be_made_anew() {
     for is_known in [true, false] {
         let mut scene = scene();
-        for uid in ["erased", "held"] {
-            scene.opened(uid, note(uid, 1_000));
-        }
-        scene.opened("next", note("next", 30_000));
+        scene.opened("erased", note("erased", 3_000));
+        scene.opened("held", note("held", 500));
+        scene.opened("next", note("next", 31_000));
         if is_known {
             deny_new_shards(&mut scene);
         }
