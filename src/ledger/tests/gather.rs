@@ -240,8 +240,7 @@ fn at_the_end_nobody_waits_for_a_deleted_shard_that_may_not_be_made_anew() {
         scene.bad = (!is_known).then_some((0, Reason::NotFound));
         assert!(scene.step(Fate::Done));
         scene.bad = (!is_known).then_some((0, Reason::Forbidden));
-        scene.now += MS(100);
-        while scene.step(Fate::Done) {}
+        scene.run();
         assert!(scene.state.is_flushed(), "{is_known}");
         let elsewhere = scene.server.shards[1].as_ref().unwrap().to_string();
         assert_eq!(elsewhere.contains("held.volwright.dev/held"), !is_known);
