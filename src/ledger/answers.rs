@@ -12,7 +12,10 @@ use super::{
     record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Shard,
-    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, ShardPause, read_value},
+    slot::{
+        Failure, LEFT_ALONE, Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, ShardPause,
+        read_value,
+    },
     state::LedgerState,
 };
 use crate::base::{
@@ -63,7 +66,7 @@ impl<R: Storable> LedgerState<R> {
                 if write.create && self.slots.iter().any(|slot| slot.ours && slot.shard.is_present()) =>
             {
                 let until = now + REFUSED;
-                self.no_more = Some(Refused { error, until });
+                self.no_new_shards = Some(Refused { error, until });
                 self.slots[number].must_write = false;
                 self.slots[number].restore.clear();
                 let here = Place::Shard(number);
@@ -123,21 +126,28 @@ impl<R: Storable> LedgerState<R> {
 
     /// A request for this shard has failed, so it is not used for a while.
     pub(super) fn fails(&mut self, number: usize, error: &ApiError, writing: bool, now: Duration) {
-        let slot = &mut self.slots[number];
-        let left_alone = slot.pause.failed(error, writing, self.successes, now);
+        self.note_failure(number, error, writing, 0, now);
         // Opens go elsewhere meanwhile, so nobody would notice that it can be written again.
+        let slot = &mut self.slots[number];
         slot.must_write |= writing && slot.shard.is_present();
-        if left_alone && !matches!(slot.shard, Shard::Absent) {
-            self.effects.notices.push(Notice::LeftAlone(error.clone()));
-        }
     }
 
     /// The term begins although this shard could not be written: it is tried again.
-    pub(super) fn leave(&mut self, number: usize, error: &ApiError) {
+    pub(super) fn leave(&mut self, number: usize, error: &ApiError, now: Duration) {
+        self.slots[number].ours = false;
+        self.note_failure(number, error, true, LEFT_ALONE, now);
+    }
+
+    fn note_failure(&mut self, number: usize, error: &ApiError, writing: bool, at_least: u32, now: Duration) {
         let slot = &mut self.slots[number];
-        slot.ours = false;
-        if slot.pause.leave_alone() {
-            self.effects.notices.push(Notice::LeftAlone(error.clone()));
+        let error = error.clone();
+        let failure = Failure {
+            error: error.clone(),
+            writing,
+        };
+        let is_left = slot.pause.failed(failure, at_least, self.successes, now);
+        if is_left && !matches!(slot.shard, Shard::Absent) {
+            self.effects.notices.push(Notice::LeftAlone(error));
         }
     }
 
@@ -225,7 +235,7 @@ impl<R: Storable> LedgerState<R> {
     fn confirmed(&mut self, number: usize, write: SentWrite<R>, object: Value, now: Duration) {
         self.refused = None;
         if write.create {
-            self.no_more = None;
+            self.no_new_shards = None;
         }
         self.failures = 0;
         self.last_written = Some(number);

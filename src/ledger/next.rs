@@ -102,10 +102,11 @@ impl<R: Storable> LedgerState<R> {
         if let Some(number) = self.place_for_unstored(now) {
             return self.write(number, wall);
         }
-        if self.opens_due_at(now).is_some_and(|at| at <= now)
-            && let Some(number) = self.place_for_opens(now)
-        {
-            return self.write(number, wall);
+        if self.opens_due_at(now).is_some_and(|at| at <= now) {
+            self.reject_opens_without_room(now);
+            if let Some(number) = self.place_for_opens(now) {
+                return self.write(number, wall);
+            }
         }
         let times = (0..self.slots.len()).filter_map(|number| self.due_at(number));
         let times = times.chain(self.slots.iter().filter_map(looks));

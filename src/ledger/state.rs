@@ -46,7 +46,7 @@ pub(super) struct LedgerState<R> {
     pub(super) judged: Option<TermMark>,
     pub(super) refused: Option<Refused>,
     /// No shard can be created: a quota. Those that exist are used.
-    pub(super) no_more: Option<Refused>,
+    pub(super) no_new_shards: Option<Refused>,
     /// Shards that could not be read when the term began can be read now: the term is to be taken over once more.
     pub(super) readable: bool,
     /// Another replica was seen to lead since the last take-over.
@@ -86,7 +86,7 @@ impl<R: Storable> LedgerState<R> {
             taking: true,
             judged: None,
             refused: None,
-            no_more: None,
+            no_new_shards: None,
             readable: false,
             resigned: false,
             not_before: Duration::ZERO,
@@ -351,7 +351,7 @@ impl<R: Storable> LedgerState<R> {
 
     /// Whether nothing is left that `flush` is to write.
     pub(super) fn is_flushed(&self) -> bool {
-        let is_gone = |slot: &Slot<R>| self.no_more.is_some() && !slot.shard.is_present();
+        let is_gone = |slot: &Slot<R>| self.no_new_shards.is_some() && !slot.shard.is_present();
         let left = |slot: &Slot<R>| !slot.ours || slot.pause.is_left_alone() || is_gone(slot);
         let written = |slot: &Slot<R>| left(slot) || (slot.in_flight.is_none() && slot.erasing.is_empty());
         let held = self.pending_holds.values().all(|hold| match hold.place {

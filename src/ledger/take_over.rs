@@ -159,10 +159,10 @@ impl<R: Storable> Ledger<R> {
                 }
             }
         }
+        let now = self.origin.elapsed();
         let forbidden = failed.iter().find(|(_, error)| error.reason == Reason::Forbidden);
         if let (false, Some((_, error))) = (accepted, forbidden) {
             // Records are in memory from now on.
-            let now = self.origin.elapsed();
             self.change(|state| state.refuse(error.clone(), now));
             return Ok(());
         }
@@ -172,7 +172,7 @@ impl<R: Storable> Ledger<R> {
             if !is_persons && (!answered || self.settings.mode == CrashSafe::Required) {
                 return Err(error);
             }
-            self.change(|state| state.leave(number, &error));
+            self.change(|state| state.leave(number, &error, now));
         }
         Ok(())
     }

@@ -1,12 +1,24 @@
 //! One shard that fails does not stop the others, and an API server that is down is nobody's fault.
 
 use super::{
-    super::{OpenError, next::Next, shard::SHARDS, slot::ShardPause},
+    super::{
+        OpenError,
+        next::Next,
+        shard::SHARDS,
+        slot::{Failure, LEFT_ALONE, ShardPause},
+    },
     MS, S, note,
     server::{Fate, Scene, error},
     settings, term,
 };
 use crate::base::api_error::Reason::{self, Forbidden, Invalid, RetryLater, Unauthorized, Unavailable};
+
+fn failure(reason: Reason, writing: bool) -> Failure {
+    Failure {
+        error: error(reason),
+        writing,
+    }
+}
 
 #[test]
 fn a_pause_grows_while_others_succeed_and_only_then() {
@@ -41,7 +53,7 @@ fn a_pause_grows_while_others_succeed_and_only_then() {
     for (name, steps) in rows {
         let (mut pause, mut now, mut told) = (ShardPause::default(), S(10), 0);
         for (reason, successes, seconds, left) in *steps {
-            told += usize::from(pause.failed(&error(*reason), true, *successes, now));
+            told += usize::from(pause.failed(failure(*reason, true), 0, *successes, now));
             assert_eq!(pause.until(), now + S(*seconds), "{name}, {successes}");
             assert_eq!(pause.is_left_alone(), *left, "{name}, {successes}");
             now = pause.until();
@@ -52,10 +64,19 @@ fn a_pause_grows_while_others_succeed_and_only_then() {
 }
 
 #[test]
+fn what_a_term_begins_without_is_left_alone_at_once_and_says_why() {
+    let mut pause = ShardPause::default();
+    assert!(!pause.failed(failure(Unavailable, true), 0, 1, S(1)));
+    assert!(pause.failed(failure(Unavailable, true), LEFT_ALONE, 1, S(1)));
+    assert!(pause.is_left_alone() && pause.error().is_some());
+    assert_eq!(pause.until(), S(5));
+}
+
+#[test]
 fn a_read_ends_the_pause_after_a_read_and_not_the_one_after_a_write() {
     for (writing, ends) in [(false, true), (true, false)] {
         let mut pause = ShardPause::default();
-        pause.failed(&error(Unavailable), writing, 0, S(1));
+        pause.failed(failure(Unavailable, writing), 0, 0, S(1));
         pause.was_read();
         assert_eq!(pause.error().is_none(), ends);
     }

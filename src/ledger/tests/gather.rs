@@ -191,7 +191,7 @@ fn one_that_is_open_already_costs_nothing_and_another_request_takes_its_place() 
 
 /// From now on a quota keeps new shards out.
 fn deny_new_shards(scene: &mut Scene) {
-    scene.state.no_more = Some(Refused {
+    scene.state.no_new_shards = Some(Refused {
         error: error(Reason::Forbidden),
         until: scene.now + S(600),
     });
