@@ -154,8 +154,8 @@ pub(super) struct ShardFailure {
 }
 
 impl ShardPause {
-    /// A request for the shard has failed, after so many for any shard that succeeded. Its pause is as long as after so many
-    /// failures at least. Returns whether it is left alone from now on.
+    /// A request for the shard has failed, after so many for any shard that succeeded. It counts as if it had failed so
+    /// often at least. Returns whether it is left alone from now on.
     pub(super) fn failed(
         &mut self,
         failure: ShardFailure,
