@@ -13,7 +13,7 @@ use super::{
     settings::CrashSafe,
     shard::Shard,
     slot::{
-        Failure, LEFT_ALONE, Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, ShardPause,
+        LEFT_ALONE, Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, ShardFailure, ShardPause,
         read_value,
     },
     state::LedgerState,
@@ -141,7 +141,7 @@ impl<R: Storable> LedgerState<R> {
     fn note_failure(&mut self, number: usize, error: &ApiError, writing: bool, at_least: u32, now: Duration) {
         let slot = &mut self.slots[number];
         let error = error.clone();
-        let failure = Failure {
+        let failure = ShardFailure {
             error: error.clone(),
             writing,
         };

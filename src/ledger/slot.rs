@@ -143,20 +143,26 @@ pub(super) struct ShardPause {
     seen: u64,
     until: Duration,
     /// What it failed with last, if that has not ended.
-    last: Option<Failure>,
+    last: Option<ShardFailure>,
 }
 
 /// What a request for a shard has failed with.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(super) struct ShardFailure {
     pub(super) error: ApiError,
     pub(super) writing: bool,
 }
 
 impl ShardPause {
-    /// A request for the shard has failed, after so many for any shard that succeeded. Its pause is as long as after so many
-    /// failures at least. Returns whether it is left alone from now on.
-    pub(super) fn failed(&mut self, failure: Failure, at_least: u32, successes: u64, now: Duration) -> bool {
+    /// A request for the shard has failed, after so many for any shard that succeeded. It counts as if it had failed so
+    /// often at least. Returns whether it is left alone from now on.
+    pub(super) fn failed(
+        &mut self,
+        failure: ShardFailure,
+        at_least: u32,
+        successes: u64,
+        now: Duration,
+    ) -> bool {
         let before = self.is_left_alone();
         if self.last.is_none() || self.seen != successes {
             self.failures = self.failures.saturating_add(1);

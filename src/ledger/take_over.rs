@@ -152,7 +152,8 @@ impl<R: Storable> Ledger<R> {
                 // Somebody else wrote it meanwhile.
                 Reason::Conflict | Reason::AlreadyExists | Reason::NotFound => return Err(error),
                 // No new shards, which the state knows.
-                Reason::Forbidden if !self.locked.lock().state.slots[number].shard.is_present() => {}
+                Reason::Forbidden | Reason::Invalid
+                    if !self.locked.lock().state.slots[number].shard.is_present() => {}
                 reason => {
                     answered |= is_about_shard(reason);
                     failed.push((number, error));

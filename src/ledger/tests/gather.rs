@@ -224,6 +224,30 @@ fn another_request_without_room_is_told_so_also_where_no_new_shard_may_be() {
 }
 
 #[test]
+fn under_a_quota_what_finds_no_room_does_not_keep_smaller_ones_in_memory() {
+    let mut scene = scene();
+    scene.opened("uid", note("uid", 900));
+    deny_new_shards(&mut scene);
+    for (uid, size) in [
+        ("a", 60_000),
+        ("b", 70_000),
+        ("c", 25_000),
+        ("d", 25_000),
+        ("e", 900),
+    ] {
+        scene.open(uid, note(uid, size)).unwrap();
+        scene.run();
+    }
+    assert_eq!(scene.server.open().len(), 3, "uid, c and e");
+    // There is room for the other.
+    scene.state.erase("c", scene.now);
+    scene.run();
+    let stored: Vec<_> = scene.server.uids().into_iter().collect();
+    assert_eq!(stored, ["d", "e", "uid"]);
+    assert_eq!(scene.state.in_memory.iter().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
 fn at_the_end_nobody_waits_for_a_deleted_shard_that_may_not_be_made_anew() {
     for is_known in [true, false] {
         let mut scene = scene();
