@@ -15,6 +15,7 @@ use crate::{
     base::names::VolumeNameError,
     cluster::{
         objects::{Claim, Class, SELECTED_NODE},
+        source::NoSource,
         topology::{ClusterTopology, NodeProblem},
     },
     csi::DriverInfo,
@@ -143,7 +144,9 @@ pub fn decide(facts: Facts<'_>) -> Decision {
         Ownership::Open => match check(facts, Some(&node.name)) {
             Decision::Provision(plan) => Decision::Race(plan),
             // The class wants other nodes; or a populator is asked, whatever node it is on.
-            Decision::Tell(Refusal::NotAllowed { .. } | Refusal::Populator) => Leave::OtherNode.into(),
+            Decision::Tell(Refusal::NotAllowed { .. } | Refusal::NoSource(NoSource::Populator)) => {
+                Leave::OtherNode.into()
+            }
             Decision::Tell(refusal) => Decision::TellOnce(refusal),
             other => other,
         },

@@ -19,6 +19,7 @@ use crate::{
     },
     cluster::{
         objects::{Claim, Class},
+        source::Source,
         topology::ClusterTopology,
     },
     csi::{
@@ -43,6 +44,8 @@ pub struct Plan {
     pub class_label: String,
     /// Metric label: kind of the claim's data source.
     pub source_label: String,
+    /// What the content is to come from.
+    pub source: Option<Source>,
     /// UID of the class: a class that was made anew may be worth an early retry.
     pub class_uid: String,
 }
@@ -97,7 +100,10 @@ pub(super) fn plan(
     node: Option<&str>,
     name: &str,
 ) -> Result<Plan, Decision> {
-    source(claim)?;
+    let source = Source::of(claim, false).map_err(Refusal::NoSource)?;
+    if let Some(source) = &source {
+        return Err(Refusal::Source(source.clone()).into());
+    }
     if let Some(attributes) = claim.attributes_class.as_deref().filter(|name| !name.is_empty())
         && policy.attributes_classes
     {
@@ -145,20 +151,7 @@ pub(super) fn plan(
         placement,
         class_label: claim.class_name.clone().unwrap_or_default(),
         source_label: claim.source_kind().to_owned(),
+        source,
         class_uid: class.uid.clone(),
     })
-}
-
-/// Empty volumes only, so far. `dataSource` wins over `dataSourceRef`, and the kind alone tells what is meant, as
-/// upstream reads them.
-fn source(claim: &Claim) -> Result<(), Refusal> {
-    let Some(source) = claim.data_source.as_ref().or(claim.data_source_ref.as_ref()) else {
-        return Ok(());
-    };
-    match source.kind.as_str() {
-        kind @ ("VolumeSnapshot" | "PersistentVolumeClaim") => {
-            Err(Refusal::Source(format!("{kind} {}", source.name)))
-        }
-        _ => Err(Refusal::Populator),
-    }
 }

@@ -5,7 +5,11 @@ use std::fmt;
 use super::{request::ParameterError, topology::AllowedTopologiesError};
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::{objects::SELECTED_NODE_ALPHA, topology::NodeProblem},
+    cluster::{
+        objects::SELECTED_NODE_ALPHA,
+        source::{NoSource, Source},
+        topology::NodeProblem,
+    },
 };
 
 /// Why a claim cannot get a volume as things stand. The text is what the claim's owner reads.
@@ -18,9 +22,9 @@ pub enum Refusal {
     /// The claim or its class names an in-tree plugin, and the driver took over from that.
     Migration(String),
     /// The content is to come from a snapshot or another claim.
-    Source(String),
-    /// Another controller fills volumes of this kind.
-    Populator,
+    Source(Source),
+    /// No driver can take content from there.
+    NoSource(NoSource),
     /// A VolumeAttributesClass is asked for.
     AttributesClass(String),
     /// No name for the volume.
@@ -55,7 +59,7 @@ pub enum Refusal {
 impl Refusal {
     /// Some refusals are the normal course of things.
     pub const fn is_warning(&self) -> bool {
-        !matches!(self, Self::Populator)
+        !matches!(self, Self::NoSource(NoSource::Populator))
     }
 
     /// A change of nodes may be the remedy.
@@ -82,12 +86,12 @@ impl fmt::Display for Refusal {
                 "the claim is for the in-tree plugin {plugin}: this version of the provisioner does not translate \
                  that, use a class whose provisioner is the CSI driver"
             ),
-            Self::Source(what) => write!(
+            Self::Source(source) => write!(
                 f,
-                "the claim asks for the content of {what}: this version of the provisioner makes empty volumes \
+                "the claim asks for the content of {source}: this version of the provisioner makes empty volumes \
                  only, make the claim without a data source"
             ),
-            Self::Populator => f.write_str("Assuming an external populator will provision the volume"),
+            Self::NoSource(why) => why.fmt(f),
             Self::AttributesClass(name) => write!(
                 f,
                 "the claim asks for VolumeAttributesClass {name:?}: this version of the provisioner does not apply \

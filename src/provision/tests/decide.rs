@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::objects::{BindingMode, CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
+    cluster::{
+        objects::{BindingMode, CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
+        source::{NoSource, Source, SourceKind},
+    },
 };
 
 const IN_TREE: &str = "kubernetes.io/aws-ebs";
@@ -18,6 +21,15 @@ const IN_TREE: &str = "kubernetes.io/aws-ebs";
 pub(super) fn source(kind: &str) -> SourceRef {
     SourceRef {
         kind: kind.into(),
+        name: "origin".into(),
+        ..SourceRef::default()
+    }
+}
+
+pub(super) fn snapshot() -> Source {
+    Source {
+        kind: SourceKind::Snapshot,
+        namespace: "shop".into(),
         name: "origin".into(),
     }
 }
@@ -112,12 +124,12 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         (
             "filled from a snapshot",
             |w| w.claim.data_source = Some(source("VolumeSnapshot")),
-            tell(Refusal::Source("VolumeSnapshot origin".into())),
+            tell(Refusal::Source(snapshot())),
         ),
         (
             "filled by a populator",
             |w| w.claim.data_source_ref = Some(source("Dump")),
-            tell(Refusal::Populator),
+            tell(Refusal::NoSource(NoSource::Populator)),
         ),
         (
             "attributes class",
