@@ -145,6 +145,15 @@ impl Class {
     }
 }
 
+/// A VolumeAttributesClass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributesClass {
+    /// `driverName`
+    pub driver_name: String,
+    /// `parameters`
+    pub parameters: BTreeMap<String, String>,
+}
+
 /// When a claim of a class gets its volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingMode {

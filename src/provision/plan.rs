@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{
+    attributes::attributes_class,
     decide::Decision,
     policy::Policy,
     refusal::Refusal,
@@ -32,7 +33,8 @@ use crate::{
 /// and class meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The request as it will be sent, but for the secrets and the topology.
+    /// The request as it will be sent, but for the secrets and the topology; and for what its VolumeAttributesClass
+    /// says, until that has been read.
     pub request: CreateVolumeRequest,
     /// Where the volume is to be. `None`: the driver has no topology.
     pub placement: Option<Placement>,
@@ -77,6 +79,11 @@ impl Plan {
         }
     }
 
+    /// The VolumeAttributesClass that the volume is made with.
+    pub fn attributes_class(&self) -> Option<&str> {
+        self.draft.spec.as_ref()?.volume_attributes_class_name.as_deref()
+    }
+
     fn requirement(&self) -> Option<&Requirement> {
         self.placement.as_ref()?.requirement.as_ref()
     }
@@ -104,10 +111,10 @@ pub(super) fn plan(
     if let Some(source) = &source {
         return Err(Refusal::Source(source.clone()).into());
     }
-    if let Some(attributes) = claim.attributes_class.as_deref().filter(|name| !name.is_empty())
-        && policy.attributes_classes
+    if let Some(name) = attributes_class(claim, policy)
+        && !driver.modify_volume
     {
-        return Err(Refusal::AttributesClass(attributes.to_owned()).into());
+        return Err(Refusal::CannotModify(name.to_owned()).into());
     }
     if claim.has_selector {
         return Err(Refusal::Selector.into());

@@ -25,8 +25,17 @@ pub enum Refusal {
     Source(Source),
     /// No driver can take content from there.
     NoSource(NoSource),
-    /// A VolumeAttributesClass is asked for.
-    AttributesClass(String),
+    /// A VolumeAttributesClass is asked for, and the driver applies none.
+    CannotModify(String),
+    /// The VolumeAttributesClass does not exist.
+    NoAttributesClass(String),
+    /// The VolumeAttributesClass is another driver's.
+    ForeignAttributesClass {
+        /// The class.
+        name: String,
+        /// Whose it is.
+        driver: String,
+    },
     /// No name for the volume.
     Name(VolumeNameError),
     /// The name is taken by another claim's volume.
@@ -92,10 +101,20 @@ impl fmt::Display for Refusal {
                  only, make the claim without a data source"
             ),
             Self::NoSource(why) => why.fmt(f),
-            Self::AttributesClass(name) => write!(
+            // The API server lets nobody change the name before the claim is bound.
+            Self::CannotModify(name) => write!(
                 f,
-                "the claim asks for VolumeAttributesClass {name:?}: this version of the provisioner does not apply \
-                 them, make the claim without spec.volumeAttributesClassName"
+                "the claim asks for VolumeAttributesClass {name:?}, and the driver applies none: it lacks the \
+                 capability MODIFY_VOLUME, make the claim anew without spec.volumeAttributesClassName"
+            ),
+            Self::NoAttributesClass(name) => write!(
+                f,
+                "VolumeAttributesClass {name:?} not found: create it, or make the claim anew with another one"
+            ),
+            Self::ForeignAttributesClass { name, driver } => write!(
+                f,
+                "VolumeAttributesClass {name:?} is for the driver {driver:?}, which is not the one that makes the \
+                 volume: make the claim anew with another one"
             ),
             Self::Name(error) => error.fmt(f),
             Self::NameTaken(name) => write!(

@@ -50,7 +50,7 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         ("is in progress", |w| w.in_progress = true, Decision::Resume),
         (
             "was called infeasible",
-            |w| w.infeasible = Some("class-uid"),
+            |w| w.infeasible = Some(("class-uid", None)),
             Decision::Wait(Wait::Infeasible, LEFT),
         ),
         (
@@ -132,9 +132,12 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
             tell(Refusal::NoSource(NoSource::Populator)),
         ),
         (
-            "attributes class",
-            |w| w.claim.attributes_class = Some("silver".into()),
-            tell(Refusal::AttributesClass("silver".into())),
+            "attributes class for a driver that applies none",
+            |w| {
+                w.claim.attributes_class = Some("silver".into());
+                w.driver.modify_volume = false;
+            },
+            tell(Refusal::CannotModify("silver".into())),
         ),
         (
             "selector",
@@ -202,6 +205,7 @@ fn of_several_things_that_stand_in_the_way_the_first_check_names_its_own() {
         }
         if expected == Decision::Wait(Wait::Infeasible, LEFT) {
             world.class = None;
+            world.claim.attributes_class = None;
         }
         assert_eq!(world.decide(), expected, "{name}, with all that come after it");
     }
@@ -238,8 +242,12 @@ fn what_upstream_does_not_mind_stands_in_nobodys_way() {
         ("empty name of an attributes class", |w| {
             w.claim.attributes_class = Some(String::new());
         }),
-        ("attributes class, gate off", |w| {
+        ("attributes class", |w| {
             w.claim.attributes_class = Some("silver".into());
+        }),
+        ("attributes class for a driver that applies none, gate off", |w| {
+            w.claim.attributes_class = Some("silver".into());
+            w.driver.modify_volume = false;
             w.policy.attributes_classes = false;
         }),
     ];
@@ -292,7 +300,7 @@ fn whose_claim_it_is_is_told_by_its_annotations() {
 }
 
 #[test]
-fn a_request_that_was_infeasible_is_worth_an_early_retry_when_its_class_was_made_anew() {
+fn a_request_that_was_infeasible_is_worth_an_early_retry_when_another_class_makes_it_another_one() {
     let rows: &[(&str, Change, bool)] = &[
         ("the same class", |_| {}, true),
         (
@@ -301,10 +309,31 @@ fn a_request_that_was_infeasible_is_worth_an_early_retry_when_its_class_was_made
             false,
         ),
         ("the class is gone", |w| w.class = None, true),
+        (
+            "another attributes class",
+            |w| w.claim.attributes_class = Some("gold".into()),
+            false,
+        ),
+        ("no attributes class", |w| w.claim.attributes_class = None, false),
+        (
+            "another attributes class, and the class is gone",
+            |w| {
+                w.claim.attributes_class = Some("gold".into());
+                w.class = None;
+            },
+            false,
+        ),
+        (
+            "a gate that is closed now",
+            |w| w.policy.attributes_classes = false,
+            false,
+        ),
     ];
     for (name, change, waits) in rows {
-        let mut world = World::but(*change);
-        world.infeasible = Some("class-uid");
+        let mut world = world();
+        world.claim.attributes_class = Some("silver".into());
+        world.infeasible = Some(("class-uid", Some("silver")));
+        change(&mut world);
         let decision = world.decide();
         assert_eq!(
             matches!(decision, Decision::Wait(Wait::Infeasible, _)),

@@ -17,7 +17,7 @@ use crate::{
 fn every_refusal_says_what_is_wrong_and_what_to_do() {
     let class = || "fast".to_owned();
     let gone = || NodeProblem::NoCsiNode { node: "n".into() };
-    let rows: [(Refusal, &str); 23] = [
+    let rows: [(Refusal, &str); 25] = [
         (
             NoClass("fast".into()),
             "storage class \"fast\" not found: create it, or name another one",
@@ -45,9 +45,21 @@ fn every_refusal_says_what_is_wrong_and_what_to_do() {
             "Assuming an external populator will provision the volume",
         ),
         (
-            AttributesClass("silver".into()),
-            "the claim asks for VolumeAttributesClass \"silver\": this version of the provisioner does not apply \
-             them, make the claim without spec.volumeAttributesClassName",
+            CannotModify("silver".into()),
+            "the claim asks for VolumeAttributesClass \"silver\", and the driver applies none: it lacks the capability \
+             MODIFY_VOLUME, make the claim anew without spec.volumeAttributesClassName",
+        ),
+        (
+            NoAttributesClass("silver".into()),
+            "VolumeAttributesClass \"silver\" not found: create it, or make the claim anew with another one",
+        ),
+        (
+            ForeignAttributesClass {
+                name: "silver".into(),
+                driver: "other".into(),
+            },
+            "VolumeAttributesClass \"silver\" is for the driver \"other\", which is not the one that makes the volume: \
+             make the claim anew with another one",
         ),
         (
             Name(VolumeNameError::NoPrefix),
