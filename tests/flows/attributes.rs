@@ -146,7 +146,7 @@ async fn behind_a_closed_gate_the_name_is_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_in_doubt_is_repeated_as_it_was_whatever_became_of_the_class() {
+async fn d40_a_call_in_doubt_is_repeated_as_it_was_whatever_became_of_the_class() {
     for is_made_anew in [false, true] {
         let world = modifying(world());
         attributes_class(&world, "gold", DRIVER, "1000");
@@ -198,7 +198,7 @@ async fn after_two_refusals_in_doubt_the_class_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_class_ends_the_five_minutes_after_an_infeasible_request() {
+async fn d4_another_class_ends_the_five_minutes_after_an_infeasible_request() {
     let world = modifying(world());
     attributes_class(&world, "gold", DRIVER, "too many");
     attributes_class(&world, "silver", DRIVER, "1000");
