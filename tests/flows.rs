@@ -21,6 +21,8 @@ mod look;
 #[allow(dead_code, reason = "the crash points use the rest")]
 mod sidecar;
 
+#[path = "flows/attributes.rs"]
+mod attributes;
 #[path = "flows/bad_driver.rs"]
 mod bad_driver;
 #[path = "flows/bad_input.rs"]

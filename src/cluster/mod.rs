@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod queue;
 pub mod rate_limiter;
 mod reflector;
+pub mod source;
 mod store;
 #[cfg(test)]
 mod tests;

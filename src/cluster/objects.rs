@@ -43,13 +43,17 @@ pub struct Claim {
     pub attributes_class: Option<String>,
 }
 
-/// Where the content of a claim is to come from. Of what upstream reads, the kind alone decides.
+/// `spec.dataSource` or `spec.dataSourceRef`, see [`super::source::Source`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceRef {
-    /// For instance `VolumeSnapshot`.
+    /// `apiGroup`
+    pub api_group: Option<String>,
+    /// `kind`
     pub kind: String,
-    /// Object name.
+    /// `name`
     pub name: String,
+    /// `namespace`
+    pub namespace: Option<String>,
 }
 
 /// Set by the PersistentVolume controller: who is to provision.
@@ -139,6 +143,15 @@ impl Class {
     pub fn waits_for_consumer(&self) -> bool {
         self.binding_mode == Some(BindingMode::WaitForFirstConsumer)
     }
+}
+
+/// A VolumeAttributesClass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributesClass {
+    /// `driverName`
+    pub driver_name: String,
+    /// `parameters`
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// When a claim of a class gets its volume.

@@ -39,7 +39,7 @@ impl Provision {
     pub(super) async fn begin(
         &self,
         claim: &Claim,
-        plan: Arc<Plan>,
+        mut plan: Arc<Plan>,
         before: Option<Entry<Record>>,
     ) -> Requeue {
         let begun = self.origin.elapsed();
@@ -49,6 +49,9 @@ impl Provision {
             Ok(secrets) => secrets,
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
+        if let Err(next) = self.add_attributes(claim, Arc::make_mut(&mut plan)).await {
+            return next;
+        }
         if !self.active.is_set() {
             return NOT_LEADING;
         }
@@ -294,7 +297,7 @@ impl Provision {
             }
             Verdict::FallBack | Verdict::Drop => {
                 if matches!(outcome, CreateOutcome::Infeasible(_)) && verdict == Verdict::Drop {
-                    self.infeasible.insert(&record.uid, &plan.class_uid);
+                    self.infeasible.insert(&record.uid, plan);
                 }
                 return self
                     .fall_back(record, claim, error, verdict == Verdict::FallBack, doubt)
@@ -314,7 +317,7 @@ impl Provision {
                 self.reschedule(claim, &node.name, &error.to_string()).await
             }
             (CreateOutcome::Infeasible(_), ..) if verdict == Verdict::Erase => {
-                self.infeasible.insert(&record.uid, &plan.class_uid);
+                self.infeasible.insert(&record.uid, plan);
                 let text = format!(
                     "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
                 );

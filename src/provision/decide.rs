@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{
+    attributes::attributes_class,
     ownership::{Ownership, ownership},
     plan::{Plan, plan},
     policy::Policy,
@@ -15,6 +16,7 @@ use crate::{
     base::names::VolumeNameError,
     cluster::{
         objects::{Claim, Class, SELECTED_NODE},
+        source::NoSource,
         topology::{ClusterTopology, NodeProblem},
     },
     csi::DriverInfo,
@@ -52,6 +54,8 @@ pub struct Facts<'a> {
 pub struct Infeasible<'a> {
     /// UID of the class that it was made for.
     pub class_uid: &'a str,
+    /// The VolumeAttributesClass that it was made with.
+    pub attributes_class: Option<&'a str>,
     /// How long it is not to be repeated.
     pub left: Duration,
 }
@@ -143,7 +147,9 @@ pub fn decide(facts: Facts<'_>) -> Decision {
         Ownership::Open => match check(facts, Some(&node.name)) {
             Decision::Provision(plan) => Decision::Race(plan),
             // The class wants other nodes; or a populator is asked, whatever node it is on.
-            Decision::Tell(Refusal::NotAllowed { .. } | Refusal::Populator) => Leave::OtherNode.into(),
+            Decision::Tell(Refusal::NotAllowed { .. } | Refusal::NoSource(NoSource::Populator)) => {
+                Leave::OtherNode.into()
+            }
             Decision::Tell(refusal) => Decision::TellOnce(refusal),
             other => other,
         },
@@ -201,11 +207,12 @@ fn plan_for(facts: Facts<'_>, node: Option<&str>) -> Result<Plan, Decision> {
     if in_progress {
         return Err(Decision::Resume);
     }
-    // A class that was made anew may be worth an early retry.
-    if let Some(Infeasible { class_uid, left }) = infeasible
-        && class.is_none_or(|class| class.uid == class_uid)
+    // A class that was made anew, or another VolumeAttributesClass, may be worth an early retry.
+    if let Some(request) = infeasible
+        && class.is_none_or(|class| class.uid == request.class_uid)
+        && attributes_class(claim, policy) == request.attributes_class
     {
-        return Err(Decision::Wait(Wait::Infeasible, left));
+        return Err(Decision::Wait(Wait::Infeasible, request.left));
     }
     if let (Some(left), None) = (saved, name_used_by) {
         return Err(Decision::Wait(Wait::WatchLag, left));

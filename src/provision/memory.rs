@@ -5,9 +5,9 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::decide::Decision;
+use super::{decide::Decision, plan::Plan};
 
-/// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
+/// After InvalidArgument the same request is not sent again for this long, however often the claim changes otherwise.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
 /// A PersistentVolume that we wrote shows in the watch well within this time.
 pub(super) const WATCH_LAG: Duration = Duration::from_secs(60);
@@ -15,17 +15,30 @@ pub(super) const WATCH_LAG: Duration = Duration::from_secs(60);
 /// What the API server keeps an event for after its last change, unless told otherwise.
 pub(super) const EVENT_TTL: Duration = Duration::from_secs(3600);
 
-/// Claims whose request the driver called infeasible, with the UID of the class it was made for.
+/// Claims whose request the driver called infeasible.
 #[derive(Default)]
-pub(super) struct InfeasibleClaims(Expiring<String>);
+pub(super) struct InfeasibleClaims(Expiring<InfeasibleRequest>);
+
+/// What a request was made of, of which another one may be worth an early retry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InfeasibleRequest {
+    /// UID of the class.
+    pub(super) class_uid: String,
+    /// Name of the VolumeAttributesClass.
+    pub(super) attributes_class: Option<String>,
+}
 
 impl InfeasibleClaims {
-    pub(super) fn insert(&self, claim: &str, class_uid: &str) {
-        self.0.insert(claim, class_uid.to_owned(), INFEASIBLE);
+    pub(super) fn insert(&self, claim: &str, plan: &Plan) {
+        let request = InfeasibleRequest {
+            class_uid: plan.class_uid.clone(),
+            attributes_class: plan.attributes_class().map(str::to_owned),
+        };
+        self.0.insert(claim, request, INFEASIBLE);
     }
 
-    /// The class of a claim's request, and how long that is not to be repeated.
-    pub(super) fn get(&self, claim: &str) -> Option<(String, Duration)> {
+    /// What a claim's request was made of, and how long that is not to be repeated.
+    pub(super) fn get(&self, claim: &str) -> Option<(InfeasibleRequest, Duration)> {
         self.0.get(claim)
     }
 }
@@ -165,22 +178,33 @@ impl<T: Clone> Expiring<T> {
 mod tests {
     use tokio::time::advance;
 
-    use super::{super::refusal::Refusal, *};
+    use super::{
+        super::{refusal::Refusal, tests::world},
+        *,
+    };
 
     const fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_infeasible_request_is_remembered_with_its_class_for_five_minutes() {
+    async fn an_infeasible_request_is_remembered_with_its_classes_for_five_minutes() {
         let infeasible = InfeasibleClaims::default();
         assert_eq!(infeasible.get("a"), None);
-        infeasible.insert("a", "class");
+        let mut plan = world().plan();
+        plan.class_uid = "class".into();
+        infeasible.insert("a", &plan);
         advance(secs(100)).await;
-        assert_eq!(infeasible.get("a"), Some(("class".into(), secs(200))));
-        infeasible.insert("a", "class made anew");
+        let mut request = InfeasibleRequest {
+            class_uid: "class".into(),
+            attributes_class: None,
+        };
+        assert_eq!(infeasible.get("a"), Some((request.clone(), secs(200))));
+        plan.draft.spec.as_mut().unwrap().volume_attributes_class_name = Some("gold".into());
+        infeasible.insert("a", &plan);
         advance(secs(299)).await;
-        assert_eq!(infeasible.get("a"), Some(("class made anew".into(), secs(1))));
+        request.attributes_class = Some("gold".into());
+        assert_eq!(infeasible.get("a"), Some((request, secs(1))));
         advance(secs(1)).await;
         assert_eq!(infeasible.get("a"), None);
     }

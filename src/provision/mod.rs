@@ -3,6 +3,8 @@
 //! [`decide`] says whether, [`plan`] which, and [`topology`] where; [`reconcile`] records, calls the driver and writes the object;
 //! [`outcome`] says what a call came to, and [`settle`] what an open record needs next.
 
+mod add_attributes;
+mod attributes;
 mod create;
 mod credentials;
 pub mod decide;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{
+    attributes::attributes_class,
     decide::Decision,
     policy::Policy,
     refusal::Refusal,
@@ -19,6 +20,7 @@ use crate::{
     },
     cluster::{
         objects::{Claim, Class},
+        source::Source,
         topology::ClusterTopology,
     },
     csi::{
@@ -31,7 +33,8 @@ use crate::{
 /// and class meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The request as it will be sent, but for the secrets and the topology.
+    /// The request as it will be sent, but for the secrets and the topology; and for what its VolumeAttributesClass
+    /// says, until that has been read.
     pub request: CreateVolumeRequest,
     /// Where the volume is to be. `None`: the driver has no topology.
     pub placement: Option<Placement>,
@@ -43,6 +46,8 @@ pub struct Plan {
     pub class_label: String,
     /// Metric label: kind of the claim's data source.
     pub source_label: String,
+    /// What the content is to come from.
+    pub source: Option<Source>,
     /// UID of the class: a class that was made anew may be worth an early retry.
     pub class_uid: String,
 }
@@ -74,6 +79,11 @@ impl Plan {
         }
     }
 
+    /// The VolumeAttributesClass that the volume is made with.
+    pub fn attributes_class(&self) -> Option<&str> {
+        self.draft.spec.as_ref()?.volume_attributes_class_name.as_deref()
+    }
+
     fn requirement(&self) -> Option<&Requirement> {
         self.placement.as_ref()?.requirement.as_ref()
     }
@@ -97,11 +107,14 @@ pub(super) fn plan(
     node: Option<&str>,
     name: &str,
 ) -> Result<Plan, Decision> {
-    source(claim)?;
-    if let Some(attributes) = claim.attributes_class.as_deref().filter(|name| !name.is_empty())
-        && policy.attributes_classes
+    let source = Source::of(claim, false).map_err(Refusal::NoSource)?;
+    if let Some(source) = &source {
+        return Err(Refusal::Source(source.clone()).into());
+    }
+    if let Some(name) = attributes_class(claim, policy)
+        && !driver.modify_volume
     {
-        return Err(Refusal::AttributesClass(attributes.to_owned()).into());
+        return Err(Refusal::CannotModify(name.to_owned()).into());
     }
     if claim.has_selector {
         return Err(Refusal::Selector.into());
@@ -145,20 +158,7 @@ pub(super) fn plan(
         placement,
         class_label: claim.class_name.clone().unwrap_or_default(),
         source_label: claim.source_kind().to_owned(),
+        source,
         class_uid: class.uid.clone(),
     })
-}
-
-/// Empty volumes only, so far. `dataSource` wins over `dataSourceRef`, and the kind alone tells what is meant, as
-/// upstream reads them.
-fn source(claim: &Claim) -> Result<(), Refusal> {
-    let Some(source) = claim.data_source.as_ref().or(claim.data_source_ref.as_ref()) else {
-        return Ok(());
-    };
-    match source.kind.as_str() {
-        kind @ ("VolumeSnapshot" | "PersistentVolumeClaim") => {
-            Err(Refusal::Source(format!("{kind} {}", source.name)))
-        }
-        _ => Err(Refusal::Populator),
-    }
 }

@@ -234,8 +234,9 @@ impl Provision {
             policy: &self.policy,
             topology: topology.as_deref(),
             in_progress,
-            infeasible: infeasible.as_ref().map(|(class_uid, left)| Infeasible {
-                class_uid,
+            infeasible: infeasible.as_ref().map(|(request, left)| Infeasible {
+                class_uid: &request.class_uid,
+                attributes_class: request.attributes_class.as_deref(),
                 left: *left,
             }),
             name: name.as_deref().map_err(|error| *error),
@@ -286,7 +287,7 @@ impl Provision {
         self.events.publish(claim, Event::normal("Provisioning", text));
     }
 
-    fn refuse(&self, claim: &Claim, refusal: &Refusal) -> Requeue {
+    pub(super) fn refuse(&self, claim: &Claim, refusal: &Refusal) -> Requeue {
         let text = refusal.to_string();
         if !refusal.is_warning() {
             self.events.publish(claim, Event::normal("Provisioning", text));

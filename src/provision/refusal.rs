@@ -5,7 +5,11 @@ use std::fmt;
 use super::{request::ParameterError, topology::AllowedTopologiesError};
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::{objects::SELECTED_NODE_ALPHA, topology::NodeProblem},
+    cluster::{
+        objects::SELECTED_NODE_ALPHA,
+        source::{NoSource, Source},
+        topology::NodeProblem,
+    },
 };
 
 /// Why a claim cannot get a volume as things stand. The text is what the claim's owner reads.
@@ -18,11 +22,20 @@ pub enum Refusal {
     /// The claim or its class names an in-tree plugin, and the driver took over from that.
     Migration(String),
     /// The content is to come from a snapshot or another claim.
-    Source(String),
-    /// Another controller fills volumes of this kind.
-    Populator,
-    /// A VolumeAttributesClass is asked for.
-    AttributesClass(String),
+    Source(Source),
+    /// No driver can take content from there.
+    NoSource(NoSource),
+    /// A VolumeAttributesClass is asked for, and the driver applies none.
+    CannotModify(String),
+    /// The VolumeAttributesClass does not exist.
+    NoAttributesClass(String),
+    /// The VolumeAttributesClass is another driver's.
+    ForeignAttributesClass {
+        /// The class.
+        name: String,
+        /// Whose it is.
+        driver: String,
+    },
     /// No name for the volume.
     Name(VolumeNameError),
     /// The name is taken by another claim's volume.
@@ -55,7 +68,7 @@ pub enum Refusal {
 impl Refusal {
     /// Some refusals are the normal course of things.
     pub const fn is_warning(&self) -> bool {
-        !matches!(self, Self::Populator)
+        !matches!(self, Self::NoSource(NoSource::Populator))
     }
 
     /// A change of nodes may be the remedy.
@@ -82,16 +95,26 @@ impl fmt::Display for Refusal {
                 "the claim is for the in-tree plugin {plugin}: this version of the provisioner does not translate \
                  that, use a class whose provisioner is the CSI driver"
             ),
-            Self::Source(what) => write!(
+            Self::Source(source) => write!(
                 f,
-                "the claim asks for the content of {what}: this version of the provisioner makes empty volumes \
+                "the claim asks for the content of {source}: this version of the provisioner makes empty volumes \
                  only, make the claim without a data source"
             ),
-            Self::Populator => f.write_str("Assuming an external populator will provision the volume"),
-            Self::AttributesClass(name) => write!(
+            Self::NoSource(why) => why.fmt(f),
+            // The API server lets nobody change the name before the claim is bound.
+            Self::CannotModify(name) => write!(
                 f,
-                "the claim asks for VolumeAttributesClass {name:?}: this version of the provisioner does not apply \
-                 them, make the claim without spec.volumeAttributesClassName"
+                "the claim asks for VolumeAttributesClass {name:?}, and the driver applies none: it lacks the \
+                 capability MODIFY_VOLUME, make the claim anew without spec.volumeAttributesClassName"
+            ),
+            Self::NoAttributesClass(name) => write!(
+                f,
+                "VolumeAttributesClass {name:?} not found: create it, or make the claim anew with another one"
+            ),
+            Self::ForeignAttributesClass { name, driver } => write!(
+                f,
+                "VolumeAttributesClass {name:?} is for the driver {driver:?}, which is not the one that makes the \
+                 volume: make the claim anew with another one"
             ),
             Self::Name(error) => error.fmt(f),
             Self::NameTaken(name) => write!(

@@ -16,6 +16,7 @@ use crate::{
         names::{check_label, check_subdomain},
         secrets::SecretRef,
     },
+    cluster::source::{Source, SourceKind},
     csi::proto::{CreateVolumeRequest, Topology},
     ledger::{RecordHead, Storable},
 };
@@ -39,12 +40,25 @@ struct StoredPlan {
     source_label: String,
     #[prost(string, tag = "7")]
     class_uid: String,
+    #[prost(message, optional, tag = "9")]
+    source: Option<StoredSource>,
     /// What was sent before, the next to be repeated first. These have none themselves.
     #[prost(message, repeated, tag = "8")]
     earlier: Vec<StoredPlan>,
     /// Written last: a message that was cut between two fields is a message, too.
     #[prost(bool, tag = "15")]
     is_whole: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredSource {
+    /// A PersistentVolumeClaim, not a VolumeSnapshot.
+    #[prost(bool, tag = "1")]
+    is_claim: bool,
+    #[prost(string, tag = "2")]
+    namespace: String,
+    #[prost(string, tag = "3")]
+    name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -169,6 +183,7 @@ impl From<&Plan> for StoredPlan {
             draft,
             class_label,
             source_label,
+            source,
             class_uid,
         } = plan;
         Self {
@@ -186,6 +201,17 @@ impl From<&Plan> for StoredPlan {
             class_label: class_label.clone(),
             source_label: source_label.clone(),
             class_uid: class_uid.clone(),
+            source: source.as_ref().map(
+                |Source {
+                     kind,
+                     namespace,
+                     name,
+                 }| StoredSource {
+                    is_claim: *kind == SourceKind::Claim,
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                },
+            ),
             earlier: Vec::new(),
             is_whole: true,
         }
@@ -204,6 +230,7 @@ impl TryFrom<StoredPlan> for Plan {
             class_label,
             source_label,
             class_uid,
+            source,
             earlier,
             is_whole,
         } = stored;
@@ -223,7 +250,28 @@ impl TryFrom<StoredPlan> for Plan {
             class_label,
             source_label,
             class_uid,
+            source: source.map(Source::from),
         })
+    }
+}
+
+impl From<StoredSource> for Source {
+    fn from(
+        StoredSource {
+            is_claim,
+            namespace,
+            name,
+        }: StoredSource,
+    ) -> Self {
+        let kind = match is_claim {
+            true => SourceKind::Claim,
+            false => SourceKind::Snapshot,
+        };
+        Self {
+            kind,
+            namespace,
+            name,
+        }
     }
 }
 

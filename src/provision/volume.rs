@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::{policy::Policy, topology::SelectedNode};
+use super::{attributes::attributes_class, policy::Policy, topology::SelectedNode};
 use crate::{
     base::{
         quantity,
@@ -86,6 +86,7 @@ pub fn draft(
             mount_options: some(&class.mount_options),
             persistent_volume_reclaim_policy: class.reclaim_policy.clone(),
             storage_class_name: Some(claim.class().to_owned()),
+            volume_attributes_class_name: attributes_class(claim, policy).map(str::to_owned),
             volume_mode: claim.volume_mode.clone(),
             ..PersistentVolumeSpec::default()
         }),

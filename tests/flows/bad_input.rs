@@ -121,7 +121,7 @@ async fn a_class_that_makes_no_sense_is_explained_on_the_claim() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_asks_for_what_is_not_built_is_told() {
     type Change = fn(&mut Value);
-    let rows: [(&str, Change, &[&str]); 4] = [
+    let rows: [(&str, Change, &[&str]); 3] = [
         (
             "a snapshot",
             |claim| {
@@ -129,7 +129,7 @@ async fn a_claim_that_asks_for_what_is_not_built_is_told() {
             },
             &[
                 "ProvisioningFailed",
-                "VolumeSnapshot yesterday",
+                "VolumeSnapshot default/yesterday",
                 "makes empty volumes only",
             ],
         ),
@@ -140,14 +140,9 @@ async fn a_claim_that_asks_for_what_is_not_built_is_told() {
             },
             &[
                 "ProvisioningFailed",
-                "PersistentVolumeClaim original",
+                "PersistentVolumeClaim default/original",
                 "makes empty volumes only",
             ],
-        ),
-        (
-            "a VolumeAttributesClass",
-            |claim| claim["spec"]["volumeAttributesClassName"] = "gold".into(),
-            &["ProvisioningFailed", "VolumeAttributesClass \"gold\""],
         ),
         (
             "a selector",

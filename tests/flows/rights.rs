@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
+use crate::attributes::{attributes_class, names};
 use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, SECRETS, Sidecar, USER, secs};
 
 /// The base and its component.
@@ -17,7 +18,7 @@ fn everything() -> String {
 
 /// Every right of the manifests: the rule's resources and verbs as written there, and the verb to take out.
 fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
-    let rules: [(&str, &str, &[&str]); 7] = [
+    let rules: [(&str, &str, &[&str]); 8] = [
         ("", "persistentvolumeclaims", &["list", "watch"]),
         ("storage.k8s.io", "storageclasses", &["list", "watch"]),
         (
@@ -25,6 +26,7 @@ fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
             "persistentvolumes",
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
+        ("storage.k8s.io", "volumeattributesclasses", &["get"]),
         ("storage.k8s.io", "volumeattachments", &["list", "watch"]),
         ("", "events", &["create", "patch"]),
         ("", "secrets", &["get"]),
@@ -54,9 +56,11 @@ fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
 fn without(manifests: &str) -> World {
     let world = World::new(DRIVER).namespace(HOME).rbac(manifests, HOME);
     let world = world.secret("default", "data", &[("user", "joe")]);
-    world
-        .driver
-        .configure(|identity| identity.capabilities.push(Capability::PublishUnpublishVolume));
+    world.driver.configure(|identity| {
+        let more = [Capability::PublishUnpublishVolume, Capability::ModifyVolume];
+        identity.capabilities.extend(more);
+    });
+    attributes_class(&world, "gold", DRIVER, "1000");
     world.class_with("fast", |class| {
         class["parameters"] = json!({
             "csi.storage.k8s.io/provisioner-secret-name": "data",
@@ -82,7 +86,7 @@ async fn each_missing_right_is_named_with_its_rule_and_heals_when_it_is_granted(
             "add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
         );
         let live = async {
-            world.add_claim("default", "data", "1Gi", |_| {});
+            world.add_claim("default", "data", "1Gi", |claim| names(claim, "gold"));
             world.becomes_bound("data").await;
             world.api.delete(CLAIMS, "default", "data");
             world.becomes_clean().await;
@@ -123,7 +127,7 @@ async fn without_streaming_lists_the_right_to_list_is_named_too() {
         assert!(sidecar.page("/readyz").await.contains("lists of claims"));
         let granted = Instant::now();
         world.api.load_rbac(&everything(), HOME).expect("the manifests");
-        world.add_claim("default", "data", "1Gi", |_| {});
+        world.add_claim("default", "data", "1Gi", |claim| names(claim, "gold"));
         world.becomes_bound("data").await;
         assert!(
             granted.elapsed() < secs(120),
@@ -144,7 +148,7 @@ async fn a_life_under_the_manifests_needs_every_right_but_those_for_older_server
     world
         .driver
         .upset("CreateVolume", 2, Trouble::Refuse(Code::Internal, "no"));
-    world.add_claim("default", "data", "1Gi", |_| {});
+    world.add_claim("default", "data", "1Gi", |claim| names(claim, "gold"));
     world.becomes_bound("data").await;
     world.api.delete(CLAIMS, "default", "data");
     world.becomes_clean().await;
@@ -169,7 +173,7 @@ async fn b9_the_base_reads_no_secret_and_the_claim_names_the_rule_that_the_compo
         "{granted:?}"
     );
     let sidecar = Sidecar::start(&world);
-    world.add_claim("default", "data", "1Gi", |_| {});
+    world.add_claim("default", "data", "1Gi", |claim| names(claim, "gold"));
     let rule = "add to its role: apiGroups: [\"\"], resources: [\"secrets\"], verbs: [\"get\"]";
     world.is_told("data", &["ProvisioningFailed", rule]).await;
     assert_eq!(world.driver.count("CreateVolume"), 0);

@@ -19,6 +19,7 @@ pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
     let world = World::new(cluster, "life-ours", rights).await;
     let (driver, _sidecar) = life(&world, true).await;
     waits_for_its_secret(&world, &driver).await;
+    gets_its_attributes(&world, &driver).await;
     // One who waits for the lease watches it.
     let flags = ["--leader-election"];
     let _standby = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
@@ -140,6 +141,29 @@ async fn waits_for_its_secret(world: &World, driver: &Driver) {
     world.event("waiting", "ProvisioningFailed", 2, "not found").await;
     world.secret("late", json!({"key": "wont-tell"})).await;
     world.bound("waiting", SOON).await;
+}
+
+/// What the claim's VolumeAttributesClass says reaches the driver, and its name the volume.
+async fn gets_its_attributes(world: &World, driver: &Driver) {
+    let class = world.class("plain", &driver.name, json!({})).await;
+    let attributes = world
+        .attributes_class("silver", &driver.name, json!({"iops": "1000"}))
+        .await;
+    let more = json!({"volumeAttributesClassName": attributes});
+    world.claim_with("modified", &class, more).await;
+    let volume = world.bound("modified", SOON).await;
+    let named = volume
+        .spec
+        .as_ref()
+        .unwrap()
+        .volume_attributes_class_name
+        .as_ref();
+    assert_eq!(named, Some(&attributes));
+    let name = volume.name_any();
+    let creations = driver.calls_of("CreateVolume");
+    let creation = creations.iter().find(|call| call.request["name"] == name);
+    let creation = creation.unwrap_or_else(|| panic!("no call for {name}: {creations:?}"));
+    assert_eq!(creation.request["mutable_parameters"], json!({"iops": "1000"}));
 }
 
 /// What the sidecar wrote: without what the API server and the binder add.

@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{
         Event, Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Secret,
     },
-    api::storage::v1::StorageClass,
+    api::storage::v1::{StorageClass, VolumeAttributesClass},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -122,6 +122,20 @@ impl World {
         name
     }
 
+    /// A VolumeAttributesClass of this driver, named like it has to be across the cluster.
+    pub(crate) async fn attributes_class(&self, name: &str, driver: &str, parameters: Value) -> String {
+        let name = format!("{}-{name}", self.namespace);
+        let class: VolumeAttributesClass = serde_json::from_value(
+            json!({"metadata": {"name": name}, "driverName": driver, "parameters": parameters}),
+        )
+        .unwrap();
+        Api::all(self.client.clone())
+            .create(&PostParams::default(), &class)
+            .await
+            .unwrap();
+        name
+    }
+
     /// The name is that across the cluster.
     pub(crate) async fn delete_class(&self, name: &str) {
         let classes: Api<StorageClass> = Api::all(self.client.clone());
@@ -139,15 +153,21 @@ impl World {
 
     /// Creates a claim for 1 GiB.
     pub(crate) async fn claim(&self, name: &str, class: &str) -> PersistentVolumeClaim {
-        let claim: PersistentVolumeClaim = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": class,
-                "resources": {"requests": {"storage": "1Gi"}},
-            },
-        }))
-        .unwrap();
+        self.claim_with(name, class, json!({})).await
+    }
+
+    /// As [`World::claim`]; `more` is laid over its spec.
+    pub(crate) async fn claim_with(&self, name: &str, class: &str, more: Value) -> PersistentVolumeClaim {
+        let mut spec = json!({
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": class,
+            "resources": {"requests": {"storage": "1Gi"}},
+        });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let claim: PersistentVolumeClaim =
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
         self.claims.create(&PostParams::default(), &claim).await.unwrap()
     }
 

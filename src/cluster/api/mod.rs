@@ -3,6 +3,7 @@
 //! The verbs are those of the role that upstream's users have installed: volumes are created, patched and deleted,
 //! never updated. Nothing is retried here; who asks knows whether asking again makes sense.
 
+mod attributes_class;
 mod capacities;
 mod claims;
 mod events;

@@ -122,7 +122,7 @@ impl ApiClient {
         Ok(self.read(group, plural, path, &place, name).await?)
     }
 
-    async fn read<T: DeserializeOwned>(
+    pub(super) async fn read<T: DeserializeOwned>(
         &self,
         group: &str,
         resource: &str,

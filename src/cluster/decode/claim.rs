@@ -39,19 +39,22 @@ struct RawRequests {
     storage: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
 struct RawSource {
-    #[serde(default)]
+    api_group: Option<String>,
     kind: String,
-    #[serde(default)]
     name: String,
+    namespace: Option<String>,
 }
 
 impl From<RawSource> for SourceRef {
     fn from(raw: RawSource) -> Self {
         Self {
+            api_group: raw.api_group,
             kind: raw.kind,
             name: raw.name,
+            namespace: raw.namespace,
         }
     }
 }

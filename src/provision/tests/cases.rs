@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     base::{names::VolumeNameError, secrets::SecretError},
+    cluster::source::NoSource,
     csi::proto::{CreateVolumeResponse, Volume, VolumeCapability, volume_capability::AccessType},
 };
 
@@ -341,7 +342,7 @@ fn cases() -> Vec<(&'static [&'static str], Change, Expected)> {
         (
             &["ctl.Provision.27", "ctl.ShouldProvision.27"],
             |w| w.claim.data_source_ref = Some(source("MyPopulator")),
-            Refused(Refusal::Populator),
+            Refused(Refusal::NoSource(NoSource::Populator)),
         ),
         (
             &["ctl.FSTypeProvision.01"],

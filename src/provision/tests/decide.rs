@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::objects::{BindingMode, CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
+    cluster::{
+        objects::{BindingMode, CLASS_BETA, MIGRATED_TO, PROVISIONER_BETA, SELECTED_NODE, SourceRef},
+        source::{NoSource, Source, SourceKind},
+    },
 };
 
 const IN_TREE: &str = "kubernetes.io/aws-ebs";
@@ -18,6 +21,15 @@ const IN_TREE: &str = "kubernetes.io/aws-ebs";
 pub(super) fn source(kind: &str) -> SourceRef {
     SourceRef {
         kind: kind.into(),
+        name: "origin".into(),
+        ..SourceRef::default()
+    }
+}
+
+pub(super) fn snapshot() -> Source {
+    Source {
+        kind: SourceKind::Snapshot,
+        namespace: "shop".into(),
         name: "origin".into(),
     }
 }
@@ -38,7 +50,7 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         ("is in progress", |w| w.in_progress = true, Decision::Resume),
         (
             "was called infeasible",
-            |w| w.infeasible = Some("class-uid"),
+            |w| w.infeasible = Some(("class-uid", None)),
             Decision::Wait(Wait::Infeasible, LEFT),
         ),
         (
@@ -112,17 +124,20 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         (
             "filled from a snapshot",
             |w| w.claim.data_source = Some(source("VolumeSnapshot")),
-            tell(Refusal::Source("VolumeSnapshot origin".into())),
+            tell(Refusal::Source(snapshot())),
         ),
         (
             "filled by a populator",
             |w| w.claim.data_source_ref = Some(source("Dump")),
-            tell(Refusal::Populator),
+            tell(Refusal::NoSource(NoSource::Populator)),
         ),
         (
-            "attributes class",
-            |w| w.claim.attributes_class = Some("silver".into()),
-            tell(Refusal::AttributesClass("silver".into())),
+            "attributes class for a driver that applies none",
+            |w| {
+                w.claim.attributes_class = Some("silver".into());
+                w.driver.modify_volume = false;
+            },
+            tell(Refusal::CannotModify("silver".into())),
         ),
         (
             "selector",
@@ -190,6 +205,7 @@ fn of_several_things_that_stand_in_the_way_the_first_check_names_its_own() {
         }
         if expected == Decision::Wait(Wait::Infeasible, LEFT) {
             world.class = None;
+            world.claim.attributes_class = None;
         }
         assert_eq!(world.decide(), expected, "{name}, with all that come after it");
     }
@@ -226,8 +242,12 @@ fn what_upstream_does_not_mind_stands_in_nobodys_way() {
         ("empty name of an attributes class", |w| {
             w.claim.attributes_class = Some(String::new());
         }),
-        ("attributes class, gate off", |w| {
+        ("attributes class", |w| {
             w.claim.attributes_class = Some("silver".into());
+        }),
+        ("attributes class for a driver that applies none, gate off", |w| {
+            w.claim.attributes_class = Some("silver".into());
+            w.driver.modify_volume = false;
             w.policy.attributes_classes = false;
         }),
     ];
@@ -280,7 +300,7 @@ fn whose_claim_it_is_is_told_by_its_annotations() {
 }
 
 #[test]
-fn a_request_that_was_infeasible_is_worth_an_early_retry_when_its_class_was_made_anew() {
+fn a_request_that_was_infeasible_is_worth_an_early_retry_when_another_class_makes_it_another_one() {
     let rows: &[(&str, Change, bool)] = &[
         ("the same class", |_| {}, true),
         (
@@ -289,10 +309,31 @@ fn a_request_that_was_infeasible_is_worth_an_early_retry_when_its_class_was_made
             false,
         ),
         ("the class is gone", |w| w.class = None, true),
+        (
+            "another attributes class",
+            |w| w.claim.attributes_class = Some("gold".into()),
+            false,
+        ),
+        ("no attributes class", |w| w.claim.attributes_class = None, false),
+        (
+            "another attributes class, and the class is gone",
+            |w| {
+                w.claim.attributes_class = Some("gold".into());
+                w.class = None;
+            },
+            false,
+        ),
+        (
+            "a gate that is closed now",
+            |w| w.policy.attributes_classes = false,
+            false,
+        ),
     ];
     for (name, change, waits) in rows {
-        let mut world = World::but(*change);
-        world.infeasible = Some("class-uid");
+        let mut world = world();
+        world.claim.attributes_class = Some("silver".into());
+        world.infeasible = Some(("class-uid", Some("silver")));
+        change(&mut world);
         let decision = world.decide();
         assert_eq!(
             matches!(decision, Decision::Wait(Wait::Infeasible, _)),

@@ -19,6 +19,7 @@ use crate::{
 mod affinity;
 mod aggregation;
 mod allowed;
+mod attributes;
 mod cases;
 mod claims;
 mod codes;
@@ -45,14 +46,14 @@ const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 const LEFT: Duration = Duration::from_secs(7);
 const NAME: &str = "pvc-01234567-89ab-cdef-0123-456789abcdef";
 
-struct World {
+pub(super) struct World {
     claim: Claim,
     class: Option<Class>,
     driver: DriverInfo,
     name_used_by: Option<String>,
     in_progress: bool,
-    /// The class that an infeasible request was made for.
-    infeasible: Option<&'static str>,
+    /// The class that an infeasible request was made for, and its VolumeAttributesClass.
+    infeasible: Option<(&'static str, Option<&'static str>)>,
     just_saved: bool,
     just_rescheduled: bool,
     /// Where the driver runs, if it has topology.
@@ -65,7 +66,7 @@ type Change = fn(&mut World);
 type Pairs = &'static [(&'static str, &'static str)];
 
 /// 1 GiB for `shop/data` of class `fast`.
-fn world() -> World {
+pub(super) fn world() -> World {
     World {
         claim: Claim {
             uid: UID.into(),
@@ -91,6 +92,7 @@ fn world() -> World {
             name: DRIVER.into(),
             controller_service: true,
             create_delete_volume: true,
+            modify_volume: true,
             ..DriverInfo::default()
         },
         name_used_by: None,
@@ -152,8 +154,9 @@ impl World {
             policy: &self.policy,
             topology: self.nodes.as_ref(),
             in_progress: self.in_progress,
-            infeasible: self.infeasible.map(|class_uid| Infeasible {
+            infeasible: self.infeasible.map(|(class_uid, attributes_class)| Infeasible {
                 class_uid,
+                attributes_class,
                 left: LEFT,
             }),
             name: name.as_deref().map_err(|error| *error),
@@ -163,7 +166,7 @@ impl World {
         })
     }
 
-    fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         match self.decide() {
             Decision::Provision(plan) => *plan,
             other => panic!("no plan: {other:?}"),

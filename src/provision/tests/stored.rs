@@ -100,9 +100,11 @@ prop_compose! {
         mount_options in collection::vec("\\PC{0,8}", 0..3),
         placement in proptest::option::of(placements()),
         source_label in "[A-Za-z]{0,10}",
+        mutable_parameters in collection::btree_map("[a-zA-Z]{1,8}", "\\PC{0,12}", 0..4),
     ) -> Plan {
         let [block, secret, class] = flags;
-        let plan = planned(bytes, &modes, block, parameters, mount_options, secret);
+        let mut plan = planned(bytes, &modes, block, parameters, mount_options, secret);
+        plan.request.mutable_parameters = mutable_parameters;
         Plan { placement, source_label, class_label: if class { "fast".into() } else { String::new() }, ..plan }
     }
 }

@@ -1,20 +1,23 @@
 //! What the owner of a claim reads: what happened, to what, why, what to do.
 
-use super::super::{
-    refusal::Refusal::{self, *},
-    request::ParameterError,
-    topology::AllowedTopologiesError,
+use super::{
+    super::{
+        refusal::Refusal::{self, *},
+        request::ParameterError,
+        topology::AllowedTopologiesError,
+    },
+    decide::snapshot,
 };
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::topology::NodeProblem,
+    cluster::{source, topology::NodeProblem},
 };
 
 #[test]
 fn every_refusal_says_what_is_wrong_and_what_to_do() {
     let class = || "fast".to_owned();
     let gone = || NodeProblem::NoCsiNode { node: "n".into() };
-    let rows: [(Refusal, &str); 23] = [
+    let rows: [(Refusal, &str); 25] = [
         (
             NoClass("fast".into()),
             "storage class \"fast\" not found: create it, or name another one",
@@ -33,18 +36,30 @@ fn every_refusal_says_what_is_wrong_and_what_to_do() {
              translate that, use a class whose provisioner is the CSI driver",
         ),
         (
-            Source("VolumeSnapshot origin".into()),
-            "the claim asks for the content of VolumeSnapshot origin: this version of the provisioner makes empty \
+            Source(snapshot()),
+            "the claim asks for the content of VolumeSnapshot shop/origin: this version of the provisioner makes empty \
              volumes only, make the claim without a data source",
         ),
         (
-            Populator,
+            NoSource(source::NoSource::Populator),
             "Assuming an external populator will provision the volume",
         ),
         (
-            AttributesClass("silver".into()),
-            "the claim asks for VolumeAttributesClass \"silver\": this version of the provisioner does not apply \
-             them, make the claim without spec.volumeAttributesClassName",
+            CannotModify("silver".into()),
+            "the claim asks for VolumeAttributesClass \"silver\", and the driver applies none: it lacks the capability \
+             MODIFY_VOLUME, make the claim anew without spec.volumeAttributesClassName",
+        ),
+        (
+            NoAttributesClass("silver".into()),
+            "VolumeAttributesClass \"silver\" not found: create it, or make the claim anew with another one",
+        ),
+        (
+            ForeignAttributesClass {
+                name: "silver".into(),
+                driver: "other".into(),
+            },
+            "VolumeAttributesClass \"silver\" is for the driver \"other\", which is not the one that makes the volume: \
+             make the claim anew with another one",
         ),
         (
             Name(VolumeNameError::NoPrefix),
@@ -128,6 +143,6 @@ fn every_refusal_says_what_is_wrong_and_what_to_do() {
     ];
     for (refusal, text) in rows {
         assert_eq!(refusal.to_string(), text);
-        assert_eq!(refusal.is_warning(), refusal != Populator, "{text}");
+        assert_eq!(refusal.is_warning(), !text.starts_with("Assuming"), "{text}");
     }
 }

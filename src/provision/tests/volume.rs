@@ -154,6 +154,18 @@ fn each_field_follows_claim_class_and_operator() {
             Value::Null,
         ),
         (
+            "attributes class",
+            |w| w.claim.attributes_class = Some("silver".into()),
+            "/spec/volumeAttributesClassName",
+            json!("silver"),
+        ),
+        (
+            "empty name of an attributes class",
+            |w| w.claim.attributes_class = Some(String::new()),
+            "/spec/volumeAttributesClassName",
+            Value::Null,
+        ),
+        (
             "attributes class behind a closed gate",
             |w| {
                 w.claim.attributes_class = Some("silver".into());

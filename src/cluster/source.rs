@@ -1,0 +1,237 @@
+//! Pure. What the content of a claim's volume is to come from.
+
+use std::fmt;
+
+use super::objects::{Claim, SourceRef};
+
+/// API group of VolumeSnapshots.
+pub const SNAPSHOT_GROUP: &str = "snapshot.storage.k8s.io";
+
+/// An object that the content of a volume comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    /// What it is.
+    pub kind: SourceKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Kinds of objects that a driver can take content from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceKind {
+    /// A VolumeSnapshot.
+    Snapshot,
+    /// A PersistentVolumeClaim.
+    Claim,
+}
+
+/// Why a claim's source is none that a driver can take content from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoSource {
+    /// A kind that another controller fills volumes from.
+    Populator,
+    /// It has no name.
+    NoName(SourceKind),
+    /// A VolumeSnapshot of another API group.
+    OtherGroup(String),
+    /// It is in another namespace, and the gate CrossNamespaceVolumeDataSource is off.
+    OtherNamespace(String),
+}
+
+impl Source {
+    /// The source of a claim, if it has one. `dataSource` wins over `dataSourceRef`, and is always of the claim's own
+    /// namespace, as upstream reads them. `cross_namespace`: the gate CrossNamespaceVolumeDataSource.
+    ///
+    /// # Errors
+    /// [`NoSource`]
+    pub fn of(claim: &Claim, cross_namespace: bool) -> Result<Option<Self>, NoSource> {
+        let (from, namespace) = match (&claim.data_source, &claim.data_source_ref) {
+            (Some(from), _) => (from, None),
+            (None, Some(from)) => (from, from.namespace.as_deref().filter(|it| !it.is_empty())),
+            (None, None) => return Ok(None),
+        };
+        if let Some(namespace) = namespace
+            && !cross_namespace
+        {
+            return Err(NoSource::OtherNamespace(namespace.to_owned()));
+        }
+        let SourceRef {
+            api_group,
+            kind,
+            name,
+            ..
+        } = from;
+        let kind = match kind.as_str() {
+            "VolumeSnapshot" => SourceKind::Snapshot,
+            "PersistentVolumeClaim" => SourceKind::Claim,
+            _ => return Err(NoSource::Populator),
+        };
+        if name.is_empty() {
+            return Err(NoSource::NoName(kind));
+        }
+        match (kind, api_group.as_deref()) {
+            (SourceKind::Snapshot, Some(group)) if group != SNAPSHOT_GROUP => {
+                Err(NoSource::OtherGroup(group.to_owned()))
+            }
+            _ => Ok(Some(Self {
+                kind,
+                namespace: namespace.unwrap_or(&claim.namespace).to_owned(),
+                name: name.clone(),
+            })),
+        }
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Snapshot => "VolumeSnapshot",
+            Self::Claim => "PersistentVolumeClaim",
+        })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for NoSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Populator => f.write_str("Assuming an external populator will provision the volume"),
+            Self::NoName(kind) => write!(f, "the claim's data source is a {kind} without a name: name one"),
+            Self::OtherGroup(group) => write!(
+                f,
+                "the claim's data source is a VolumeSnapshot of the API group {group:?}: set apiGroup to {SNAPSHOT_GROUP}"
+            ),
+            Self::OtherNamespace(namespace) => write!(
+                f,
+                "the claim's dataSourceRef is in namespace {namespace:?}: take a source of the claim's own namespace, or \
+                 switch the feature gate CrossNamespaceVolumeDataSource on, in the cluster and in the provisioner"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(api_group: Option<&str>, kind: &str, name: &str, namespace: Option<&str>) -> Option<SourceRef> {
+        Some(SourceRef {
+            api_group: api_group.map(str::to_owned),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            namespace: namespace.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn kind_group_and_namespace_say_what_the_source_is() {
+        const GROUP: Option<&str> = Some(SNAPSHOT_GROUP);
+        use SourceKind::{Claim as Volume, Snapshot};
+        let ok = |kind, namespace: &str| {
+            let (namespace, name) = (namespace.to_owned(), "origin".to_owned());
+            Ok(Some(Source {
+                kind,
+                namespace,
+                name,
+            }))
+        };
+        let rows = [
+            (
+                "a snapshot",
+                GROUP,
+                "VolumeSnapshot",
+                "origin",
+                None,
+                ok(Snapshot, "shop"),
+            ),
+            (
+                "without a group",
+                None,
+                "VolumeSnapshot",
+                "origin",
+                None,
+                ok(Snapshot, "shop"),
+            ),
+            (
+                "a claim",
+                None,
+                "PersistentVolumeClaim",
+                "origin",
+                None,
+                ok(Volume, "shop"),
+            ),
+            (
+                "an empty namespace",
+                None,
+                "PersistentVolumeClaim",
+                "origin",
+                Some(""),
+                ok(Volume, "shop"),
+            ),
+            (
+                "elsewhere",
+                GROUP,
+                "VolumeSnapshot",
+                "origin",
+                Some("lab"),
+                ok(Snapshot, "lab"),
+            ),
+            (
+                "without a name",
+                GROUP,
+                "VolumeSnapshot",
+                "",
+                None,
+                Err(NoSource::NoName(Snapshot)),
+            ),
+            (
+                "another group",
+                Some("x"),
+                "VolumeSnapshot",
+                "origin",
+                None,
+                Err(NoSource::OtherGroup("x".into())),
+            ),
+            ("another kind", GROUP, "Dump", "", None, Err(NoSource::Populator)),
+            (
+                "told apart by case",
+                None,
+                "persistentvolumeclaim",
+                "a",
+                None,
+                Err(NoSource::Populator),
+            ),
+        ];
+        for (what, group, kind, name, namespace, expected) in rows {
+            let claim = Claim {
+                namespace: "shop".to_owned(),
+                data_source_ref: from(group, kind, name, namespace),
+                ..Claim::default()
+            };
+            assert_eq!(Source::of(&claim, true), expected, "{what}");
+            let elsewhere = namespace.filter(|it| !it.is_empty());
+            let expected = elsewhere.map_or(expected, |it| Err(NoSource::OtherNamespace(it.to_owned())));
+            assert_eq!(Source::of(&claim, false), expected, "{what}, gate off");
+        }
+        assert_eq!(Source::of(&Claim::default(), true), Ok(None));
+    }
+
+    #[test]
+    fn the_data_source_wins_and_has_no_namespace_of_its_own() {
+        let claim = Claim {
+            namespace: "shop".to_owned(),
+            data_source: from(None, "PersistentVolumeClaim", "first", Some("lab")),
+            data_source_ref: from(None, "Dump", "second", Some("lab")),
+            ..Claim::default()
+        };
+        let source = Source::of(&claim, false).unwrap().unwrap();
+        assert_eq!(source.to_string(), "PersistentVolumeClaim shop/first");
+    }
+}
