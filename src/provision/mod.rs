@@ -5,6 +5,7 @@
 
 mod add_attributes;
 mod attributes;
+pub mod content;
 mod create;
 mod credentials;
 pub mod decide;
@@ -26,6 +27,7 @@ pub mod request;
 mod reschedule;
 mod save;
 pub mod settle;
+mod sources;
 mod stored;
 pub mod topology;
 pub mod volume;

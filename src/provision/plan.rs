@@ -20,7 +20,7 @@ use crate::{
     },
     cluster::{
         objects::{Claim, Class},
-        source::Source,
+        source::{Source, SourceKind},
         topology::ClusterTopology,
     },
     csi::{
@@ -33,8 +33,8 @@ use crate::{
 /// and class meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The request as it will be sent, but for the secrets and the topology; and for what its VolumeAttributesClass
-    /// says, until that has been read.
+    /// The request as it will be sent, but for the secrets and the topology; and, until they are read, for the content and
+    /// what the VolumeAttributesClass says.
     pub request: CreateVolumeRequest,
     /// Where the volume is to be. `None`: the driver has no topology.
     pub placement: Option<Placement>,
@@ -84,6 +84,12 @@ impl Plan {
         self.draft.spec.as_ref()?.volume_attributes_class_name.as_deref()
     }
 
+    /// The size that is asked for.
+    pub(super) fn bytes(&self) -> i64 {
+        let range = self.request.capacity_range;
+        range.map_or(0, |range| range.required_bytes)
+    }
+
     fn requirement(&self) -> Option<&Requirement> {
         self.placement.as_ref()?.requirement.as_ref()
     }
@@ -109,7 +115,13 @@ pub(super) fn plan(
 ) -> Result<Plan, Decision> {
     let source = Source::of(claim, false).map_err(Refusal::NoSource)?;
     if let Some(source) = &source {
-        return Err(Refusal::Source(source.clone()).into());
+        let can_copy = match source.kind {
+            SourceKind::Snapshot => driver.create_delete_snapshot,
+            SourceKind::Claim => driver.clone,
+        };
+        if !can_copy {
+            return Err(Refusal::CannotCopy(source.clone()).into());
+        }
     }
     if let Some(name) = attributes_class(claim, policy)
         && !driver.modify_volume

@@ -119,7 +119,7 @@ async fn a_class_that_makes_no_sense_is_explained_on_the_claim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_asks_for_what_is_not_built_is_told() {
+async fn a_claim_that_asks_for_what_cannot_be_is_told() {
     type Change = fn(&mut Value);
     let rows: [(&str, Change, &[&str]); 3] = [
         (
@@ -130,7 +130,7 @@ async fn a_claim_that_asks_for_what_is_not_built_is_told() {
             &[
                 "ProvisioningFailed",
                 "VolumeSnapshot default/yesterday",
-                "makes empty volumes only",
+                "CREATE_DELETE_SNAPSHOT",
             ],
         ),
         (
@@ -141,7 +141,7 @@ async fn a_claim_that_asks_for_what_is_not_built_is_told() {
             &[
                 "ProvisioningFailed",
                 "PersistentVolumeClaim default/original",
-                "makes empty volumes only",
+                "CLONE_VOLUME",
             ],
         ),
         (

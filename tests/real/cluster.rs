@@ -74,6 +74,10 @@ impl Cluster {
         let bin = programs()?;
         let flag = if given.is_some() { "-none" } else { "-scheduler" };
         let supervisor = Supervisor::start(&bin.join("up"), &[flag])?;
+        // A given cluster keeps what it has.
+        if given.is_none() {
+            install_crds(&bin, &supervisor.kubeconfig)?;
+        }
         let kubeconfig = given.unwrap_or_else(|| supervisor.kubeconfig.clone());
         Ok(Self {
             bin,
@@ -210,6 +214,24 @@ impl Cluster {
         std::fs::write(&path, serde_json::to_string(&kubeconfig).unwrap()).unwrap();
         path
     }
+}
+
+/// Installs what build.sh found of CRDs, and waits until the API server has taken them.
+pub(crate) fn install_crds(programs: &Path, kubeconfig: &Path) -> Result<(), String> {
+    let kubectl = |arguments: &[&str]| {
+        let mut command = Command::new(programs.join("kubectl"));
+        command.env_remove("KUBECONFIG").current_dir(programs);
+        output(command.arg("--kubeconfig").arg(kubeconfig).args(arguments))
+    };
+    kubectl(&["create", "-f", "crds"])?;
+    kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "-f",
+        "crds",
+    ])
+    .map(drop)
 }
 
 fn sources() -> PathBuf {

@@ -30,6 +30,7 @@ pub(crate) async fn holds() {
     let mut nobody = config("stranger").await;
     nobody.auth_info.token = Some("unknown".to_owned().into());
 
+    let (crds, bare) = (programs.clone(), plane.kubeconfig.clone());
     let forgetful = Arc::clone(&plane);
     let target = Target {
         admin: Client::try_from(config("admin").await).unwrap(),
@@ -39,6 +40,10 @@ pub(crate) async fn holds() {
         expire: Some(Box::new(move || {
             let plane = Arc::clone(&forgetful);
             Box::pin(async move { plane.forget() })
+        })),
+        install: Some(Box::new(move || {
+            cluster::install_crds(&crds, &bare).unwrap();
+            Box::pin(async {})
         })),
         patient: true,
     };

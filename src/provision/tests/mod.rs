@@ -22,7 +22,9 @@ mod allowed;
 mod attributes;
 mod cases;
 mod claims;
+mod clones;
 mod codes;
+mod content;
 mod decide;
 mod nodes;
 mod outcome;
@@ -31,6 +33,7 @@ mod parameters;
 mod placement;
 mod record;
 mod request;
+mod restores;
 mod save;
 mod settle;
 mod source;
@@ -110,6 +113,7 @@ pub(super) fn world() -> World {
             topology: true,
             strict_topology: false,
             immediate_topology: true,
+            prevent_mode_conversion: true,
             attributes_classes: true,
             node: None,
             identity: "me".into(),

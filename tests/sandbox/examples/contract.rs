@@ -39,6 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 })
             })
         }),
+        install: None,
         patient: true,
     };
     let (ran, failed) = contract::run(target).await;

@@ -125,6 +125,56 @@ impl World {
         made["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// A snapshot that is ready, of 1Gi, with the content that it is bound to, at the driver as
+    /// `snap-<namespace>-<name>`; gives the content's name. What changes may concern status as well.
+    pub fn add_snapshot(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> String {
+        let driver = self.driver_name();
+        let handle = format!("snap-{namespace}-{name}");
+        let content_name = format!("snapcontent-{namespace}-{name}");
+        let group = json!("snapshot.storage.k8s.io/v1");
+        let mut snapshot = json!({
+            "kind": "VolumeSnapshot",
+            "apiVersion": group,
+            "metadata": {"name": name},
+            "spec": {"source": {"persistentVolumeClaimName": "source"}},
+            "status": {
+                "boundVolumeSnapshotContentName": content_name,
+                "readyToUse": true,
+                "restoreSize": "1Gi",
+            },
+        });
+        change(&mut snapshot);
+        let status = snapshot["status"].take();
+        let made = self.api.create("volumesnapshots", namespace, snapshot);
+        let content = json!({
+            "kind": "VolumeSnapshotContent",
+            "apiVersion": group,
+            "metadata": {"name": content_name},
+            "spec": {
+                "deletionPolicy": "Delete",
+                "driver": driver,
+                "source": {"volumeHandle": "vol-source"},
+                "sourceVolumeMode": "Filesystem",
+                "volumeSnapshotRef": {
+                    "kind": "VolumeSnapshot",
+                    "apiVersion": group,
+                    "namespace": namespace,
+                    "name": name,
+                    "uid": made["metadata"]["uid"],
+                },
+            },
+        });
+        self.api.create("volumesnapshotcontents", "", content);
+        let known = json!({"snapshotHandle": handle, "readyToUse": true, "restoreSize": 1_i64 << 30});
+        let set = |status: Value| move |object: &mut Value| object["status"] = status;
+        self.api
+            .edit("volumesnapshotcontents", "", &content_name, set(known));
+        self.driver.add_snapshot(&handle);
+        // The snapshot is ready last, as by the snapshot controller.
+        self.api.edit("volumesnapshots", namespace, name, set(status));
+        content_name
+    }
+
     /// Everybody may do what a YAML stream of RBAC documents grants them.
     ///
     /// # Panics
@@ -197,7 +247,12 @@ impl World {
         let mut out = String::new();
         let text =
             |object: &Value, path: &str| object.pointer(path).map(Value::to_string).unwrap_or_default();
-        for plural in ["persistentvolumeclaims", "persistentvolumes", "leases"] {
+        for plural in [
+            "persistentvolumeclaims",
+            "persistentvolumes",
+            "volumesnapshots",
+            "leases",
+        ] {
             for object in self.api.list(plural) {
                 let _ = writeln!(
                     out,

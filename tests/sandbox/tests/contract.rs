@@ -22,6 +22,9 @@ async fn the_sandbox_keeps_the_contract_and_serves_no_route_without_a_case() {
     api.load_rbac(NOBODY_IN_PARTICULAR, "default").unwrap();
     // The last case forgets history; what comes after it only cleans up.
     let asked = Arc::new(Mutex::new(Vec::new()));
+    let custom = || KINDS.iter().filter(|kind| kind.custom);
+    custom().for_each(|kind| api.hide(kind.plural));
+    let bare = api.clone();
     let (forgetful, before) = (api.clone(), asked.clone());
     let target = contract::Target {
         admin: api.client(ADMIN),
@@ -31,6 +34,10 @@ async fn the_sandbox_keeps_the_contract_and_serves_no_route_without_a_case() {
         expire: Some(Box::new(move || {
             *before.lock().unwrap() = forgetful.requests();
             forgetful.expire();
+            Box::pin(async {})
+        })),
+        install: Some(Box::new(move || {
+            custom().for_each(|kind| bare.reveal(kind.plural));
             Box::pin(async {})
         })),
         patient: true,

@@ -13,6 +13,7 @@ use super::{
     faults::{self, Harm},
     list::{self, Listed},
     media::Form,
+    patch::PatchKind,
     rbac::Rbac,
     route::{self, Route, Verb},
     serve::{ApiBody, BoxError, full},
@@ -114,7 +115,13 @@ impl Api {
         let mut state = self.state.lock();
         permit(&state.rbac, user, &route)?;
         if state.hidden.contains(route.kind.plural) {
-            return Err(unknown());
+            return match route.kind.custom {
+                true => Ok(Served::Answer(no_page())),
+                false => Err(unknown()),
+            };
+        }
+        if route.kind.custom && route.verb == Verb::Patch(PatchKind::Strategic) {
+            return Err(failure::no_strategic_patch());
         }
         let form = Form::of(&parts.headers, route.verb)?;
         if !route.kind.serves(route.verb, route.status) {
@@ -218,7 +225,7 @@ impl Api {
                     json!({"allowed": allowed(&state.rbac, user, &review["spec"]["resourceAttributes"])});
                 return Ok(response(201, full(review.to_string())));
             }
-            (method, path) if route::is_elsewhere(method, path) => {
+            (method, path) if route::is_elsewhere(method, path, &state.hidden) => {
                 return Ok(refuse(&failure::not_served(&format!(
                     "{method} {}",
                     parts.uri.path()
@@ -226,6 +233,7 @@ impl Api {
             }
             (&Method::GET, ["api", version]) => return Ok(discover(&state, "", version)),
             (&Method::GET, ["apis", group, version]) => return Ok(discover(&state, group, version)),
+            (_, ["apis", group, ..]) if !known(&state, group) => return Ok(no_page()),
             _ => return Ok(refuse(&unknown())),
         };
         Ok(response(200, full(answer.to_string())))
@@ -310,7 +318,7 @@ fn discover(state: &State, group: &str, version: &str) -> Answer {
         })
         .collect();
     if resources.is_empty() {
-        return response(404, full("404 page not found\n"));
+        return no_page();
     }
     let version = if group.is_empty() {
         version.to_owned()
@@ -319,6 +327,13 @@ fn discover(state: &State, group: &str, version: &str) -> Answer {
     };
     let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources});
     response(200, full(list.to_string()))
+}
+
+/// Whether anything of a group is served.
+fn known(state: &State, group: &str) -> bool {
+    KINDS
+        .iter()
+        .any(|kind| kind.group == group && !state.hidden.contains(kind.plural))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(kind: &str, body: &[u8]) -> Result<T, Refusal> {
@@ -341,6 +356,11 @@ fn deleted(kind: &super::Kind, last: &Value) -> Value {
         details["group"] = kind.group.into();
     }
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+/// What is no API group at all, that of a CRD that is not installed included.
+fn no_page() -> Answer {
+    response(404, full("404 page not found\n"))
 }
 
 fn unknown() -> Refusal {

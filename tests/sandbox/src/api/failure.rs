@@ -223,6 +223,12 @@ pub(crate) fn unappliable() -> Refusal {
     status
 }
 
+/// Custom resources have no strategic merge patch.
+pub(crate) fn no_strategic_patch() -> Refusal {
+    let text = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+    bare(415, "UnsupportedMediaType", text)
+}
+
 pub(crate) fn forbidden(
     user: &str,
     verb: &str,

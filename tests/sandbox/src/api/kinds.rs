@@ -12,7 +12,7 @@ use k8s_openapi::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{capacity, failure::Cause, route::Verb, rules, topology};
+use super::{capacity, custom, failure::Cause, patch::PatchKind, route::Verb, rules, topology};
 
 /// One resource of the API, and how the real server treats it.
 #[derive(Clone, Copy)]
@@ -29,6 +29,8 @@ pub struct Kind {
     pub namespaced: bool,
     /// Whether `/status` is served and the main resource ignores status.
     pub status: bool,
+    /// Whether it comes with a CRD.
+    pub custom: bool,
     /// Whether a PUT of an absent object creates it.
     pub(crate) upsert: bool,
     /// Whether a PUT without resourceVersion overwrites.
@@ -54,6 +56,7 @@ const PLAIN: Kind = Kind {
     kind: "",
     namespaced: false,
     status: false,
+    custom: false,
     upsert: false,
     unconditional: true,
     echoes: false,
@@ -74,6 +77,15 @@ const STORAGE: Kind = Kind {
 const APPS: Kind = Kind {
     group: "apps",
     namespaced: true,
+    ..PLAIN
+};
+
+const SNAPSHOTS: Kind = Kind {
+    group: "snapshot.storage.k8s.io",
+    status: true,
+    custom: true,
+    unconditional: false,
+    fill: custom::without_status,
     ..PLAIN
 };
 
@@ -227,6 +239,33 @@ pub const KINDS: &[Kind] = &[
         check: rules::check_lease,
         ..PLAIN
     },
+    Kind {
+        plural: "volumesnapshots",
+        kind: "VolumeSnapshot",
+        namespaced: true,
+        normal: |object| custom::pruned(object, &custom::SNAPSHOT),
+        check: |object, _| custom::check(object, &custom::SNAPSHOT),
+        ..SNAPSHOTS
+    },
+    Kind {
+        plural: "volumesnapshotcontents",
+        kind: "VolumeSnapshotContent",
+        normal: |object| custom::pruned(object, &custom::CONTENT),
+        check: custom::check_content,
+        ..SNAPSHOTS
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        version: "v1beta1",
+        plural: "referencegrants",
+        kind: "ReferenceGrant",
+        namespaced: true,
+        custom: true,
+        unconditional: false,
+        normal: |object| custom::pruned(object, &custom::GRANT),
+        check: |object, _| custom::check(object, &custom::GRANT),
+        ..PLAIN
+    },
 ];
 
 /// Groups of which the real server serves something by default and the sandbox nothing. Any other group without a row
@@ -299,6 +338,7 @@ impl Kind {
     /// server may well have it, but no contract case says what it does. 405 is for methods that are no verb at all.
     pub fn serves(&self, verb: Verb, status: bool) -> bool {
         match verb {
+            Verb::Patch(PatchKind::Strategic) if self.custom => false,
             Verb::Get | Verb::Update | Verb::Patch(_) if status => self.status,
             _ if status => false,
             Verb::Delete => self.deletable,

@@ -66,7 +66,10 @@ pub(crate) fn list(state: &State, route: &Route, form: Form) -> Result<Listed, R
             meta["continue"] = token(Some(revision), last).into();
         }
     }
-    let items: Vec<_> = chosen.into_iter().map(|(_, object)| form.item(object)).collect();
+    let items: Vec<_> = chosen
+        .into_iter()
+        .map(|(_, object)| form.item(kind, object))
+        .collect();
     let (named, api_version) = form.named(kind.kind, kind.api_version());
     Ok(Listed::Now(json!({
         "kind": format!("{named}List"),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     failure::{self, Refusal},
+    kinds::Kind,
     route::Verb,
     rules,
 };
@@ -57,10 +58,10 @@ impl Form {
         }
     }
 
-    /// One object as a list carries it: whole ones do not repeat their type.
-    pub(crate) fn item(self, object: &Value) -> Value {
+    /// One object as a list carries it: whole ones do not repeat their type, but for custom resources.
+    pub(crate) fn item(self, kind: &Kind, object: &Value) -> Value {
         let mut item = self.object(object);
-        if self == Self::Whole {
+        if self == Self::Whole && !kind.custom {
             rules::remove(&mut item, "kind");
             rules::remove(&mut item, "apiVersion");
         }

@@ -3,6 +3,7 @@
 
 mod answer;
 pub(crate) mod capacity;
+mod custom;
 mod failure;
 mod faults;
 mod kinds;
@@ -100,7 +101,8 @@ impl Api {
             streaming: true,
             ceiling: None,
             cuts: 0,
-            hidden: BTreeSet::new(),
+            // As on most clusters.
+            hidden: BTreeSet::from(["referencegrants".to_owned()]),
             garbled: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(11),
         };
@@ -321,14 +323,21 @@ impl Api {
         state.store.wake();
     }
 
-    /// The server does not know this resource: 404, and absent from discovery.
-    pub fn hide(&self, plural: &str) {
-        self.state.lock().hidden.insert(plural.to_owned());
+    /// The server does not know this resource, or any of this group: 404, and absent from discovery. So it begins with
+    /// `referencegrants`.
+    pub fn hide(&self, name: &str) {
+        let mut state = self.state.lock();
+        state
+            .hidden
+            .extend(meant(name).map(|kind| kind.plural.to_owned()));
     }
 
     /// The server knows it again.
-    pub fn reveal(&self, plural: &str) {
-        self.state.lock().hidden.remove(plural);
+    pub fn reveal(&self, name: &str) {
+        let mut state = self.state.lock();
+        state
+            .hidden
+            .retain(|plural| meant(name).all(|kind| kind.plural != plural));
     }
 
     // --- what clients did ---
@@ -367,6 +376,13 @@ impl Api {
         let now = began + at.elapsed();
         now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
+}
+
+/// The rows of one resource, or of a group.
+fn meant(name: &str) -> impl Iterator<Item = &'static Kind> {
+    KINDS
+        .iter()
+        .filter(move |kind| kind.plural == name || kind.group == name)
 }
 
 /// The row of a resource that a test names.

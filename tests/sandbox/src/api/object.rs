@@ -33,6 +33,19 @@ pub(super) fn decode(kind: &Kind, object: Value) -> Result<Value, Refusal> {
     if !named.is_empty() && named != kind.kind {
         return Err(refuse(named, "unknown conversion"));
     }
+    // Of built-in kinds the server knows what was meant.
+    if kind.custom && named.is_empty() {
+        return Err(failure::bad_request(format!(
+            "Object 'Kind' is missing in '{object}'"
+        )));
+    }
+    let version = text(&object["apiVersion"]);
+    if kind.custom && version != kind.api_version() {
+        return Err(failure::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            kind.api_version()
+        )));
+    }
     if rules::has_bad_quantity(&object) {
         return Err(refuse(
             kind.kind,

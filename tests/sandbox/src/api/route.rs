@@ -1,5 +1,7 @@
 //! Reads a request line: which resource, which verb.
 
+use std::collections::BTreeSet;
+
 use http::{Method, request::Parts};
 
 use super::{
@@ -84,18 +86,16 @@ impl Route {
 
 /// Whether a path that is no resource of the table, nor the discovery of its
 /// groups, may well be something on the real server.
-pub(crate) fn is_elsewhere(method: &Method, path: &[&str]) -> bool {
+pub(crate) fn is_elsewhere(method: &Method, path: &[&str], hidden: &BTreeSet<String>) -> bool {
+    let mut kinds = KINDS.iter().filter(|kind| !hidden.contains(kind.plural));
     let (group, version, rest) = match path {
         ["apis", group, ..] if OTHER_GROUPS.contains(group) => return true,
-        ["apis", group] => return KINDS.iter().any(|kind| kind.group == *group),
+        ["apis", group] => return kinds.any(|kind| kind.group == *group),
         ["api", version, rest @ ..] => ("", *version, rest),
         ["apis", group, version, rest @ ..] => (*group, *version, rest),
         _ => return true,
     };
-    if !KINDS
-        .iter()
-        .any(|kind| kind.group == group && kind.version == version)
-    {
+    if !kinds.any(|kind| kind.group == group && kind.version == version) {
         return false;
     }
     let plural = match rest {

@@ -235,6 +235,9 @@ impl Store {
                 Part::Main => copy(&mut new, &old, "status"),
                 Part::Status => copy(&mut new, &old, "spec"),
             }
+            if kind.custom && part == Part::Status {
+                copy(&mut new, &old, "metadata");
+            }
             if kind.plural == "persistentvolumes" && new["status"]["phase"] != old["status"]["phase"] {
                 new["status"]["lastPhaseTransitionTime"] = now.into();
             }

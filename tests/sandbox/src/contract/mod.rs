@@ -5,6 +5,7 @@
 //! Against a real cluster they tolerate running controllers.
 
 mod capacities;
+mod custom;
 mod history;
 mod lists;
 mod metadata;
@@ -40,12 +41,17 @@ pub struct Target {
     /// Makes the server forget every revision so far. On a real one: compact etcd, then start kube-apiserver anew,
     /// whose watch cache begins there. `None` leaves those cases out.
     pub expire: Option<Expire>,
+    /// Installs the CRDs of the custom resources. `None` when they are there already.
+    pub install: Option<Install>,
     /// Whether cases may wait longer than a minute.
     pub patient: bool,
 }
 
 /// See [`Target::expire`].
 pub type Expire = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// See [`Target::install`].
+pub type Install = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// No case needs longer, bookmarks and a restarted server included.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
@@ -71,18 +77,26 @@ impl Case {
 /// Runs all cases; gives the number that ran and what failed, by name.
 pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
     let expire = target.expire.is_some();
+    let install = target.install.is_some();
     let probe = Probe::new(target).await;
+    let mut failed = Vec::new();
+    // Alone and first: the others need the CRDs.
+    if install {
+        for case in custom::before() {
+            failed.extend(check(case, &probe).await);
+        }
+    }
     let mut cases = verbs::cases();
     cases.extend(objects::cases());
     cases.extend(volumes::cases());
     cases.extend(capacities::cases());
+    cases.extend(custom::cases());
     cases.extend(lists::cases());
     cases.extend(metadata::cases());
     cases.extend(topology::cases());
     cases.extend(watches::cases(probe.target().patient));
     cases.extend(refusals::cases());
-    let mut ran = cases.len();
-    let mut failed = Vec::new();
+    let mut ran = cases.len() + if install { custom::before().len() } else { 0 };
     let mut running: FuturesUnordered<_> = cases.into_iter().map(|case| check(case, &probe)).collect();
     while let Some(ended) = running.next().await {
         failed.extend(ended);

@@ -44,3 +44,41 @@ pub(crate) fn capacity(name: &str) -> Value {
         "capacity": "1Gi",
     })
 }
+
+/// A VolumeSnapshot of a claim that is not there.
+pub(crate) fn snapshot(name: &str) -> Value {
+    json!({
+        "kind": "VolumeSnapshot",
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "metadata": {"name": name},
+        "spec": {"source": {"persistentVolumeClaimName": "none"}},
+    })
+}
+
+/// The VolumeSnapshotContent of a snapshot that is not there.
+pub(crate) fn content(name: &str, namespace: &str) -> Value {
+    json!({
+        "kind": "VolumeSnapshotContent",
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "metadata": {"name": name},
+        "spec": {
+            "deletionPolicy": "Retain",
+            "driver": "contract.example.com",
+            "source": {"snapshotHandle": "handle"},
+            "volumeSnapshotRef": {"namespace": namespace, "name": "none"},
+        },
+    })
+}
+
+/// A ReferenceGrant: claims of one namespace may name the snapshots of this one.
+pub(crate) fn grant(name: &str) -> Value {
+    json!({
+        "kind": "ReferenceGrant",
+        "apiVersion": "gateway.networking.k8s.io/v1beta1",
+        "metadata": {"name": name},
+        "spec": {
+            "from": [{"group": "", "kind": "PersistentVolumeClaim", "namespace": "contract"}],
+            "to": [{"group": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot"}],
+        },
+    })
+}

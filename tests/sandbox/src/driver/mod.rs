@@ -20,7 +20,7 @@ pub use proto::controller_service_capability::rpc::Type as Capability;
 pub use volumes::Segment;
 
 use crate::Line;
-use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse};
+use proto::{CreateVolumeRequest, GetCapacityRequest, GetCapacityResponse, VolumeContentSource};
 
 /// The key of a volume's context that tells it from an earlier one of the same id.
 pub const INCARNATION: &str = "incarnation";
@@ -41,6 +41,10 @@ pub(crate) struct State {
     incarnations: BTreeMap<String, u64>,
     /// Where volumes are, by id.
     placed: BTreeMap<String, BTreeMap<String, String>>,
+    /// What volumes were made from, by id.
+    pub(crate) sources: BTreeMap<String, VolumeContentSource>,
+    /// Ids of the snapshots that exist.
+    pub(crate) snapshots: BTreeSet<String>,
     /// What ids begin with.
     prefix: String,
     creations: Vec<CreateVolumeRequest>,
@@ -140,6 +144,10 @@ pub enum Trouble {
     Oversized,
     /// CreateVolume: the answer says that the volume is here, wherever it was placed.
     Topology(Vec<BTreeMap<String, String>>),
+    /// CreateVolume: the answer has no `content_source`, whatever was asked.
+    WithoutSource,
+    /// CreateVolume: the answer says that the volume was made from this.
+    OtherSource(VolumeContentSource),
     /// GetCapacity: this answer.
     Capacity(GetCapacityResponse),
 }
@@ -191,6 +199,8 @@ impl Driver {
             volumes: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             placed: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            snapshots: BTreeSet::new(),
             prefix: "vol".into(),
             creations: Vec::new(),
             capacity_requests: Vec::new(),
@@ -298,6 +308,16 @@ impl Driver {
     /// Takes a volume away that no call asked to delete, as an administrator would.
     pub fn remove_volume(&self, id: &str) {
         self.state.lock().volumes.remove(id);
+    }
+
+    /// There is a snapshot of this id, however it was made.
+    pub fn add_snapshot(&self, id: &str) {
+        self.state.lock().snapshots.insert(id.to_owned());
+    }
+
+    /// The snapshot of this id is gone. Volumes that were made from it stay.
+    pub fn remove_snapshot(&self, id: &str) {
+        self.state.lock().snapshots.remove(id);
     }
 
     /// What the context of this volume says about its incarnation: nothing while there is no such volume, and nothing

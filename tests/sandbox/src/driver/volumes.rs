@@ -8,7 +8,7 @@ use super::{
     Capability, Driver, INCARNATION, State, Trouble, Volume,
     proto::{
         self, CreateVolumeRequest, CreateVolumeResponse, GetCapacityRequest, GetCapacityResponse, Topology,
-        TopologyRequirement,
+        TopologyRequirement, VolumeContentSource, volume_content_source::Type,
     },
 };
 
@@ -142,6 +142,19 @@ pub(super) fn spelled(topology: Option<&Topology>) -> String {
 
 /// What a caller may not ask of this driver or in this form.
 fn check(state: &mut State, request: &CreateVolumeRequest) {
+    let source = request.volume_content_source.as_ref();
+    let needed = match source.and_then(|source| source.r#type.as_ref()) {
+        Some(Type::Snapshot(_)) => Some(Capability::CreateDeleteSnapshot),
+        Some(Type::Volume(_)) => Some(Capability::CloneVolume),
+        None => None,
+    };
+    if let Some(needed) = needed.filter(|needed| !state.identity.capabilities.contains(needed)) {
+        let text = format!(
+            "CreateVolume of {} from a source, for which the driver lacks {needed:?}",
+            request.name
+        );
+        state.breaches.push(text);
+    }
     let Some(requirement) = &request.accessibility_requirements else {
         return;
     };
@@ -188,8 +201,31 @@ fn place(
     Ok(Some(segment.topology.clone()))
 }
 
+/// Whether there is what a new volume is to be made from.
+fn look_up(state: &State, source: Option<&VolumeContentSource>) -> Result<(), Status> {
+    let Some(kind) = source.map(|source| &source.r#type) else {
+        return Ok(());
+    };
+    let (what, id, there) = match kind {
+        Some(Type::Snapshot(from)) => {
+            let id = &from.snapshot_id;
+            ("snapshot", id, state.snapshots.contains(id))
+        }
+        Some(Type::Volume(from)) => {
+            let id = &from.volume_id;
+            ("volume", id, state.volumes.contains_key(id))
+        }
+        None => return Err(Status::invalid_argument("volume_content_source is empty")),
+    };
+    match there {
+        true => Ok(()),
+        false => Err(Status::not_found(format!("there is no {what} {id:?}"))),
+    }
+}
+
 /// Gives back the room of a volume that is gone.
 pub(super) fn release(state: &mut State, volume: &Volume) {
+    state.sources.remove(&volume.id);
     let Some(topology) = state.placed.remove(&volume.id) else {
         return;
     };
@@ -267,6 +303,7 @@ pub(super) fn create(
             if known.bytes < least
                 || most > 0 && known.bytes > most
                 || known.parameters != request.parameters
+                || state.sources.get(&known.id) != request.volume_content_source.as_ref()
                 || !reaches(state, &known.id, wanted) =>
         {
             return Err(Status::already_exists(format!(
@@ -276,6 +313,7 @@ pub(super) fn create(
         }
         Some(known) => known,
         None => {
+            look_up(state, request.volume_content_source.as_ref())?;
             let topology = place(state, bytes, wanted)?;
             let id = match trouble {
                 Some(Trouble::Odd { id, .. }) => id.clone(),
@@ -283,6 +321,9 @@ pub(super) fn create(
             };
             if let Some(topology) = topology {
                 state.placed.insert(id.clone(), topology);
+            }
+            if let Some(source) = request.volume_content_source {
+                state.sources.insert(id.clone(), source);
             }
             let made = Volume {
                 id,
@@ -302,13 +343,15 @@ pub(super) fn create(
         capacity_bytes: volume.bytes,
         accessible_topology: placed.map(one).into_iter().collect(),
         volume_context: state.context(&volume.id),
+        content_source: state.sources.get(&volume.id).cloned(),
         volume_id: volume.id,
-        ..Default::default()
     };
     match trouble {
         Some(Trouble::WithoutVolume) => return Ok(CreateVolumeResponse { volume: None }),
         Some(Trouble::Odd { context, .. }) => answer.volume_context.clone_from(context),
         Some(Trouble::Topology(topology)) => answer.accessible_topology = topology.iter().map(one).collect(),
+        Some(Trouble::WithoutSource) => answer.content_source = None,
+        Some(Trouble::OtherSource(source)) => answer.content_source = Some(source.clone()),
         Some(Trouble::EmptyId) => answer.volume_id.clear(),
         Some(Trouble::Oversized) => {
             answer
