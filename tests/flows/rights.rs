@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
-use crate::attributes::{attributes_class, names};
-use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, SECRETS, Sidecar, USER, secs};
+use crate::{
+    attributes::{attributes_class, names},
+    sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, SECRETS, Sidecar, USER, secs},
+};
 
 /// The base and its component.
 fn everything() -> String {
