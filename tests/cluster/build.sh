@@ -43,6 +43,14 @@ pinned() {
 }
 build "$bin/driver" ./driver
 build "$bin/up" ./up
+# The CRDs as their own modules publish them.
+published() {
+    go mod download "$1"
+    install -m 644 "$(go list -m -f '{{.Dir}}' "$1")"/config/crd/$2 "$bin/crds"
+}
+mkdir -p "$bin/crds"
+published github.com/kubernetes-csi/external-snapshotter/client/v8 'snapshot.storage.k8s.io_*.yaml'
+published sigs.k8s.io/gateway-api standard/gateway.networking.k8s.io_referencegrants.yaml
 if [ "$what" = all ]; then
     pinned etcd go.etcd.io/etcd/server/v3
     pinned kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver

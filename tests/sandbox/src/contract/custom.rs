@@ -254,7 +254,7 @@ async fn status(probe: Probe) -> CaseResult {
         probe.patch(&status, PatchKind::Merge, bad).await.refused(
             422,
             "Invalid",
-            "status.readyToUse in body must be of type boolean: \"string\"",
+            "readyToUse in body must be of type boolean: \"string\"",
         )?;
         let negative = json!({"status": {"restoreSize": -1}});
         let negative = probe.patch(&status, PatchKind::Merge, negative).await;
