@@ -87,9 +87,9 @@ async fn a_volume_is_made_from_a_snapshot_and_from_a_claim() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_only_takes_time_is_waited_for_without_a_failure() {
-    type Ready = fn(&World);
-    type Change = fn(&mut Value);
-    let rows: [(&str, Change, &str, Ready); 3] = [
+    /// What is not ready, the claim's source, what is told, and what makes it ready.
+    type Row = (&'static str, fn(&mut Value), &'static str, fn(&World));
+    let rows: [Row; 3] = [
         (
             "a snapshot that is not ready",
             restored,
