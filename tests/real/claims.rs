@@ -3,12 +3,16 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::ResourceExt;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use serde_json::{Value, json};
 
 use crate::{
     audit,
-    cluster::{Cluster, Rights},
+    cluster::{self, Cluster, Rights},
     driver::Driver,
     sidecar::{Binary, Sidecar, under_test},
     world::{SOON, World, eventually, text},
@@ -24,6 +28,7 @@ pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
     let flags = ["--leader-election"];
     let _standby = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
     if under_test() == Binary::Ours {
+        is_told_whose_its_snapshot_is(&world, &driver).await;
         audit::all_rights_are_used(&world, rights).await;
     }
     audit::assert_nothing_denied(&world);
@@ -164,6 +169,48 @@ async fn gets_its_attributes(world: &World, driver: &Driver) {
     let creation = creations.iter().find(|call| call.request["name"] == name);
     let creation = creation.unwrap_or_else(|| panic!("no call for {name}: {creations:?}"));
     assert_eq!(creation.request["mutable_parameters"], json!({"iops": "1000"}));
+}
+
+/// A snapshot and its content are read, and are another driver's.
+async fn is_told_whose_its_snapshot_is(world: &World, driver: &Driver) {
+    if cluster::is_given() {
+        return;
+    }
+    const GROUP: &str = "snapshot.storage.k8s.io";
+    let kind = |kind: &str| ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1", kind));
+    let (snapshots, contents) = (kind("VolumeSnapshot"), kind("VolumeSnapshotContent"));
+    let (client, namespace) = (world.client.clone(), &world.namespace);
+    let snapshots = (
+        Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &snapshots),
+        snapshots,
+    );
+    let contents = (Api::<DynamicObject>::all_with(client, &contents), contents);
+    let create = async |(api, kind): &(Api<DynamicObject>, ApiResource), name: &str, spec: Value| {
+        let object = DynamicObject::new(name, kind).data(json!({"spec": spec}));
+        api.create(&PostParams::default(), &object).await.unwrap()
+    };
+    let name = format!("{namespace}-content");
+    let source = json!({"source": {"volumeSnapshotContentName": name}});
+    let snapshot = create(&snapshots, "origin", source).await;
+    let content = json!({
+        "deletionPolicy": "Retain", "driver": "another.example.com", "source": {"snapshotHandle": "snap-1"},
+        "volumeSnapshotRef": {"namespace": namespace, "name": "origin", "uid": snapshot.uid()},
+    });
+    create(&contents, &name, content).await;
+    let ready = json!({"status": {"boundVolumeSnapshotContentName": name, "readyToUse": true}});
+    let (api, ready) = (&snapshots.0, Patch::Merge(ready));
+    api.patch_status("origin", &PatchParams::default(), &ready)
+        .await
+        .unwrap();
+    let class = world.class("restored", &driver.name, json!({})).await;
+    let source = json!({"apiGroup": GROUP, "kind": "VolumeSnapshot", "name": "origin"});
+    world
+        .claim_with("restored", &class, json!({"dataSource": source}))
+        .await;
+    let words = "is of driver another.example.com";
+    world.event("restored", "ProvisioningFailed", 1, words).await;
+    world.delete_claim("restored").await;
+    contents.0.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
 /// What the sidecar wrote: without what the API server and the binder add.
