@@ -12,7 +12,10 @@ use super::{
     record::{OpenError, Opening, Storable},
     settings::CrashSafe,
     shard::Shard,
-    slot::{Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, ShardPause, read_value},
+    slot::{
+        LEFT_ALONE, Notice, OpenRecord, PendingOpen, Place, Refused, SentWrite, ShardFailure, ShardPause,
+        read_value,
+    },
     state::LedgerState,
 };
 use crate::base::{
@@ -41,12 +44,12 @@ impl<R: Storable> LedgerState<R> {
             Ok(object) => return self.confirmed(number, write, object, now),
             Err(error) => error,
         };
-        // A person has put something there that no object may have. The other shards are written all the same.
-        if error.reason == Reason::Invalid && !write.create {
-            self.fails(number, &error, true, now);
-            return self.wait_again(write.opens);
-        }
-        self.back_off(&error, now);
+        let is_its_own = match error.reason {
+            Reason::Conflict | Reason::AlreadyExists | Reason::NotFound | Reason::TooManyRequests(_) => false,
+            Reason::Forbidden | Reason::Invalid => !write.create,
+            _ => true,
+        };
+        self.failed(number, &error, is_its_own, true, now);
         match error.reason {
             Reason::Conflict | Reason::AlreadyExists => {
                 self.slots[number].must_read = true;
@@ -58,35 +61,54 @@ impl<R: Storable> LedgerState<R> {
                 self.wait_again(write.opens);
             }
             Reason::TooManyRequests(_) => self.wait_again(write.opens),
-            // A quota. What stood there, when a person deleted it, is stored elsewhere.
-            Reason::Forbidden
+            // A quota or a policy. What stood there, when a person deleted it, is stored elsewhere.
+            Reason::Forbidden | Reason::Invalid
                 if write.create && self.slots.iter().any(|slot| slot.ours && slot.shard.is_present()) =>
             {
                 let until = now + REFUSED;
-                self.no_more = Some(Refused { error, until });
+                self.no_new_shards = Some(Refused { error, until });
                 self.slots[number].must_write = false;
                 self.slots[number].restore.clear();
-                for (uid, known) in &mut self.open {
-                    if known.place == Place::Shard(number) {
-                        known.place = Place::Memory;
-                        self.in_memory.insert(uid.clone());
-                    }
+                let here = Place::Shard(number);
+                for (uid, known) in self.open.iter_mut().filter(|(_, known)| known.place == here) {
+                    known.place = Place::Memory;
+                    self.in_memory.insert(uid.clone());
+                }
+                for hold in self.pending_holds.values_mut().filter(|hold| hold.place == here) {
+                    hold.place = Place::Memory;
                 }
             }
-            // No right, a quota; or, of a new shard, no namespace, or a name or content that is not accepted.
+            // Whether it is about this shard is decided when all were answered.
+            Reason::Forbidden if !write.create && self.taking => self.wait_again(write.opens),
+            // Another shard was written since this one was. That one is written once more: if it is refused as well, it was
+            // no policy about this shard, but a right that is gone.
+            Reason::Forbidden
+                if !write.create
+                    && let Some(last) = self.last_written.filter(|last| *last != number) =>
+            {
+                self.slots[last].must_write = true;
+                self.wait_again(write.opens);
+            }
+            // A person has put something there that no object may have. The other shards are written all the same.
+            Reason::Invalid if !write.create => self.wait_again(write.opens),
+            // No right; or, of the first shard, a quota, no namespace, or a name or content that is not accepted.
             Reason::Forbidden | Reason::NotFound | Reason::Invalid => {
                 self.refuse(error.clone(), now);
                 self.refuse_opens(write.opens, &error);
             }
             // It may have been done, or may be yet.
-            Reason::Unavailable => {
-                self.fails(number, &error, true, now);
-                self.lost(number, write, &OpenError::Api(error), now);
-            }
-            _ => {
-                self.fails(number, &error, true, now);
-                self.wait_again(write.opens);
-            }
+            Reason::Unavailable => self.lost(number, write, &OpenError::Api(error), now),
+            _ => self.wait_again(write.opens),
+        }
+    }
+
+    /// A request has failed. One shard that fails again and again does not hold up the others.
+    fn failed(&mut self, number: usize, error: &ApiError, is_its_own: bool, writing: bool, now: Duration) {
+        if is_its_own {
+            self.fails(number, error, writing, now);
+        }
+        if !is_its_own || !self.slots[number].pause.is_left_alone() {
+            self.back_off(error, now);
         }
     }
 
@@ -104,21 +126,28 @@ impl<R: Storable> LedgerState<R> {
 
     /// A request for this shard has failed, so it is not used for a while.
     pub(super) fn fails(&mut self, number: usize, error: &ApiError, writing: bool, now: Duration) {
-        let slot = &mut self.slots[number];
-        let left_alone = slot.pause.failed(error, writing, self.successes, now);
+        self.note_failure(number, error, writing, 0, now);
         // Opens go elsewhere meanwhile, so nobody would notice that it can be written again.
+        let slot = &mut self.slots[number];
         slot.must_write |= writing && slot.shard.is_present();
-        if left_alone && !matches!(slot.shard, Shard::Absent) {
-            self.effects.notices.push(Notice::LeftAlone(error.clone()));
-        }
     }
 
     /// The term begins although this shard could not be written: it is tried again.
-    pub(super) fn leave(&mut self, number: usize, error: &ApiError) {
+    pub(super) fn leave(&mut self, number: usize, error: &ApiError, now: Duration) {
+        self.slots[number].ours = false;
+        self.note_failure(number, error, true, LEFT_ALONE, now);
+    }
+
+    fn note_failure(&mut self, number: usize, error: &ApiError, writing: bool, at_least: u32, now: Duration) {
         let slot = &mut self.slots[number];
-        slot.ours = false;
-        if slot.pause.leave_alone() {
-            self.effects.notices.push(Notice::LeftAlone(error.clone()));
+        let error = error.clone();
+        let failure = ShardFailure {
+            error: error.clone(),
+            writing,
+        };
+        let is_left = slot.pause.failed(failure, at_least, self.successes, now);
+        if is_left && !matches!(slot.shard, Shard::Absent) {
+            self.effects.notices.push(Notice::LeftAlone(error));
         }
     }
 
@@ -206,9 +235,10 @@ impl<R: Storable> LedgerState<R> {
     fn confirmed(&mut self, number: usize, write: SentWrite<R>, object: Value, now: Duration) {
         self.refused = None;
         if write.create {
-            self.no_more = None;
+            self.no_new_shards = None;
         }
         self.failures = 0;
+        self.last_written = Some(number);
         self.not_before = now;
         self.succeeds();
         let slot = &mut self.slots[number];
@@ -274,11 +304,10 @@ impl<R: Storable> LedgerState<R> {
         let object = match answer {
             Ok(object) => object,
             Err(error) => {
-                self.back_off(&error, now);
-                match error.reason {
-                    Reason::TooManyRequests(_) => {}
-                    Reason::Forbidden => self.refuse(error, now),
-                    _ => self.fails(number, &error, false, now),
+                let is_its_own = !matches!(error.reason, Reason::TooManyRequests(_) | Reason::Forbidden);
+                self.failed(number, &error, is_its_own, false, now);
+                if error.reason == Reason::Forbidden {
+                    self.refuse(error, now);
                 }
                 return;
             }
@@ -335,6 +364,7 @@ impl<R: Storable> LedgerState<R> {
         let slot = &mut self.slots[number];
         slot.shard = Shard::Absent;
         (slot.must_read, slot.ours, slot.pause) = (false, true, ShardPause::default());
+        self.last_written = self.last_written.filter(|last| *last != number);
         slot.unreadable.clear();
         let here = self
             .open

@@ -71,7 +71,7 @@ impl<R: Storable> LedgerState<R> {
         }
         self.term = mark;
         (self.in_term, self.full) = (true, false);
-        (self.refused, self.no_more) = (None, None);
+        (self.refused, self.no_new_shards) = (None, None);
         (self.failures, self.not_before) = (0, now);
         (self.flushing, self.taking, self.readable) = (false, true, false);
         self.settling.clear();

@@ -75,8 +75,11 @@ impl<R: Storable> LedgerState<R> {
         if let Some(number) = self.slots.iter().position(unknown) {
             return Next::Read(number);
         }
-        if self.refused.is_some() {
-            self.choose_trial(now);
+        // Something must be written to learn whether that is allowed now.
+        if self.refused.is_some()
+            && let Some(number) = self.trial(now)
+        {
+            return self.write(number, wall);
         }
         let looks = |slot: &Slot<R>| {
             let at = (slot.looked + LOOK).max(slot.pause.until());
@@ -99,10 +102,11 @@ impl<R: Storable> LedgerState<R> {
         if let Some(number) = self.place_for_unstored(now) {
             return self.write(number, wall);
         }
-        if self.opens_due_at(now).is_some_and(|at| at <= now)
-            && let Some(number) = self.place_for_opens(now)
-        {
-            return self.write(number, wall);
+        if self.opens_due_at(now).is_some_and(|at| at <= now) {
+            self.reject_opens_without_room(now);
+            if let Some(number) = self.place_for_opens(now) {
+                return self.write(number, wall);
+            }
         }
         let times = (0..self.slots.len()).filter_map(|number| self.due_at(number));
         let times = times.chain(self.slots.iter().filter_map(looks));
@@ -113,13 +117,13 @@ impl<R: Storable> LedgerState<R> {
         Next::Wait(times.chain(later).min())
     }
 
-    /// Something must be written to learn whether that is allowed now.
-    fn choose_trial(&mut self, now: Duration) {
-        let chosen = (0..self.slots.len()).filter(|number| self.is_ready(*number, now));
-        let chosen = chosen.min_by_key(|number| !self.slots[*number].must_write);
-        if let Some(number) = chosen {
-            self.slots[number].must_write = true;
-        }
+    /// The shard to be written after a refusal. Each time another one: what refuses one shard may let others through.
+    fn trial(&self, now: Duration) -> Option<usize> {
+        let ready = (0..self.slots.len()).filter(|number| self.is_ready(*number, now));
+        ready.min_by_key(|number| {
+            let slot = &self.slots[*number];
+            (slot.pause.until(), !slot.must_write)
+        })
     }
 
     /// When this shard is to be written whatever is opened.

@@ -5,8 +5,8 @@ use std::{cmp::Reverse, sync::Arc, time::Duration};
 use super::{
     annotation::OPEN,
     record::{OpenError, Opening, Storable},
-    shard::{Changes, FILLED, GROWN, LARGEST},
-    slot::Place,
+    shard::{Changes, FILLED, GROWN, LARGEST, bytes},
+    slot::{Place, Slot},
     state::LedgerState,
 };
 
@@ -33,30 +33,50 @@ enum Room {
     Full,
 }
 
+impl Room {
+    fn now(self) -> Option<usize> {
+        match self {
+            Self::In(number) => Some(number),
+            Self::Later | Self::Full => None,
+        }
+    }
+}
+
 impl<R: Storable> LedgerState<R> {
-    /// A shard for the first open that does not have to wait. One for which there is no room anywhere hears that.
-    pub(super) fn place_for_opens(&mut self, now: Duration) -> Option<usize> {
+    /// Opens for which there is no room anywhere hear that, as far as they come before the next one to be written.
+    pub(super) fn reject_opens_without_room(&mut self, now: Duration) {
         let mut waiting = 0;
         while let Some(open) = self.pending.get(waiting) {
             match self.room_for(&open.uid, open.value.len(), now) {
-                Room::In(number) => {
+                Room::In(_) => {
                     self.full = false;
-                    return Some(number);
+                    return;
                 }
                 Room::Later => waiting += 1,
                 Room::Full => {
-                    let open = self.pending.remove(waiting);
-                    if let Some(no_more) = self.no_more.clone().filter(|no_more| no_more.until > now) {
-                        self.refuse_opens(open.into_iter().collect(), &no_more.error);
-                        continue;
+                    // One that replaces another is written where that one stands: from memory as well.
+                    let is_home = self.home(&open.uid, open.value.len()).is_some();
+                    let quota = self.no_new_shards.as_ref();
+                    let quota = quota.filter(|quota| quota.until > now && !is_home).cloned();
+                    let Some(open) = self.pending.remove(waiting) else {
+                        return;
+                    };
+                    if let Some(quota) = quota {
+                        self.refuse_opens(vec![open], &quota.error);
+                    } else {
+                        self.full = true;
+                        self.effects.answers.push((open.ticket, Err(OpenError::Full)));
                     }
-                    self.full = true;
-                    let answer = open.map(|open| (open.ticket, Err(OpenError::Full)));
-                    self.effects.answers.extend(answer);
                 }
             }
         }
-        None
+    }
+
+    /// A shard for the first open that does not have to wait.
+    pub(super) fn place_for_opens(&self, now: Duration) -> Option<usize> {
+        self.pending
+            .iter()
+            .find_map(|open| self.room_for(&open.uid, open.value.len(), now).now())
     }
 
     /// A shard for a record that stands in memory only, or is to be held and stands nowhere.
@@ -64,11 +84,23 @@ impl<R: Storable> LedgerState<R> {
         if self.refused.is_some() {
             return None;
         }
-        self.unstored()
-            .find_map(|record| match self.room_for(record.uid, record.length, now) {
-                Room::In(number) => Some(number),
-                Room::Later | Room::Full => None,
-            })
+        // Under a quota there may be many, and this is asked before each write.
+        let mut without_room = usize::MAX;
+        self.unstored().find_map(|record| {
+            let (uid, taken) = (record.uid, record.uid.len() + record.length);
+            let is_bound = || {
+                let is_there = |slot: &Slot<R>| slot.shard.value(OPEN, uid).is_some();
+                self.home(uid, record.length).is_some() || self.slots.iter().any(is_there)
+            };
+            if taken >= without_room && !is_bound() {
+                return None;
+            }
+            let number = self.room_for(uid, record.length, now).now();
+            if number.is_none() && !is_bound() {
+                without_room = taken;
+            }
+            number
+        })
     }
 
     /// Records that stand in memory only: those that are open, then those that are to be held.
@@ -146,9 +178,9 @@ impl<R: Storable> LedgerState<R> {
 
     /// When it is tried again to create a shard.
     pub(super) fn may_create_at(&self) -> Duration {
-        self.no_more
+        self.no_new_shards
             .as_ref()
-            .map_or(Duration::ZERO, |no_more| no_more.until)
+            .map_or(Duration::ZERO, |no_new_shards| no_new_shards.until)
     }
 
     /// Where a record of this claim stands already, or may stand: there it is written over.
@@ -170,12 +202,20 @@ impl<R: Storable> LedgerState<R> {
         }
         let slack = if self.settings.elected { 0 } else { UID_SLACK };
         let size = slot.shard.size_with(changes);
-        let taken = OPEN.len() + uid.len() + length + slack;
+        let taken = bytes(OPEN, uid) + length + slack;
         let mine = self.is_at(uid, number) || slot.erasing.contains(uid);
         match slot.shard.value(OPEN, uid) {
             // Another process's, or unreadable: it is not written over.
             Some(_) if !mine => false,
-            Some(_) => size + taken <= GROWN,
+            Some(old) => {
+                let is_counted = !changes.contains_key(&format!("{OPEN}{uid}"));
+                let replaced = if is_counted {
+                    bytes(OPEN, uid) + old.len()
+                } else {
+                    0
+                };
+                size + taken <= GROWN + replaced
+            }
             None => {
                 let records = size - slot.shard.foreign();
                 size + taken <= GROWN

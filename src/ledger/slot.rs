@@ -21,7 +21,7 @@ const PAUSE: Backoff = Backoff {
 /// So many failures of its own give a shard the longest pause.
 const LONGEST: u32 = 7;
 /// After so many failures of its own nobody waits for a shard any more, and that is told.
-const LEFT_ALONE: u32 = 3;
+pub(super) const LEFT_ALONE: u32 = 3;
 
 /// Tells who waits for a record to be stored.
 pub(super) type Ticket = u64;
@@ -128,9 +128,8 @@ impl<R> Default for Slot<R> {
 impl<R> Slot<R> {
     /// Why the shard is left alone, if it is. One that does not exist has nothing that waits for it.
     pub(super) fn left_alone(&self) -> Option<String> {
-        let error = self.pause.error()?;
         let is_left = self.pause.is_left_alone() && !matches!(self.shard, Shard::Absent);
-        is_left.then(|| error.to_string())
+        self.pause.error().filter(|_| is_left).map(ToString::to_string)
     }
 }
 
@@ -143,38 +142,45 @@ pub(super) struct ShardPause {
     /// How many requests for any shard had succeeded then.
     seen: u64,
     until: Duration,
-    /// What it failed with last, and whether that was a write.
-    failed: Option<(ApiError, bool)>,
+    /// What it failed with last, if that has not ended.
+    last: Option<ShardFailure>,
+}
+
+/// What a request for a shard has failed with.
+#[derive(Clone, Debug)]
+pub(super) struct ShardFailure {
+    pub(super) error: ApiError,
+    pub(super) writing: bool,
 }
 
 impl ShardPause {
-    /// A request for the shard has failed, after so many for any shard that succeeded. Returns whether it is left alone
-    /// from now on.
-    pub(super) fn failed(&mut self, error: &ApiError, writing: bool, successes: u64, now: Duration) -> bool {
+    /// A request for the shard has failed, after so many for any shard that succeeded. It counts as if it had failed so
+    /// often at least. Returns whether it is left alone from now on.
+    pub(super) fn failed(
+        &mut self,
+        failure: ShardFailure,
+        at_least: u32,
+        successes: u64,
+        now: Duration,
+    ) -> bool {
         let before = self.is_left_alone();
-        if self.failed.is_none() || self.seen != successes {
+        if self.last.is_none() || self.seen != successes {
             self.failures = self.failures.saturating_add(1);
         }
-        // What stands there is not accepted, whatever we change: a person has to see to it.
-        if error.reason == Reason::Invalid {
-            self.failures = self.failures.max(LONGEST);
-        }
+        self.failures = self.failures.max(match failure.error.reason {
+            // What stands there is not accepted, whatever we change: a person has to see to it.
+            Reason::Invalid => LONGEST,
+            _ => at_least,
+        });
         self.seen = successes;
         self.until = now + PAUSE.delay(self.failures.saturating_sub(1));
-        self.failed = Some((error.clone(), writing));
+        self.last = Some(failure);
         !before && self.is_left_alone()
-    }
-
-    /// It has failed often enough. Returns whether that is new.
-    pub(super) fn leave_alone(&mut self) -> bool {
-        let before = self.is_left_alone();
-        self.failures = self.failures.max(LEFT_ALONE);
-        !before
     }
 
     /// The shard was read. That says nothing of writes.
     pub(super) fn was_read(&mut self) {
-        if self.failed.as_ref().is_some_and(|(_, writing)| !writing) {
+        if self.last.as_ref().is_some_and(|failure| !failure.writing) {
             *self = Self::default();
         }
     }
@@ -187,9 +193,8 @@ impl ShardPause {
         self.until
     }
 
-    /// What the shard failed with last, if that has not ended.
     pub(super) fn error(&self) -> Option<&ApiError> {
-        self.failed.as_ref().map(|(error, _)| error)
+        self.last.as_ref().map(|failure| &failure.error)
     }
 
     /// It fails again and again, and others do not.

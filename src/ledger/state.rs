@@ -46,7 +46,7 @@ pub(super) struct LedgerState<R> {
     pub(super) judged: Option<TermMark>,
     pub(super) refused: Option<Refused>,
     /// No shard can be created: a quota. Those that exist are used.
-    pub(super) no_more: Option<Refused>,
+    pub(super) no_new_shards: Option<Refused>,
     /// Shards that could not be read when the term began can be read now: the term is to be taken over once more.
     pub(super) readable: bool,
     /// Another replica was seen to lead since the last take-over.
@@ -56,6 +56,8 @@ pub(super) struct LedgerState<R> {
     pub(super) failures: u32,
     /// How many requests have succeeded.
     pub(super) successes: u64,
+    /// The shard that was written last, if it was not deleted since.
+    pub(super) last_written: Option<usize>,
     /// Why the last request failed, if it did.
     pub(super) last_error: Option<ApiError>,
     /// When the last write ended.
@@ -84,12 +86,13 @@ impl<R: Storable> LedgerState<R> {
             taking: true,
             judged: None,
             refused: None,
-            no_more: None,
+            no_new_shards: None,
             readable: false,
             resigned: false,
             not_before: Duration::ZERO,
             failures: 0,
             successes: 0,
+            last_written: None,
             last_error: None,
             last_write: None,
             full: false,
@@ -348,7 +351,8 @@ impl<R: Storable> LedgerState<R> {
 
     /// Whether nothing is left that `flush` is to write.
     pub(super) fn is_flushed(&self) -> bool {
-        let left = |slot: &Slot<R>| !slot.ours || slot.pause.is_left_alone();
+        let is_gone = |slot: &Slot<R>| self.no_new_shards.is_some() && !slot.shard.is_present();
+        let left = |slot: &Slot<R>| !slot.ours || slot.pause.is_left_alone() || is_gone(slot);
         let written = |slot: &Slot<R>| left(slot) || (slot.in_flight.is_none() && slot.erasing.is_empty());
         let held = self.pending_holds.values().all(|hold| match hold.place {
             Place::Memory => true,

@@ -87,7 +87,7 @@ impl<R: Storable> LedgerState<R> {
             (_, CrashSafe::Off) => Some("--crash-safe=off".to_owned()),
             (Some(Refused { error, .. }), _) => Some(error.to_string()),
             (None, _) => self
-                .no_more
+                .no_new_shards
                 .as_ref()
                 .filter(|_| !self.in_memory.is_empty())
                 .map(|it| it.error.to_string()),

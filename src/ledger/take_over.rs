@@ -132,38 +132,48 @@ impl<R: Storable> Ledger<R> {
     }
 
     /// Writes these shards with our identity. One that fails while others are answered is left as it is in the end, unless
-    /// records must be stored.
+    /// records must be stored. What is decided does not depend on which was answered first.
     async fn write_shards(&self, shards: Vec<usize>) -> Result<(), ApiError> {
         let writes = shards
             .into_iter()
             .map(|number| async move { (number, self.take_shard(number).await) });
         let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
-        let (mut failed, mut answered) = (Vec::new(), false);
+        let (mut failed, mut answered, mut accepted) = (Vec::new(), false, false);
         while let Some((number, written)) = writes.next().await {
             let Err(error) = written else {
-                answered = true;
+                (answered, accepted) = (true, true);
                 continue;
             };
             match error.reason {
-                // Records are in memory from now on, or in the shards that there are.
-                Reason::Forbidden => {}
+                // A term that ends in the middle is no fault of the shards.
+                _ if error.reason == Reason::NotLeading || !self.active.leads() => return Err(error),
+                // Of the first shard: records are in memory from now on.
                 _ if self.locked.lock().state.refused.is_some() => {}
                 // Somebody else wrote it meanwhile.
                 Reason::Conflict | Reason::AlreadyExists | Reason::NotFound => return Err(error),
+                // No new shards, which the state knows.
+                Reason::Forbidden | Reason::Invalid
+                    if !self.locked.lock().state.slots[number].shard.is_present() => {}
                 reason => {
                     answered |= is_about_shard(reason);
                     failed.push((number, error));
                 }
             }
         }
+        let now = self.origin.elapsed();
+        let forbidden = failed.iter().find(|(_, error)| error.reason == Reason::Forbidden);
+        if let (false, Some((_, error))) = (accepted, forbidden) {
+            // Records are in memory from now on.
+            self.change(|state| state.refuse(error.clone(), now));
+            return Ok(());
+        }
         for (number, error) in failed {
             // A person has made it so, and must not stop claims by that.
-            let is_left =
-                error.reason == Reason::Invalid || (answered && self.settings.mode != CrashSafe::Required);
-            if !is_left {
+            let is_persons = matches!(error.reason, Reason::Invalid | Reason::Forbidden);
+            if !is_persons && (!answered || self.settings.mode == CrashSafe::Required) {
                 return Err(error);
             }
-            self.change(|state| state.leave(number, &error));
+            self.change(|state| state.leave(number, &error, now));
         }
         Ok(())
     }

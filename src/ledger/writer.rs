@@ -21,6 +21,8 @@ use crate::base::api_error::ApiError;
 
 /// How long a request may take, while the lease is certain.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
+/// How long one may take for a shard that is left alone: the others wait for it.
+const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 /// How often somebody who waits looks whether we lead still.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -104,7 +106,7 @@ impl<R: Storable> Ledger<R> {
 
     /// Reads a shard.
     pub(super) async fn read_shard(&self, number: usize) -> Result<Option<Value>, ApiError> {
-        let deadline = self.active.deadline(LIMIT);
+        let deadline = self.active.deadline(self.limit(number));
         self.leases.get(&self.shard(number), deadline).await
     }
 
@@ -115,11 +117,17 @@ impl<R: Storable> Ledger<R> {
             create,
             object,
         } = write;
-        let (name, deadline) = (self.shard(number), self.active.deadline(LIMIT));
+        let (name, deadline) = (self.shard(number), self.active.deadline(self.limit(number)));
         // The state may have been locked for a while, or the whole process stopped.
         if !self.active.leads() {
             self.change(|state| state.unsent(number));
-            return Err(ApiError::odd("update", "leases", &name, "another replica leads"));
+            let verb = if create { "create" } else { "update" };
+            return Err(ApiError::not_leading(
+                verb,
+                "coordination.k8s.io",
+                "leases",
+                &name,
+            ));
         }
         let answer = match create {
             true => self.leases.create(&name, &object, deadline).await,
@@ -129,6 +137,15 @@ impl<R: Storable> Ledger<R> {
         let now = self.origin.elapsed();
         self.change(|state| state.written(number, answer, now));
         done
+    }
+
+    /// While a term begins nobody else waits.
+    fn limit(&self, number: usize) -> Duration {
+        let state = &self.locked.lock().state;
+        match !state.taking && state.slots[number].pause.is_left_alone() {
+            true => TRIAL_LIMIT,
+            false => LIMIT,
+        }
     }
 
     pub(super) fn shard(&self, number: usize) -> String {

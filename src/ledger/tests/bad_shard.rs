@@ -1,17 +1,24 @@
 //! One shard that fails does not stop the others, and an API server that is down is nobody's fault.
 
-use sandbox::{Api, Fault, Harm};
-use tokio::time::{sleep, timeout};
-
 use super::{
-    super::{CrashSafe, LedgerSettings, OpenError, next::Next, shard::SHARDS, slot::ShardPause},
-    S,
-    faults::{OTHER, Process, UID, key, shard},
-    note,
+    super::{
+        OpenError,
+        next::Next,
+        shard::SHARDS,
+        slot::{LEFT_ALONE, ShardFailure, ShardPause},
+    },
+    MS, S, note,
     server::{Fate, Scene, error},
     settings, term,
 };
-use crate::base::api_error::Reason::{self, Invalid, RetryLater, Unauthorized, Unavailable};
+use crate::base::api_error::Reason::{self, Forbidden, Invalid, RetryLater, Unauthorized, Unavailable};
+
+fn failure(reason: Reason, writing: bool) -> ShardFailure {
+    ShardFailure {
+        error: error(reason),
+        writing,
+    }
+}
 
 #[test]
 fn a_pause_grows_while_others_succeed_and_only_then() {
@@ -46,7 +53,7 @@ fn a_pause_grows_while_others_succeed_and_only_then() {
     for (name, steps) in rows {
         let (mut pause, mut now, mut told) = (ShardPause::default(), S(10), 0);
         for (reason, successes, seconds, left) in *steps {
-            told += usize::from(pause.failed(&error(*reason), true, *successes, now));
+            told += usize::from(pause.failed(failure(*reason, true), 0, *successes, now));
             assert_eq!(pause.until(), now + S(*seconds), "{name}, {successes}");
             assert_eq!(pause.is_left_alone(), *left, "{name}, {successes}");
             now = pause.until();
@@ -57,10 +64,19 @@ fn a_pause_grows_while_others_succeed_and_only_then() {
 }
 
 #[test]
+fn what_a_term_begins_without_is_left_alone_at_once_and_says_why() {
+    let mut pause = ShardPause::default();
+    assert!(!pause.failed(failure(Unavailable, true), 0, 1, S(1)));
+    assert!(pause.failed(failure(Unavailable, true), LEFT_ALONE, 1, S(1)));
+    assert!(pause.is_left_alone() && pause.error().is_some());
+    assert_eq!(pause.until(), S(5));
+}
+
+#[test]
 fn a_read_ends_the_pause_after_a_read_and_not_the_one_after_a_write() {
     for (writing, ends) in [(false, true), (true, false)] {
         let mut pause = ShardPause::default();
-        pause.failed(&error(Unavailable), writing, 0, S(1));
+        pause.failed(failure(Unavailable, writing), 0, 0, S(1));
         pause.was_read();
         assert_eq!(pause.error().is_none(), ends);
     }
@@ -111,6 +127,100 @@ fn others_are_used_while_one_fails_and_it_comes_back_when_it_can() {
         assert_eq!(stored, answer(&scene, first) == Some(Ok(())), "{reason:?}");
         scene.opened("third", note("third", 900));
         assert!(scene.server.open().contains(&("third".to_owned(), 0)));
+    }
+}
+
+/// The first two shards have a record each; this one was written last.
+fn two(last: usize) -> Scene {
+    let mut scene = scene();
+    scene.opened("large", note("large", 60_000));
+    scene.state.slots[last].must_write = true;
+    scene.run();
+    scene
+}
+
+#[test]
+fn a_policy_that_denies_one_shard_is_told_from_a_right_that_is_gone() {
+    for (bad, last) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut scene = two(last);
+        if bad == last {
+            // Nothing tells yet whether it is about this one.
+            scene.state.slots[1 - bad].must_write = true;
+            scene.run();
+        }
+        scene.bad = Some((bad, Forbidden));
+        scene.state.slots[bad].must_write = true;
+        let ticket = scene.open("first", note("first", 900)).unwrap();
+        scene.run();
+        assert_eq!(answer(&scene, ticket), Some(Ok(())), "{bad} {last}");
+        assert!(scene.state.in_memory.is_empty(), "{bad} {last}");
+        scene.asked.clear();
+        // Half an hour without any work.
+        for _ in 0..900 {
+            scene.run();
+            assert_eq!(scene.state.status().in_memory, None, "{bad} {last}");
+        }
+        let tried = scene.asked.iter().filter(|number| **number == bad).count();
+        assert!((25..50).contains(&tried), "{bad} {last}: {tried}");
+        assert_eq!(scene.state.status().left_alone.len(), 1);
+        scene.bad = None;
+        scene.now += S(60);
+        scene.run();
+        assert!(scene.state.status().left_alone.is_empty());
+    }
+    for last in [0, 1] {
+        let mut scene = two(last);
+        let ticket = scene.open("first", note("first", 900)).unwrap();
+        scene.asked.clear();
+        scene.state.slots[1 - last].must_write = true;
+        while scene.state.status().in_memory.is_none() {
+            if !scene.step(Fate::Refused(Forbidden)) {
+                scene.now += MS(10);
+            }
+        }
+        assert_eq!(scene.asked, [1 - last, last], "two requests tell");
+        assert_eq!(answer(&scene, ticket), Some(Ok(())), "in memory");
+    }
+}
+
+#[test]
+fn after_a_refusal_of_all_one_shard_that_stays_denied_does_not_keep_the_others_out() {
+    for bad in [0, 1] {
+        let mut scene = two(1);
+        scene.state.last_written = None;
+        scene.state.slots[bad].must_write = true;
+        assert!(scene.step(Fate::Refused(Forbidden)));
+        assert!(scene.state.status().in_memory.is_some());
+        scene.bad = Some((bad, Forbidden));
+        scene.now += S(600);
+        scene.run();
+        assert_eq!(scene.state.status().in_memory, None, "{bad}");
+    }
+}
+
+#[test]
+fn a_shard_that_is_left_alone_does_not_hold_up_the_others() {
+    for reason in [Unavailable, RetryLater, Forbidden] {
+        let mut scene = two(1);
+        scene.bad = Some((0, reason));
+        scene.state.slots[0].must_write = true;
+        let mut tried = 0;
+        for n in 0..2_000 {
+            scene.asked.clear();
+            scene.now += MS(100);
+            scene.step(Fate::Done);
+            let is_trial = scene.asked == [0] && !scene.state.status().left_alone.is_empty();
+            tried += usize::from(is_trial);
+            if is_trial || n % 10 == 0 {
+                let uid = format!("uid-{n}");
+                let ticket = scene.open(&uid, note(&uid, 90)).unwrap();
+                while scene.step(Fate::Done) {}
+                let at_once = answer(&scene, ticket) == Some(Ok(()));
+                assert!(at_once || !is_trial, "{reason:?}");
+                scene.state.erase(&uid, scene.now);
+            }
+        }
+        assert!(tried > 3, "{reason:?}: {tried}");
     }
 }
 
@@ -203,117 +313,4 @@ fn an_open_that_has_waited_for_thirty_seconds_hears_why() {
         panic!("it waits for ever")
     };
     assert!(why.to_string().contains("lab-ledger-0"), "{why}");
-}
-
-/// A leader that was killed, and has left a record in each of the first two shards.
-async fn left() -> Api {
-    let api = Api::new();
-    let they = LedgerSettings {
-        identity: "they".to_owned(),
-        ..settings()
-    };
-    let process = Process::leading(&api, they).await;
-    process.open(UID).await.unwrap();
-    process.ledger.open(OTHER, note(OTHER, 60_000)).await.unwrap();
-    api
-}
-
-fn required() -> LedgerSettings {
-    LedgerSettings {
-        mode: CrashSafe::Required,
-        ..settings()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_term_begins_without_a_shard_that_cannot_be_read_and_takes_it_over_later() {
-    let api = left().await;
-    let bad = || {
-        Fault::new(Harm::Status(500))
-            .on("get", "leases")
-            .named("lab-ledger-1")
-    };
-    api.harm(bad());
-    let process = Process::new(&api, required());
-    process.take_over(&term(), true).await.unwrap_err();
-    drop(process);
-    let process = Process::leading(&api, settings()).await;
-    assert_eq!(process.ledger.claim_uids(), [UID]);
-    let status = process.ledger.status();
-    assert!(status.left_alone[0].contains("lab-ledger-1"), "{status:?}");
-    process.ledger.erase(UID);
-    sleep(S(300)).await;
-    api.heal();
-    timeout(S(61), process.ledger.became_readable()).await.unwrap();
-    process.take_over(&term(), true).await.unwrap();
-    assert_eq!(process.ledger.claim_uids(), [OTHER]);
-    assert!(process.ledger.status().left_alone.is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_term_begins_when_the_api_server_goes_down_in_the_middle() {
-    let api = left().await;
-    api.harm(
-        Fault::new(Harm::Status(500))
-            .on("get", "leases")
-            .named("lab-ledger-1"),
-    );
-    api.harm(
-        Fault::new(Harm::Status(500))
-            .on("get", "leases")
-            .after(SHARDS - 1),
-    );
-    let process = Process::new(&api, settings());
-    process.take_over(&term(), true).await.unwrap_err();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_term_begins_without_a_shard_that_cannot_be_written_and_writes_it_later() {
-    for harm in [Harm::Status(500), Harm::Deny(1), Harm::Cut] {
-        let api = left().await;
-        api.harm(
-            Fault::new(harm.clone())
-                .on("update", "leases")
-                .named("lab-ledger-1"),
-        );
-        let process = Process::new(&api, required());
-        process.take_over(&term(), true).await.unwrap_err();
-        drop(process);
-        api.forget_requests();
-        let process = Process::leading(&api, settings()).await;
-        let answered = (api.count("get", "leases"), api.count("update", "leases"));
-        assert_eq!(answered, (2, 1), "{harm:?}: not all over again");
-        let status = process.ledger.status();
-        assert!(status.left_alone[0].contains("lab-ledger-1"), "{status:?}");
-        sleep(S(300)).await;
-        assert!(
-            process.active.leads(),
-            "{harm:?}: the leader before is no other one"
-        );
-        api.heal();
-        sleep(S(61)).await;
-        assert_eq!(shard(&api, 1).unwrap()["spec"]["holderIdentity"], "we");
-        assert!(process.ledger.status().left_alone.is_empty(), "{harm:?}");
-        assert!(process.active.leads() && process.ledger.claim_uids().len() == 2);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_leader_before_writes_to_a_shard_that_was_left_is_taken_over() {
-    let api = left().await;
-    api.harm(
-        Fault::new(Harm::Deny(1))
-            .on("update", "leases")
-            .named("lab-ledger-1"),
-    );
-    let process = Process::leading(&api, settings()).await;
-    let late = "01234567-89ab-cdef-0123-456789abcde1";
-    assert!(api.edit("leases", "default", "lab-ledger-1", |lease| {
-        let record = lease["metadata"]["annotations"][key("ledger", OTHER)].clone();
-        lease["metadata"]["annotations"][key("ledger", late)] = record;
-    }));
-    api.heal();
-    timeout(S(61), process.ledger.became_readable()).await.unwrap();
-    process.take_over(&term(), true).await.unwrap();
-    assert!(process.ledger.get(late).is_some());
 }

@@ -5,11 +5,13 @@ use super::{
         next::{ERASE, GATHER, KEEP, Next},
         record::OpenError,
         shard::{FILLED, SHARDS, Shard},
+        slot::Refused,
     },
     MS, S, note,
-    server::{Fate, Scene},
+    server::{Fate, Scene, error},
     settings, term,
 };
+use crate::base::api_error::Reason;
 
 fn scene() -> Scene {
     Scene::leading(settings(), &term())
@@ -185,6 +187,88 @@ fn one_that_is_open_already_costs_nothing_and_another_request_takes_its_place() 
         scene.server.open(),
         [("other".to_owned(), 0), ("uid".to_owned(), 0)]
     );
+}
+
+/// From now on a quota keeps new shards out.
+fn deny_new_shards(scene: &mut Scene) {
+    scene.state.no_new_shards = Some(Refused {
+        error: error(Reason::Forbidden),
+        until: scene.now + S(600),
+    });
+}
+
+#[test]
+fn another_request_may_be_as_large_as_there_is_room_without_the_one_before() {
+    let mut scene = scene();
+    for size in [90_000, 180_000, 190_000, 90_000, 180_000] {
+        scene.opened("uid", note("uid", size));
+    }
+    // In the same write as the erasure.
+    scene.state.erase("uid", scene.now);
+    scene.opened("uid", note("uid", 185_000));
+    assert_eq!(scene.server.open(), [("uid".to_owned(), 0)]);
+}
+
+#[test]
+fn another_request_without_room_is_told_so_also_where_no_new_shard_may_be() {
+    let mut scene = scene();
+    scene.opened("uid", note("uid", 1_000));
+    scene.opened("other", note("other", 1_000));
+    scene.opened("other", note("other", 200_000));
+    deny_new_shards(&mut scene);
+    let ticket = scene.open("uid", note("uid", 100_000)).unwrap().unwrap();
+    // The server refuses a shard that is too large.
+    scene.run();
+    assert!(scene.answers.contains(&(ticket, Err(OpenError::Full))));
+    assert_eq!(scene.state.open["uid"].entry.record, note("uid", 1_000));
+}
+
+#[test]
+fn under_a_quota_what_finds_no_room_does_not_keep_smaller_ones_in_memory() {
+    let mut scene = scene();
+    scene.opened("uid", note("uid", 900));
+    deny_new_shards(&mut scene);
+    for (uid, size) in [
+        ("a", 60_000),
+        ("b", 70_000),
+        ("c", 25_000),
+        ("d", 25_000),
+        ("e", 900),
+    ] {
+        scene.open(uid, note(uid, size)).unwrap();
+        scene.run();
+    }
+    assert_eq!(scene.server.open().len(), 3, "uid, c and e");
+    // There is room for the other.
+    scene.state.erase("c", scene.now);
+    scene.run();
+    let stored: Vec<_> = scene.server.uids().into_iter().collect();
+    assert_eq!(stored, ["d", "e", "uid"]);
+    assert_eq!(scene.state.in_memory.iter().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn at_the_end_nobody_waits_for_a_deleted_shard_that_may_not_be_made_anew() {
+    for is_known in [true, false] {
+        let mut scene = scene();
+        scene.opened("erased", note("erased", 3_000));
+        scene.opened("held", note("held", 500));
+        scene.opened("next", note("next", 31_000));
+        if is_known {
+            deny_new_shards(&mut scene);
+        }
+        scene.server.shards[0] = None;
+        scene.state.erase("erased", scene.now);
+        scene.state.hold("held", "tired");
+        scene.state.flushing = true;
+        scene.bad = (!is_known).then_some((0, Reason::NotFound));
+        assert!(scene.step(Fate::Done));
+        scene.bad = (!is_known).then_some((0, Reason::Forbidden));
+        scene.run();
+        assert!(scene.state.is_flushed(), "{is_known}");
+        let elsewhere = scene.server.shards[1].as_ref().unwrap().to_string();
+        assert_eq!(elsewhere.contains("held.volwright.dev/held"), !is_known);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod conflicts;
 mod faults;
 mod gather;
 mod judge;
+mod left_shard;
 mod model;
 mod property;
 mod refusals;
