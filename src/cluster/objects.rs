@@ -105,6 +105,11 @@ impl Claim {
             .filter(|node| !node.is_empty())
     }
 
+    /// A block device is asked for, not a file system.
+    pub fn is_block(&self) -> bool {
+        self.volume_mode.as_deref() == Some("Block")
+    }
+
     /// `namespace/name`, as kubectl users write it.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
@@ -182,6 +187,8 @@ pub struct Volume {
     pub claim: Option<ClaimRef>,
     /// `spec.csi`
     pub csi: Option<CsiSource>,
+    /// `spec.volumeMode` is Block.
+    pub is_block: bool,
     /// `spec.nodeAffinity.required`: any of these terms. `None` if any node will do.
     pub node_affinity: Option<Vec<NodeSelectorTerm>>,
 }

@@ -27,6 +27,73 @@ pub enum SourceKind {
     Claim,
 }
 
+/// Keeps a VolumeSnapshot that a volume is being made from.
+pub const SNAPSHOT_FINALIZER: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
+/// On a VolumeSnapshotContent: volumes of another mode may be made from it.
+pub const ALLOW_MODE_CHANGE: &str = "snapshot.storage.kubernetes.io/allow-volume-mode-change";
+
+/// A VolumeSnapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// [`SNAPSHOT_FINALIZER`] is on it.
+    pub is_protected: bool,
+    /// `status.readyToUse`
+    pub ready: bool,
+    /// `status.restoreSize` in bytes: what a volume must have at least.
+    pub restore_size: Option<i64>,
+    /// `status.boundVolumeSnapshotContentName`
+    pub content: Option<String>,
+}
+
+/// A VolumeSnapshotContent: the snapshot at the driver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotContent {
+    /// `metadata.name`
+    pub name: String,
+    /// `spec.driver`
+    pub driver: String,
+    /// `spec.volumeSnapshotRef`
+    pub snapshot: SnapshotRef,
+    /// `status.snapshotHandle`
+    pub handle: Option<String>,
+    /// `spec.sourceVolumeMode`
+    pub volume_mode: Option<String>,
+    /// [`ALLOW_MODE_CHANGE`], as written.
+    pub allow_mode_change: Option<String>,
+}
+
+/// The VolumeSnapshot that a content is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotRef {
+    /// `uid`
+    pub uid: String,
+    /// `namespace`
+    pub namespace: String,
+    /// `name`
+    pub name: String,
+}
+
+/// A claim whose volume is to be cloned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceClaim {
+    /// What every claim says.
+    pub claim: Claim,
+    /// `status.phase`
+    pub phase: String,
+    /// `spec.volumeName`, "" if there is none.
+    pub volume: String,
+    /// `spec.resources.requests.storage` in bytes, 0 if it is absent.
+    pub bytes: i64,
+}
+
 /// Why a claim's source is none that a driver can take content from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSource {

@@ -186,12 +186,12 @@ impl Provision {
         if let CreateOutcome::Unusable(made, _) = &outcome {
             match self.is_needed(&record, current.is_some(), waits.as_deref()).await {
                 Ok(true) => {}
-                // Nobody needs another size: it is deleted as any volume whose claim is gone.
+                // Nobody needs another one: it is deleted as any volume whose claim is gone.
                 Ok(false) => outcome = CreateOutcome::Created(Box::new(object_of(&plan, made))),
                 Err(error) => {
                     let text = format!(
-                        "the driver has made a volume of another size, and it is not known whether the claim waits still: \
-                         {error}"
+                        "the driver has made another volume than was asked for, and it is not known whether the claim waits \
+                         still: {error}"
                     );
                     return self.fail(&plan, claim, &text);
                 }
@@ -247,7 +247,7 @@ impl Provision {
                 self.fail(&plan, claim, &text)
             }
             CreateOutcome::Unusable(volume, mismatch) => {
-                let (text, gone) = self.clean_up(&record, volume.volume_id, mismatch).await;
+                let (text, gone) = self.clean_up(&record, volume.volume_id, &mismatch).await;
                 if gone {
                     self.remember(&record, true, doubt.cleaned_up(), false);
                 }

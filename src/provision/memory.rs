@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::decide::Decision;
+use super::{content::NoContent, decide::Decision};
 
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
@@ -116,6 +116,19 @@ impl AnnouncedClaims {
     /// Its volume is saved, or it is gone.
     pub(super) fn remove(&self, claim: &str) {
         self.0.remove(claim);
+    }
+}
+
+/// Claims whose owner was told what their source is waited for.
+#[derive(Default)]
+pub(super) struct ClaimsWaitingForSource(Expiring<NoContent>);
+
+impl ClaimsWaitingForSource {
+    /// Whether this was not waited for before.
+    pub(super) fn insert(&self, claim: &str, why: &NoContent) -> bool {
+        let is_new = self.0.get(claim).is_none_or(|(before, _)| before != *why);
+        self.0.insert(claim, why.clone(), EVENT_TTL);
+        is_new
     }
 }
 

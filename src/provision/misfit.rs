@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{outcome::SizeMismatch, reconcile::Provision, record::Record};
+use super::{outcome::Mismatch, reconcile::Provision, record::Record};
 use crate::csi::{NotSent, proto};
 
 /// How often DeleteVolume is tried before CreateVolume is called again, within one `--timeout`.
@@ -12,12 +12,7 @@ impl Provision {
     /// Deletes a volume that is not the one that was asked for, unless a PersistentVolume has it that is not about to go.
     /// The record stays open: only a final answer of the driver to another CreateVolume tells that none is left.
     /// Returns what to say, and whether it is gone.
-    pub(super) async fn clean_up(
-        &self,
-        record: &Record,
-        id: String,
-        mismatch: SizeMismatch,
-    ) -> (String, bool) {
+    pub(super) async fn clean_up(&self, record: &Record, id: String, mismatch: &Mismatch) -> (String, bool) {
         // The cache says whether a volume may have the handle, for nothing; only then are all volumes read.
         let in_use = match self.cache.may_share_handle(&id, "") {
             false => Ok(None),

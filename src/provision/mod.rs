@@ -3,6 +3,7 @@
 //! [`decide`] says whether, [`plan`] which, and [`topology`] where; [`reconcile`] records, calls the driver and writes the object;
 //! [`outcome`] says what a call came to, and [`settle`] what an open record needs next.
 
+pub mod content;
 mod create;
 mod credentials;
 pub mod decide;
@@ -24,6 +25,7 @@ pub mod request;
 mod reschedule;
 mod save;
 pub mod settle;
+mod sources;
 mod stored;
 pub mod topology;
 pub mod volume;

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use super::{plan::Plan, volume};
 use crate::csi::{
     Code, RpcError,
-    proto::{CreateVolumeResponse, Volume},
+    proto::{CreateVolumeResponse, Volume, VolumeContentSource, volume_content_source::Type},
 };
 
 /// What is true after a CreateVolume call.
@@ -23,14 +23,14 @@ pub enum CreateOutcome {
     InBackground(RpcError),
     /// A volume exists, but not the one that was asked for. It is to be deleted before asking again, where somebody
     /// waits for another one.
-    Unusable(Volume, SizeMismatch),
+    Unusable(Volume, Mismatch),
     /// The driver says it made a volume and does not say which. Asking again may help, and nothing else can.
     MissingId(&'static str),
 }
 
 /// How a volume differs from the one that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SizeMismatch {
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
     /// It is too small, or its size is negative.
     #[error("created volume has {got} bytes, {wanted} were asked for")]
     TooSmall {
@@ -38,6 +38,14 @@ pub enum SizeMismatch {
         got: i64,
         /// As the claim asked.
         wanted: i64,
+    },
+    /// It has another content, or none that the driver tells of.
+    #[error("created volume has the content of {got}, that of {wanted} was asked for")]
+    OtherContent {
+        /// As the driver says.
+        got: String,
+        /// As the claim asked.
+        wanted: String,
     },
 }
 
@@ -55,27 +63,41 @@ pub fn outcome_of(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -
     if volume.volume_id.is_empty() {
         return CreateOutcome::MissingId("the driver answered CreateVolume with a volume whose id is empty");
     }
-    let wanted = wanted(plan);
-    let got = volume.capacity_bytes;
-    if got < 0 || (got != 0 && got < wanted) {
-        return CreateOutcome::Unusable(volume, SizeMismatch::TooSmall { got, wanted });
+    match mismatch(plan, &volume) {
+        Some(mismatch) => CreateOutcome::Unusable(volume, mismatch),
+        None => CreateOutcome::Created(Box::new(object_of(plan, &volume))),
     }
-    CreateOutcome::Created(Box::new(object_of(plan, &volume)))
+}
+
+fn mismatch(plan: &Plan, made: &Volume) -> Option<Mismatch> {
+    let (got, wanted) = (made.capacity_bytes, plan.bytes());
+    if got < 0 || (got != 0 && got < wanted) {
+        return Some(Mismatch::TooSmall { got, wanted });
+    }
+    // CSI: a driver that was given a source has to tell of it. What one says that was given none means nothing.
+    let wanted = plan.request.volume_content_source.as_ref()?;
+    let got = made.content_source.as_ref();
+    (got != Some(wanted)).then(|| Mismatch::OtherContent {
+        got: content_text(got),
+        wanted: content_text(Some(wanted)),
+    })
+}
+
+fn content_text(source: Option<&VolumeContentSource>) -> String {
+    match source.and_then(|source| source.r#type.as_ref()) {
+        Some(Type::Snapshot(of)) => format!("snapshot {}", of.snapshot_id),
+        Some(Type::Volume(of)) => format!("volume {}", of.volume_id),
+        None => "nothing that the driver tells of".to_owned(),
+    }
 }
 
 /// The object of a volume, whatever its size: a volume that nobody waits for is written as it is.
 pub fn object_of(plan: &Plan, made: &Volume) -> PersistentVolume {
-    let mut object = volume::complete(plan.draft.clone(), made, wanted(plan));
+    let mut object = volume::complete(plan.draft.clone(), made, plan.bytes());
     if let (Some(spec), Some(_)) = (&mut object.spec, &plan.placement) {
         spec.node_affinity = volume::node_affinity(&made.accessible_topology);
     }
     object
-}
-
-fn wanted(plan: &Plan) -> i64 {
-    plan.request
-        .capacity_range
-        .map_or(0, |range| range.required_bytes)
 }
 
 /// Sorts a failed call. The classes are upstream's: after any other code the driver has given up for good.

@@ -19,7 +19,7 @@ use crate::{
     },
     cluster::{
         objects::{Claim, Class},
-        source::Source,
+        source::{Source, SourceKind},
         topology::ClusterTopology,
     },
     csi::{
@@ -32,7 +32,7 @@ use crate::{
 /// and class meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The request as it will be sent, but for the secrets and the topology.
+    /// The request as it will be sent, but for the secrets and the topology, and for the content until it is read.
     pub request: CreateVolumeRequest,
     /// Where the volume is to be. `None`: the driver has no topology.
     pub placement: Option<Placement>,
@@ -77,6 +77,12 @@ impl Plan {
         }
     }
 
+    /// The size that is asked for.
+    pub(super) fn bytes(&self) -> i64 {
+        let range = self.request.capacity_range;
+        range.map_or(0, |range| range.required_bytes)
+    }
+
     fn requirement(&self) -> Option<&Requirement> {
         self.placement.as_ref()?.requirement.as_ref()
     }
@@ -102,7 +108,13 @@ pub(super) fn plan(
 ) -> Result<Plan, Decision> {
     let source = Source::of(claim, false).map_err(Refusal::NoSource)?;
     if let Some(source) = &source {
-        return Err(Refusal::Source(source.clone()).into());
+        let can_copy = match source.kind {
+            SourceKind::Snapshot => driver.create_delete_snapshot,
+            SourceKind::Claim => driver.clone,
+        };
+        if !can_copy {
+            return Err(Refusal::CannotCopy(source.clone()).into());
+        }
     }
     if let Some(attributes) = claim.attributes_class.as_deref().filter(|name| !name.is_empty())
         && policy.attributes_classes

@@ -23,6 +23,8 @@ pub struct Policy {
     pub strict_topology: bool,
     /// `--immediate-topology`: the driver is told the cluster's topology also when no node is selected.
     pub immediate_topology: bool,
+    /// `--prevent-volume-mode-conversion`: snapshots are restored under the mode of their origin only.
+    pub prevent_mode_conversion: bool,
     /// Gate VolumeAttributesClass, off where the server does not serve the API.
     pub attributes_classes: bool,
     /// `--node-deployment`: the sidecar serves one node. `None`: it serves the cluster.

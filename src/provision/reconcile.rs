@@ -7,7 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
-    memory::{AnnouncedClaims, ClaimsWaitingForNodes, InfeasibleClaims, RecentlyRescheduled, RecentlySaved},
+    memory::{
+        AnnouncedClaims, ClaimsWaitingForNodes, ClaimsWaitingForSource, InfeasibleClaims,
+        RecentlyRescheduled, RecentlySaved,
+    },
     metrics::ProvisionMetrics,
     plan::Plan,
     policy::Policy,
@@ -72,6 +75,7 @@ pub struct Provision {
     pub(super) saved: RecentlySaved,
     pub(super) rescheduled: RecentlyRescheduled,
     pub(super) announced: AnnouncedClaims,
+    pub(super) waiting_for_source: ClaimsWaitingForSource,
     waiting: ClaimsWaitingForNodes,
     pub(super) active: Active,
     pub(super) on_answer: OnAnswer,
@@ -117,6 +121,7 @@ impl Provision {
             saved: RecentlySaved::default(),
             rescheduled: RecentlyRescheduled::default(),
             announced: AnnouncedClaims::default(),
+            waiting_for_source: ClaimsWaitingForSource::default(),
             waiting: ClaimsWaitingForNodes::default(),
             active,
             on_answer,
@@ -191,10 +196,7 @@ impl Provision {
             }
             // There is nothing to resume without a record.
             (Decision::Resume, None) => Requeue::AwaitChange,
-            (Decision::Provision(plan), Some(entry)) if *plan == *entry.record.plan => {
-                self.reconcile_record(&entry, Some(claim)).await
-            }
-            (Decision::Provision(plan), entry) => self.begin(claim, Arc::from(plan), entry).await,
+            (Decision::Provision(plan), entry) => self.provision(claim, plan, entry).await,
             (Decision::Race(plan), _) => self.race(claim, &plan).await,
             (Decision::TellOnce(refusal), _) => self.cannot_take(claim, &refusal.to_string()).await,
         }
@@ -246,7 +248,7 @@ impl Provision {
     }
 
     /// Brings an open record as far as it goes now. `claim` is there if it needs a volume still.
-    async fn reconcile_record(&self, entry: &Entry<Record>, claim: Option<&Claim>) -> Requeue {
+    pub(super) async fn reconcile_record(&self, entry: &Entry<Record>, claim: Option<&Claim>) -> Requeue {
         let known = match entry.record.created {
             Some(_) => VolumeState::CreatedEarlier,
             None => VolumeState::Nothing,

@@ -7,7 +7,7 @@ use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
     cluster::{
         objects::SELECTED_NODE_ALPHA,
-        source::{NoSource, Source},
+        source::{NoSource, Source, SourceKind},
         topology::NodeProblem,
     },
 };
@@ -21,8 +21,8 @@ pub enum Refusal {
     Selector,
     /// The claim or its class names an in-tree plugin, and the driver took over from that.
     Migration(String),
-    /// The content is to come from a snapshot or another claim.
-    Source(Source),
+    /// The driver cannot make a volume with the content of this.
+    CannotCopy(Source),
     /// No driver can take content from there.
     NoSource(NoSource),
     /// A VolumeAttributesClass is asked for.
@@ -86,11 +86,17 @@ impl fmt::Display for Refusal {
                 "the claim is for the in-tree plugin {plugin}: this version of the provisioner does not translate \
                  that, use a class whose provisioner is the CSI driver"
             ),
-            Self::Source(source) => write!(
-                f,
-                "the claim asks for the content of {source}: this version of the provisioner makes empty volumes \
-                 only, make the claim without a data source"
-            ),
+            Self::CannotCopy(source) => {
+                let capability = match source.kind {
+                    SourceKind::Snapshot => "CREATE_DELETE_SNAPSHOT",
+                    SourceKind::Claim => "CLONE_VOLUME",
+                };
+                write!(
+                    f,
+                    "the claim asks for the content of {source}, and the driver does not have the capability \
+                     {capability}: make the claim without a data source"
+                )
+            }
             Self::NoSource(why) => why.fmt(f),
             Self::AttributesClass(name) => write!(
                 f,

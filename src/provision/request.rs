@@ -33,7 +33,7 @@ pub fn capabilities(
     driver: &DriverInfo,
     fs_type: &str,
 ) -> Result<Vec<VolumeCapability>, String> {
-    let access_type = if claim.volume_mode.as_deref() == Some("Block") {
+    let access_type = if claim.is_block() {
         AccessType::Block(BlockVolume::default())
     } else {
         AccessType::Mount(MountVolume {

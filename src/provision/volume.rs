@@ -52,7 +52,6 @@ pub fn draft(
                 namespace: Some(namespace.clone()),
             })
     };
-    let is_block = claim.volume_mode.as_deref() == Some("Block");
     PersistentVolume {
         metadata: ObjectMeta {
             name: Some(request.name.clone()),
@@ -73,7 +72,7 @@ pub fn draft(
             }),
             csi: Some(CSIPersistentVolumeSource {
                 driver: driver.name.clone(),
-                fs_type: (!is_block && !fs_type.is_empty()).then_some(fs_type),
+                fs_type: (!claim.is_block() && !fs_type.is_empty()).then_some(fs_type),
                 read_only: (policy.publish_read_only && is_read_only(request)).then_some(true),
                 volume_attributes: Some(BTreeMap::from([(IDENTITY.to_owned(), policy.identity.clone())])),
                 controller_publish_secret_ref: reference(SecretKind::ControllerPublish),

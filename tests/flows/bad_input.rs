@@ -119,7 +119,7 @@ async fn a_class_that_makes_no_sense_is_explained_on_the_claim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_asks_for_what_is_not_built_is_told() {
+async fn a_claim_that_asks_for_what_cannot_be_is_told() {
     type Change = fn(&mut Value);
     let rows: [(&str, Change, &[&str]); 4] = [
         (
@@ -129,8 +129,8 @@ async fn a_claim_that_asks_for_what_is_not_built_is_told() {
             },
             &[
                 "ProvisioningFailed",
-                "VolumeSnapshot yesterday",
-                "makes empty volumes only",
+                "VolumeSnapshot default/yesterday",
+                "CREATE_DELETE_SNAPSHOT",
             ],
         ),
         (
@@ -140,8 +140,8 @@ async fn a_claim_that_asks_for_what_is_not_built_is_told() {
             },
             &[
                 "ProvisioningFailed",
-                "PersistentVolumeClaim original",
-                "makes empty volumes only",
+                "PersistentVolumeClaim default/original",
+                "CLONE_VOLUME",
             ],
         ),
         (

@@ -202,6 +202,7 @@ fn ours(case: &Case) -> Answer {
         topology: true,
         strict_topology: case.strict,
         immediate_topology: case.immediate,
+        prevent_mode_conversion: true,
         attributes_classes: true,
         node: None,
         identity: "ours".into(),

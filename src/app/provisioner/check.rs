@@ -61,6 +61,7 @@ pub(super) fn config(
             default_fstype: flags.get("default-fstype"),
             extra_metadata: flags.get("extra-create-metadata"),
             readonly: flags.get("controller-publish-readonly"),
+            prevent_mode_conversion: flags.get("prevent-volume-mode-conversion"),
             strict_topology: flags.get("strict-topology"),
             immediate_topology: flags.get("immediate-topology"),
         },

@@ -76,6 +76,8 @@ pub struct VolumeSettings {
     pub extra_metadata: bool,
     /// Mark volumes read-only whose only access mode is ReadOnlyMany.
     pub readonly: bool,
+    /// Restore snapshots under the mode of their origin only.
+    pub prevent_mode_conversion: bool,
     /// Of the topology, tell the driver only where the selected node is.
     pub strict_topology: bool,
     /// Tell the driver the cluster's topology also when no node is selected.

@@ -108,6 +108,7 @@ impl Controllers {
             topology: config.gates.topology,
             strict_topology: config.volumes.strict_topology,
             immediate_topology: config.volumes.immediate_topology,
+            prevent_mode_conversion: config.volumes.prevent_mode_conversion,
             attributes_classes,
             node: config.node.clone(),
             identity: identity.provisioner_identity(&driver_info.name, node),

@@ -89,8 +89,8 @@ pub fn set(settings: &[(String, bool)]) -> Result<(Gates, Vec<String>), UnknownG
     // The only alpha gates are this one and the release of the lease; there is no beta gate.
     if set("CrossNamespaceVolumeDataSource").or(set("AllAlpha")) == Some(true) {
         warnings.push(
-            "feature gate CrossNamespaceVolumeDataSource has no effect: claims with a data source are not served yet, \
-             and their events say so"
+            "feature gate CrossNamespaceVolumeDataSource has no effect: sources in other namespaces are not served yet, \
+             and the events of their claims say so"
                 .to_owned(),
         );
     }

@@ -4,11 +4,15 @@ use serde_json::Value;
 
 use super::{ApiClient, raw::Collection};
 use crate::{
-    base::api_error::{ApiError, Reason},
+    base::{
+        api_error::{ApiError, Reason},
+        quantity,
+    },
     cluster::{
         active::Active,
         decode::Decoded,
         objects::{Claim, ClaimRef, SELECTED_NODE},
+        source::SourceClaim,
     },
 };
 
@@ -54,6 +58,30 @@ impl ApiClient {
         Ok(Some(match decoded.map(|decoded| decoded.object) {
             Ok(Ok(claim)) => LiveClaim::Read(Box::new(claim)),
             Ok(Err(_)) | Err(_) => LiveClaim::Odd { uid },
+        }))
+    }
+
+    /// A claim whose volume is to be cloned.
+    ///
+    /// # Errors
+    /// [`ApiError`]; a claim that does not exist is `Ok(None)`.
+    pub async fn source_claim(&self, namespace: &str, name: &str) -> Result<Option<SourceClaim>, ApiError> {
+        let Some(raw) = self.read_raw(&CLAIMS, namespace, name).await? else {
+            return Ok(None);
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (phase, volume) = (text(&raw["status"]["phase"]), text(&raw["spec"]["volumeName"]));
+        let claim = serde_json::from_value::<Decoded<Claim>>(raw).map(|decoded| decoded.object);
+        let odd = |text: &str| ApiError::odd("list", CLAIMS.plural, &format!("{namespace}/{name}"), text);
+        let Ok(Ok(claim)) = claim else {
+            return Err(odd("it is not what the API promises"));
+        };
+        let bytes = claim.storage_request.as_deref().map_or(Ok(0), quantity::to_bytes);
+        Ok(Some(SourceClaim {
+            bytes: bytes.map_err(|error| odd(&error.to_string()))?,
+            claim,
+            phase,
+            volume,
         }))
     }
 

@@ -10,6 +10,7 @@ mod handles;
 mod owners;
 mod raw;
 mod secret;
+mod snapshots;
 mod volumes;
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};

@@ -9,6 +9,7 @@ mod claim;
 mod class;
 mod csi_node;
 mod node;
+mod snapshot;
 mod storage_capacity;
 mod volume;
 

@@ -25,6 +25,7 @@ struct RawVolumeSpec {
     storage_class_name: Option<String>,
     claim_ref: Option<RawClaimRef>,
     csi: Option<RawCsi>,
+    volume_mode: Option<String>,
     node_affinity: Option<RawVolumeNodeAffinity>,
 }
 
@@ -128,6 +129,7 @@ impl Object for Volume {
                 driver: raw.driver,
                 handle: raw.volume_handle,
             }),
+            is_block: spec.volume_mode.as_deref() == Some("Block"),
             node_affinity: spec.node_affinity.and_then(|affinity| {
                 let terms = affinity.required?.node_selector_terms.unwrap_or_default();
                 Some(terms.into_iter().map(Into::into).collect())

@@ -3,7 +3,7 @@
 use super::{
     super::outcome::{
         CreateOutcome::{self, *},
-        SizeMismatch::TooSmall,
+        Mismatch::TooSmall,
         outcome_of,
     },
     cases::{answer, lab},

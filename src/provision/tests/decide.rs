@@ -124,7 +124,7 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         (
             "filled from a snapshot",
             |w| w.claim.data_source = Some(source("VolumeSnapshot")),
-            tell(Refusal::Source(snapshot())),
+            tell(Refusal::CannotCopy(snapshot())),
         ),
         (
             "filled by a populator",

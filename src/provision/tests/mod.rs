@@ -21,7 +21,9 @@ mod aggregation;
 mod allowed;
 mod cases;
 mod claims;
+mod clones;
 mod codes;
+mod content;
 mod decide;
 mod nodes;
 mod outcome;
@@ -30,6 +32,7 @@ mod parameters;
 mod placement;
 mod record;
 mod request;
+mod restores;
 mod save;
 mod settle;
 mod source;
@@ -108,6 +111,7 @@ fn world() -> World {
             topology: true,
             strict_topology: false,
             immediate_topology: true,
+            prevent_mode_conversion: true,
             attributes_classes: true,
             node: None,
             identity: "me".into(),

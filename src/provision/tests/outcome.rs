@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use super::{
     super::outcome::{
         CreateOutcome::{self, *},
-        SizeMismatch::TooSmall,
+        Mismatch::TooSmall,
         outcome_of,
     },
     *,

@@ -17,7 +17,7 @@ use crate::{
 fn every_refusal_says_what_is_wrong_and_what_to_do() {
     let class = || "fast".to_owned();
     let gone = || NodeProblem::NoCsiNode { node: "n".into() };
-    let rows: [(Refusal, &str); 23] = [
+    let rows: [(Refusal, &str); 24] = [
         (
             NoClass("fast".into()),
             "storage class \"fast\" not found: create it, or name another one",
@@ -36,9 +36,17 @@ fn every_refusal_says_what_is_wrong_and_what_to_do() {
              translate that, use a class whose provisioner is the CSI driver",
         ),
         (
-            Source(snapshot()),
-            "the claim asks for the content of VolumeSnapshot shop/origin: this version of the provisioner makes empty \
-             volumes only, make the claim without a data source",
+            CannotCopy(snapshot()),
+            "the claim asks for the content of VolumeSnapshot shop/origin, and the driver does not have the capability \
+             CREATE_DELETE_SNAPSHOT: make the claim without a data source",
+        ),
+        (
+            CannotCopy(source::Source {
+                kind: source::SourceKind::Claim,
+                ..snapshot()
+            }),
+            "the claim asks for the content of PersistentVolumeClaim shop/origin, and the driver does not have the \
+             capability CLONE_VOLUME: make the claim without a data source",
         ),
         (
             NoSource(source::NoSource::Populator),

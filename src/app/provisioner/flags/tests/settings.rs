@@ -44,6 +44,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                 default_fstype: "".into(),
                 extra_metadata: false,
                 readonly: false,
+                prevent_mode_conversion: true,
                 strict_topology: false,
                 immediate_topology: true,
             },
@@ -77,6 +78,7 @@ fn each_flag_reaches_its_setting() {
     let config = run(
         "--csi-address=/a --timeout 1m30s --kubeconfig=/k --master=http://m --volume-name-prefix=vol \
         --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
+        --prevent-volume-mode-conversion=false \
         --strict-topology --immediate-topology=false --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
         --metrics-path=/m --logging-format=text -v5 --vmodule=save=4, --vmodule=decide*=9 --leader-election \
         --leader-election-namespace=ns --crash-safe=required --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
@@ -113,6 +115,7 @@ fn each_flag_reaches_its_setting() {
                 default_fstype: "xfs".into(),
                 extra_metadata: true,
                 readonly: true,
+                prevent_mode_conversion: false,
                 strict_topology: true,
                 immediate_topology: false,
             },
