@@ -29,6 +29,8 @@ pub enum SourceKind {
 
 /// Keeps a VolumeSnapshot that a volume is being made from.
 pub const SNAPSHOT_FINALIZER: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
+/// Keeps a claim whose volume is being cloned.
+pub const CLONE_FINALIZER: &str = "provisioner.storage.kubernetes.io/cloning-protection";
 /// On a VolumeSnapshotContent: volumes of another mode may be made from it.
 pub const ALLOW_MODE_CHANGE: &str = "snapshot.storage.kubernetes.io/allow-volume-mode-change";
 
@@ -147,6 +149,16 @@ impl Source {
                 namespace: namespace.unwrap_or(&claim.namespace).to_owned(),
                 name: name.clone(),
             })),
+        }
+    }
+}
+
+impl SourceKind {
+    /// The finalizer that keeps a source while volumes are made from it.
+    pub fn finalizer(self) -> &'static str {
+        match self {
+            Self::Snapshot => SNAPSHOT_FINALIZER,
+            Self::Claim => CLONE_FINALIZER,
         }
     }
 }

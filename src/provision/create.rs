@@ -49,6 +49,15 @@ impl Provision {
             Ok(secrets) => secrets,
             Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
         };
+        if let Some(source) = &plan.source
+            && let Err(error) = (self.hold_source)(source, &claim.uid).await
+        {
+            return self.fail(
+                &plan,
+                Some(claim),
+                &format!("{source} cannot be protected: {error}"),
+            );
+        }
         if !self.active.is_set() {
             return NOT_LEADING;
         }

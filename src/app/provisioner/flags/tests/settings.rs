@@ -4,7 +4,10 @@ use super::{run, with};
 use crate::{
     app::{
         provisioner::{
-            config::{CapacitySettings, Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
+            config::{
+                CapacitySettings, Config, DriverSettings, Naming, ProtectionSettings, VolumeSettings,
+                WorkSettings,
+            },
             gates::Gates,
         },
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
@@ -55,6 +58,10 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                     start: seconds(1),
                     max: seconds(300)
                 },
+            },
+            protection: ProtectionSettings {
+                at_once: NonZeroUsize::new(1).unwrap(),
+                sweep_interval: Some(seconds(300))
             },
             capacity: None,
             http: None,
@@ -126,6 +133,10 @@ fn each_flag_reaches_its_setting() {
                     start: Duration::from_millis(5),
                     max: seconds(3600)
                 },
+            },
+            protection: ProtectionSettings {
+                at_once: NonZeroUsize::new(4).unwrap(),
+                sweep_interval: None
             },
             capacity: None,
             http: Some(HttpSettings {
