@@ -75,6 +75,8 @@ mod rights;
 mod saving;
 #[path = "flows/secrets.rs"]
 mod secrets;
+#[path = "flows/sources.rs"]
+mod sources;
 #[path = "flows/stop.rs"]
 mod stop;
 #[path = "flows/topology.rs"]

@@ -66,6 +66,7 @@ impl World {
                 topology: true,
                 strict_topology: false,
                 immediate_topology: true,
+                prevent_mode_conversion: true,
                 attributes_classes: true,
                 node: None,
                 identity: "0-0-bench".to_owned(),

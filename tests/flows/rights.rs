@@ -4,7 +4,7 @@ use sandbox::{
     World,
     driver::{Capability, Trouble},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
@@ -17,7 +17,7 @@ fn everything() -> String {
 
 /// Every right of the manifests: the rule's resources and verbs as written there, and the verb to take out.
 fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
-    let rules: [(&str, &str, &[&str]); 7] = [
+    let rules: [(&str, &str, &[&str]); 9] = [
         ("", "persistentvolumeclaims", &["list", "watch"]),
         ("storage.k8s.io", "storageclasses", &["list", "watch"]),
         (
@@ -25,6 +25,8 @@ fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
             "persistentvolumes",
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
+        ("snapshot.storage.k8s.io", "volumesnapshots", &["get"]),
+        ("snapshot.storage.k8s.io", "volumesnapshotcontents", &["get"]),
         ("storage.k8s.io", "volumeattachments", &["list", "watch"]),
         ("", "events", &["create", "patch"]),
         ("", "secrets", &["get"]),
@@ -54,15 +56,26 @@ fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
 fn without(manifests: &str) -> World {
     let world = World::new(DRIVER).namespace(HOME).rbac(manifests, HOME);
     let world = world.secret("default", "data", &[("user", "joe")]);
+    let more = [
+        Capability::PublishUnpublishVolume,
+        Capability::CreateDeleteSnapshot,
+    ];
     world
         .driver
-        .configure(|identity| identity.capabilities.push(Capability::PublishUnpublishVolume));
+        .configure(|identity| identity.capabilities.extend(more));
+    world.add_snapshot("default", "origin", |_| {});
     world.class_with("fast", |class| {
         class["parameters"] = json!({
             "csi.storage.k8s.io/provisioner-secret-name": "data",
             "csi.storage.k8s.io/provisioner-secret-namespace": "default",
         });
     })
+}
+
+/// The claim's content comes from a snapshot.
+fn restored(claim: &mut Value) {
+    claim["spec"]["dataSource"] =
+        json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "origin"});
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +95,7 @@ async fn each_missing_right_is_named_with_its_rule_and_heals_when_it_is_granted(
             "add to its role: apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]"
         );
         let live = async {
-            world.add_claim("default", "data", "1Gi", |_| {});
+            world.add_claim("default", "data", "1Gi", restored);
             world.becomes_bound("data").await;
             world.api.delete(CLAIMS, "default", "data");
             world.becomes_clean().await;
@@ -144,7 +157,7 @@ async fn a_life_under_the_manifests_needs_every_right_but_those_for_older_server
     world
         .driver
         .upset("CreateVolume", 2, Trouble::Refuse(Code::Internal, "no"));
-    world.add_claim("default", "data", "1Gi", |_| {});
+    world.add_claim("default", "data", "1Gi", restored);
     world.becomes_bound("data").await;
     world.api.delete(CLAIMS, "default", "data");
     world.becomes_clean().await;

@@ -125,6 +125,7 @@ impl Working {
                 topology: false,
                 strict_topology: false,
                 immediate_topology: true,
+                prevent_mode_conversion: true,
                 attributes_classes: false,
                 node: None,
                 identity: "test".into(),

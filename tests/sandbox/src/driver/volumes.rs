@@ -345,7 +345,6 @@ pub(super) fn create(
         volume_context: state.context(&volume.id),
         content_source: state.sources.get(&volume.id).cloned(),
         volume_id: volume.id,
-        ..Default::default()
     };
     match trouble {
         Some(Trouble::WithoutVolume) => return Ok(CreateVolumeResponse { volume: None }),
