@@ -17,7 +17,10 @@ use crate::{
 const QUEUE: &str = "sources";
 
 /// The controller, if the driver makes volumes from anything.
-#[expect(clippy::too_many_arguments, reason = "each is one thing that it is built from")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one thing that it is built from"
+)]
 pub(super) fn build(
     config: &Config,
     driver: &DriverInfo,
