@@ -7,3 +7,6 @@
 mod holders;
 pub mod reconcile;
 mod sweep;
+
+#[cfg(test)]
+mod tests;
