@@ -303,6 +303,53 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_is_one_in_either_field_and_only_of_its_group() {
+        type Named = Option<SourceRef>;
+        let snapshot = |group, namespace| from(group, "VolumeSnapshot", "origin", namespace);
+        let clone = from(None, "PersistentVolumeClaim", "origin", None);
+        let (group, other) = (Some(SNAPSHOT_GROUP), Some("x"));
+        let rows: [(&str, Named, Named, Option<&str>); 7] = [
+            (
+                "sweep.IsSnapshotSourcePVC.01",
+                snapshot(group, None),
+                None,
+                Some("shop"),
+            ),
+            (
+                "sweep.IsSnapshotSourcePVC.02",
+                None,
+                snapshot(group, None),
+                Some("shop"),
+            ),
+            ("sweep.IsSnapshotSourcePVC.03", clone, None, None),
+            ("sweep.IsSnapshotSourcePVC.04", None, None, None),
+            ("sweep.IsSnapshotSourcePVC.05", snapshot(other, None), None, None),
+            ("sweep.IsSnapshotSourcePVC.06", None, snapshot(other, None), None),
+            (
+                "sweep.single-case-functions.09",
+                None,
+                snapshot(group, Some("lab")),
+                Some("lab"),
+            ),
+        ];
+        for (id, data_source, data_source_ref, namespace) in rows {
+            let claim = Claim {
+                namespace: "shop".to_owned(),
+                data_source,
+                data_source_ref,
+                ..Claim::default()
+            };
+            let source = Source::of(&claim, true).ok().flatten();
+            let source = source.filter(|source| source.kind == SourceKind::Snapshot);
+            assert_eq!(
+                source.map(|source| source.namespace).as_deref(),
+                namespace,
+                "{id}"
+            );
+        }
+    }
+
+    #[test]
     fn the_data_source_wins_and_has_no_namespace_of_its_own() {
         let claim = Claim {
             namespace: "shop".to_owned(),

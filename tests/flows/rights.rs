@@ -25,7 +25,11 @@ fn rights() -> Vec<(String, &'static str, &'static str, &'static str)> {
             "persistentvolumes",
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
-        ("snapshot.storage.k8s.io", "volumesnapshots", &["get"]),
+        (
+            "snapshot.storage.k8s.io",
+            "volumesnapshots",
+            &["get", "list", "update"],
+        ),
         ("snapshot.storage.k8s.io", "volumesnapshotcontents", &["get"]),
         ("storage.k8s.io", "volumeattachments", &["list", "watch"]),
         ("", "events", &["create", "patch"]),
@@ -59,6 +63,7 @@ fn without(manifests: &str) -> World {
     let more = [
         Capability::PublishUnpublishVolume,
         Capability::CreateDeleteSnapshot,
+        Capability::CloneVolume,
     ];
     world
         .driver
@@ -159,6 +164,11 @@ async fn a_life_under_the_manifests_needs_every_right_but_those_for_older_server
         .upset("CreateVolume", 2, Trouble::Refuse(Code::Internal, "no"));
     world.add_claim("default", "data", "1Gi", restored);
     world.becomes_bound("data").await;
+    world.add_claim("default", "copy", "1Gi", |claim| {
+        claim["spec"]["dataSource"] = json!({"kind": "PersistentVolumeClaim", "name": "data"});
+    });
+    world.becomes_bound("copy").await;
+    world.api.delete(CLAIMS, "default", "copy");
     world.api.delete(CLAIMS, "default", "data");
     world.becomes_clean().await;
     let used = world.api.used(USER);

@@ -46,13 +46,13 @@ fn a_term_begins_with_who_needs_what_and_with_calls_that_outlive_the_last_one() 
 #[test]
 fn a_key_tells_kind_namespace_and_name() {
     for (kind, key) in [
-        (SourceKind::Snapshot, "VolumeSnapshot/shop/a.b"),
-        (SourceKind::Claim, "PersistentVolumeClaim/shop/a.b"),
+        (SourceKind::Snapshot, "VolumeSnapshot/default/a.b"),
+        (SourceKind::Claim, "PersistentVolumeClaim/default/a.b"),
     ] {
         assert_eq!(key_of(&source(kind, "a.b")), key);
         assert_eq!(source_of(key), Some(source(kind, "a.b")));
     }
-    for odd in ["", "shop/a", "Dump/shop/a"] {
+    for odd in ["", "shop/a", "Dump/default/a"] {
         assert_eq!(source_of(odd), None, "{odd:?}");
     }
 }

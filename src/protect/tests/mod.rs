@@ -52,7 +52,7 @@ impl Drop for Lab {
 fn source(kind: SourceKind, name: &str) -> Source {
     Source {
         kind,
-        namespace: "shop".into(),
+        namespace: "default".into(),
         name: name.into(),
     }
 }
@@ -126,9 +126,10 @@ impl Lab {
             "metadata": {"name": name, "finalizers": finalizers},
             "spec": {"source": {"persistentVolumeClaimName": "origin"}},
         });
-        let made = self.api.create(SNAPSHOTS, "shop", snapshot);
+        let made = self.api.create(SNAPSHOTS, "default", snapshot);
         let status = json!({"boundVolumeSnapshotContentName": content, "readyToUse": true});
-        self.api.edit(SNAPSHOTS, "shop", name, |it| it["status"] = status);
+        self.api
+            .edit(SNAPSHOTS, "default", name, |it| it["status"] = status);
         let content = json!({
             "kind": "VolumeSnapshotContent",
             "apiVersion": "snapshot.storage.k8s.io/v1",
@@ -138,7 +139,7 @@ impl Lab {
                 "driver": driver,
                 "source": {"volumeHandle": "vol-1"},
                 "volumeSnapshotRef": {
-                    "kind": "VolumeSnapshot", "namespace": "shop", "name": name, "uid": made["metadata"]["uid"],
+                    "kind": "VolumeSnapshot", "namespace": "default", "name": name, "uid": made["metadata"]["uid"],
                 },
             },
         });
@@ -156,7 +157,7 @@ impl Lab {
                 "volumeName": format!("pv-{name}"),
             },
         });
-        self.api.create(CLAIMS, "shop", claim);
+        self.api.create(CLAIMS, "default", claim);
         let volume = json!({
             "metadata": {"name": format!("pv-{name}")},
             "spec": {

@@ -72,7 +72,7 @@ async fn play(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn the_finalizer_is_on_exactly_while_somebody_needs_the_source(steps in vec(step(), 1..24)) {

@@ -96,7 +96,7 @@ async fn what_was_taken_off_by_hand_is_put_on_for_the_next_claim() {
     lab.need("first", &backup());
     lab.protection.hold(&backup(), "first").await.unwrap();
     let bare = |it: &mut Value| it["metadata"]["finalizers"] = json!([]);
-    lab.api.edit(SNAPSHOTS, "shop", "backup", bare);
+    lab.api.edit(SNAPSHOTS, "default", "backup", bare);
     sleep(MINUTES + SECOND).await;
     lab.need("second", &backup());
     lab.protection.hold(&backup(), "second").await.unwrap();
@@ -104,13 +104,13 @@ async fn what_was_taken_off_by_hand_is_put_on_for_the_next_claim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_are_freed_without_asking_who_needs_each() {
+async fn two_hundred_are_freed_without_asking_who_needs_each() {
     let mut lab = Lab::new(|_| {}, Some(MINUTES));
-    for n in 0..1000 {
+    for n in 0..200 {
         lab = lab.snapshot(&format!("s-{n}"), DRIVER, &[SNAPSHOT_FINALIZER]);
     }
     let lab = lab.start().await;
     sleep(SECOND * 60).await;
-    assert_eq!(lab.api.count("update", SNAPSHOTS), 1000);
+    assert_eq!(lab.api.count("update", SNAPSHOTS), 200);
     assert_eq!(lab.api.count("list", CLAIMS), 1, "for their finalizers");
 }

@@ -87,6 +87,7 @@ fn each_flag_reaches_its_setting() {
         --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
         --prevent-volume-mode-conversion=false \
         --strict-topology --immediate-topology=false --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
+        --cloning-protection-threads=4 --snapshot-orphan-sweep-interval=-1s \
         --metrics-path=/m --logging-format=text -v5 --vmodule=save=4, --vmodule=decide*=9 --leader-election \
         --leader-election-namespace=ns --crash-safe=required --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
         --leader-election-lease-duration=20s --leader-election-renew-deadline=15s \
