@@ -128,7 +128,8 @@ async fn each_missing_right_is_named_with_its_rule_and_heals_when_it_is_granted(
 #[tokio::test(start_paused = true)]
 async fn without_streaming_lists_the_right_to_list_is_named_too() {
     for (manifests, group, resource, verb) in rights() {
-        if verb != "list" {
+        // Snapshots are listed to be protected, which no claim waits for.
+        if verb != "list" || resource == "volumesnapshots" {
             continue;
         }
         let world = without(&manifests);

@@ -31,25 +31,25 @@ pub struct LiveSource {
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct SourcePage {
     #[serde(default)]
-    metadata: PageMeta,
-    items: Vec<Item>,
+    metadata: SourcePageMeta,
+    items: Vec<ListedSource>,
 }
 
 #[derive(Deserialize, Default)]
-struct PageMeta {
+struct SourcePageMeta {
     #[serde(default, rename = "continue")]
     next: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Item {
-    metadata: ItemMeta,
+struct ListedSource {
+    metadata: ListedMeta,
 }
 
 #[derive(Deserialize)]
-struct ItemMeta {
+struct ListedMeta {
     namespace: String,
     name: String,
     #[serde(default)]
@@ -126,13 +126,13 @@ impl ApiClient {
             let request = Request::new(of.path_of_all())
                 .list(&params)
                 .map_err(|error| ApiError::odd("list", of.plural, "", &error.to_string()))?;
-            let page = self.client.request::<Page>(request);
+            let page = self.client.request::<SourcePage>(request);
             let page = self.ask("list", of.group, of.plural, "", page).await?;
-            let ours = page.items.into_iter().filter(|Item { metadata }| {
+            let ours = page.items.into_iter().filter(|ListedSource { metadata }| {
                 let mut finalizers = metadata.finalizers.iter().flatten();
                 finalizers.any(|it| it == kind.finalizer())
             });
-            protected.extend(ours.map(|Item { metadata }| Source {
+            protected.extend(ours.map(|ListedSource { metadata }| Source {
                 kind,
                 namespace: metadata.namespace,
                 name: metadata.name,
