@@ -61,6 +61,8 @@ mod node_race;
 mod one_node;
 #[path = "flows/overtaken.rs"]
 mod overtaken;
+#[path = "flows/protection.rs"]
+mod protection;
 #[path = "flows/reclaim.rs"]
 mod reclaim;
 #[path = "flows/records.rs"]

@@ -13,6 +13,7 @@ mod connector;
 mod correlator;
 mod decode;
 pub mod events;
+pub mod finalizers;
 mod header_timeout;
 pub mod lease_object;
 pub mod leases;

@@ -29,6 +29,8 @@ pub enum SourceKind {
 
 /// Keeps a VolumeSnapshot that a volume is being made from.
 pub const SNAPSHOT_FINALIZER: &str = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection";
+/// Keeps a claim whose volume is being cloned.
+pub const CLONE_FINALIZER: &str = "provisioner.storage.kubernetes.io/cloning-protection";
 /// On a VolumeSnapshotContent: volumes of another mode may be made from it.
 pub const ALLOW_MODE_CHANGE: &str = "snapshot.storage.kubernetes.io/allow-volume-mode-change";
 
@@ -147,6 +149,16 @@ impl Source {
                 namespace: namespace.unwrap_or(&claim.namespace).to_owned(),
                 name: name.clone(),
             })),
+        }
+    }
+}
+
+impl SourceKind {
+    /// The finalizer that keeps a source while volumes are made from it.
+    pub fn finalizer(self) -> &'static str {
+        match self {
+            Self::Snapshot => SNAPSHOT_FINALIZER,
+            Self::Claim => CLONE_FINALIZER,
         }
     }
 }
@@ -288,6 +300,53 @@ mod tests {
             assert_eq!(Source::of(&claim, false), expected, "{what}, gate off");
         }
         assert_eq!(Source::of(&Claim::default(), true), Ok(None));
+    }
+
+    #[test]
+    fn a_snapshot_is_one_in_either_field_and_only_of_its_group() {
+        type Named = Option<SourceRef>;
+        let snapshot = |group, namespace| from(group, "VolumeSnapshot", "origin", namespace);
+        let clone = from(None, "PersistentVolumeClaim", "origin", None);
+        let (group, other) = (Some(SNAPSHOT_GROUP), Some("x"));
+        let rows: [(&str, Named, Named, Option<&str>); 7] = [
+            (
+                "sweep.IsSnapshotSourcePVC.01",
+                snapshot(group, None),
+                None,
+                Some("shop"),
+            ),
+            (
+                "sweep.IsSnapshotSourcePVC.02",
+                None,
+                snapshot(group, None),
+                Some("shop"),
+            ),
+            ("sweep.IsSnapshotSourcePVC.03", clone, None, None),
+            ("sweep.IsSnapshotSourcePVC.04", None, None, None),
+            ("sweep.IsSnapshotSourcePVC.05", snapshot(other, None), None, None),
+            ("sweep.IsSnapshotSourcePVC.06", None, snapshot(other, None), None),
+            (
+                "sweep.single-case-functions.09",
+                None,
+                snapshot(group, Some("lab")),
+                Some("lab"),
+            ),
+        ];
+        for (id, data_source, data_source_ref, namespace) in rows {
+            let claim = Claim {
+                namespace: "shop".to_owned(),
+                data_source,
+                data_source_ref,
+                ..Claim::default()
+            };
+            let source = Source::of(&claim, true).ok().flatten();
+            let source = source.filter(|source| source.kind == SourceKind::Snapshot);
+            assert_eq!(
+                source.map(|source| source.namespace).as_deref(),
+                namespace,
+                "{id}"
+            );
+        }
     }
 
     #[test]

@@ -52,6 +52,12 @@ impl Provision {
         if let Err(next) = self.add_attributes(claim, Arc::make_mut(&mut plan)).await {
             return next;
         }
+        if let Some(source) = &plan.source
+            && let Err(error) = (self.hold_source)(source, &claim.uid).await
+        {
+            let text = format!("{source} cannot be protected: {error}");
+            return self.fail(&plan, Some(claim), &text);
+        }
         if !self.active.is_set() {
             return NOT_LEADING;
         }

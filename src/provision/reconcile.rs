@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ use super::{
     settle::{SeenObject, VolumeState},
 };
 use crate::{
-    base::names,
+    base::{api_error::ApiError, names},
     cluster::{
         active::Active,
         api::{ApiClient, LiveVolumes},
@@ -28,6 +29,7 @@ use crate::{
         events::{Event, EventRecorder},
         objects::Claim,
         queue::Requeue,
+        source::Source,
     },
     csi::{Driver, DriverInfo},
     ledger::{Entry, Ledger},
@@ -46,6 +48,9 @@ pub type OnAnswer = Box<dyn Fn(&Plan, Option<&PersistentVolume>) + Send + Sync>;
 
 /// Whether the volume of the claim of this UID is being deleted at the driver, or was, and its object stands still.
 pub type IsDeleting = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Keeps what the content of a volume comes from, for the claim of this UID, before its creation is recorded.
+pub type HoldSource = Box<dyn Fn(&Source, &str) -> BoxFuture<'static, Result<(), ApiError>> + Send + Sync>;
 
 /// How long the controller waits.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +85,7 @@ pub struct Provision {
     pub(super) active: Active,
     pub(super) on_answer: OnAnswer,
     is_deleting: IsDeleting,
+    pub(super) hold_source: HoldSource,
     /// The moments in records count from here.
     pub(super) origin: Instant,
 }
@@ -103,6 +109,7 @@ impl Provision {
         active: Active,
         on_answer: OnAnswer,
         is_deleting: IsDeleting,
+        hold_source: HoldSource,
     ) -> Self {
         Self {
             live: LiveVolumes::new(api.clone(), &driver_info.name),
@@ -126,6 +133,7 @@ impl Provision {
             active,
             on_answer,
             is_deleting,
+            hold_source,
             origin: Instant::now(),
         }
     }

@@ -52,7 +52,7 @@ impl Record {
     }
 
     /// Every request that may have made the volume, the one that is sent first.
-    pub(super) fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
+    pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
         iter::once(&self.plan).chain(&self.earlier)
     }
 

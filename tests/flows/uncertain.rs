@@ -133,6 +133,7 @@ impl Working {
             active.clone(),
             Box::new(|_, _| {}),
             Box::new(|_| false),
+            Box::new(|_, _| Box::pin(std::future::ready(Ok(())))),
         ));
         let reclaim = Arc::new(Reclaim::new(
             driver,

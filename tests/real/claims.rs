@@ -28,7 +28,7 @@ pub(crate) async fn life_under_our_rights(cluster: &'static Cluster) {
     let flags = ["--leader-election"];
     let _standby = Sidecar::start(&world, under_test(), &driver, "sidecar-1", &flags).await;
     if under_test() == Binary::Ours {
-        is_told_whose_its_snapshot_is(&world, &driver).await;
+        sources_are_read_and_protected(&world, &driver).await;
         audit::all_rights_are_used(&world, rights).await;
     }
     audit::assert_nothing_denied(&world);
@@ -171,8 +171,9 @@ async fn gets_its_attributes(world: &World, driver: &Driver) {
     assert_eq!(creation.request["mutable_parameters"], json!({"iops": "1000"}));
 }
 
-/// A snapshot and its content are read, and are another driver's.
-async fn is_told_whose_its_snapshot_is(world: &World, driver: &Driver) {
+/// A snapshot and its content are read, and protected; and so is the source of a clone. The driver does not know the one,
+/// and gives the other's source an id of its own.
+async fn sources_are_read_and_protected(world: &World, driver: &Driver) {
     if cluster::is_given() {
         return;
     }
@@ -193,7 +194,7 @@ async fn is_told_whose_its_snapshot_is(world: &World, driver: &Driver) {
     let source = json!({"source": {"volumeSnapshotContentName": name}});
     let snapshot = create(&snapshots, "origin", source).await;
     let content = json!({
-        "deletionPolicy": "Retain", "driver": "another.example.com", "source": {"snapshotHandle": "snap-1"},
+        "deletionPolicy": "Retain", "driver": driver.name, "source": {"snapshotHandle": "snap-1"},
         "volumeSnapshotRef": {"namespace": namespace, "name": "origin", "uid": snapshot.uid()},
     });
     create(&contents, &name, content).await;
@@ -207,9 +208,15 @@ async fn is_told_whose_its_snapshot_is(world: &World, driver: &Driver) {
     world
         .claim_with("restored", &class, json!({"dataSource": source}))
         .await;
-    let words = "is of driver another.example.com";
+    let words = "source snapshot snap-1 not found";
     world.event("restored", "ProvisioningFailed", 1, words).await;
     world.delete_claim("restored").await;
+    let source = json!({"kind": "PersistentVolumeClaim", "name": "modified"});
+    world
+        .claim_with("copied", &class, json!({"dataSource": source}))
+        .await;
+    world.event("copied", "ProvisioningFailed", 1, "content").await;
+    world.delete_claim("copied").await;
     contents.0.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 

@@ -5,7 +5,10 @@ use std::num::NonZeroUsize;
 use crate::{
     app::{
         provisioner::{
-            config::{CapacitySettings, Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
+            config::{
+                CapacitySettings, Config, DriverSettings, Naming, ProtectionSettings, VolumeSettings,
+                WorkSettings,
+            },
             gates,
         },
         sidecar::{
@@ -67,6 +70,7 @@ pub(super) fn config(
         },
         node,
         work: work(flags, &mut warnings)?,
+        protection: protection(flags),
         http,
         logging,
         gates,
@@ -178,6 +182,17 @@ fn driver(flags: &ParsedFlags) -> Result<DriverSettings, Exit> {
             )
         })?,
     })
+}
+
+fn protection(flags: &ParsedFlags) -> ProtectionSettings {
+    let at_once = usize::try_from(flags.get::<u64>("cloning-protection-threads")).unwrap_or(usize::MAX);
+    let interval = flags
+        .get::<GoDuration>("snapshot-orphan-sweep-interval")
+        .or_zero();
+    ProtectionSettings {
+        at_once: NonZeroUsize::new(at_once).unwrap_or(NonZeroUsize::MIN),
+        sweep_interval: (!interval.is_zero()).then_some(interval),
+    }
 }
 
 fn work(flags: &ParsedFlags, warnings: &mut Vec<String>) -> Result<WorkSettings, Exit> {

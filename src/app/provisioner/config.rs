@@ -37,6 +37,8 @@ pub struct Config {
     pub node: Option<NodePolicy>,
     /// How much is done at once, and the delays after failures.
     pub work: WorkSettings,
+    /// How sources are freed again.
+    pub protection: ProtectionSettings,
     /// None: no storage capacity is published.
     pub capacity: Option<CapacitySettings>,
     /// None: no HTTP endpoint.
@@ -91,6 +93,15 @@ pub struct WorkSettings {
     pub at_once: NonZeroUsize,
     /// Delays after failures.
     pub backoff: Backoff,
+}
+
+/// How the sources of volumes are freed again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProtectionSettings {
+    /// Sources freed at once.
+    pub at_once: NonZeroUsize,
+    /// How often finalizers are sought that others have left. None: never.
+    pub sweep_interval: Option<Duration>,
 }
 
 /// How storage capacity is published.

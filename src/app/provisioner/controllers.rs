@@ -15,6 +15,7 @@ use super::{
     capacity::{self, CapacityHook},
     config::Config,
     metrics::Metrics,
+    protection,
 };
 use crate::{
     capacity::{reconcile::Capacity, run::Refresh},
@@ -27,6 +28,7 @@ use crate::{
     },
     csi::{Driver, DriverInfo},
     ledger::Ledger,
+    protect::reconcile::Protection,
     provision::{
         self,
         policy::Policy,
@@ -60,6 +62,8 @@ pub(super) struct Controllers {
     driver: Driver,
     pub(super) provision: Arc<Provision>,
     reclaim: Arc<Reclaim>,
+    /// `None`: the driver makes volumes from nothing.
+    protection: Option<Arc<Protection>>,
     capacity: Option<Arc<Capacity>>,
     pub(super) ledger: Arc<Ledger<Record>>,
     /// By the UID of a claim: the claim and its record are one object of work.
@@ -144,11 +148,12 @@ impl Controllers {
             capacity::watch(&mut watched, settings, &driver_info.name, node);
         }
         let hook = CapacityHook::default();
+        let protector = Arc::new(OnceLock::<Arc<Protection>>::new());
         let deleter = Arc::new(OnceLock::<Weak<Reclaim>>::new());
         let provision = Arc::new_cyclic(|provision: &Weak<Provision>| {
             let (on_claim, on_volume, provision) = (claims.clone(), volumes.clone(), provision.clone());
             let (on_topology, on_capacity) = (topology_changed.clone(), hook.clone());
-            let (on_answer, is_deleting) = (hook.clone(), deleter.clone());
+            let (on_answer, is_deleting, protector) = (hook.clone(), deleter.clone(), protector.clone());
             let on_event = move |event: CacheEvent<'_>| match event {
                 CacheEvent::Claim(uid) => on_claim.add(uid),
                 CacheEvent::Volume(uid) => on_volume.add(uid),
@@ -184,6 +189,16 @@ impl Controllers {
                     let reclaim = is_deleting.get().and_then(Weak::upgrade);
                     reclaim.is_some_and(|reclaim| reclaim.is_deleting_for(claim))
                 }),
+                Box::new(move |source, claim| {
+                    let (protection, source, claim) =
+                        (protector.get().cloned(), source.clone(), claim.to_owned());
+                    Box::pin(async move {
+                        match protection {
+                            Some(protection) => protection.hold(&source, &claim).await,
+                            None => Ok(()),
+                        }
+                    })
+                }),
             )
         });
         let capacity = publishes.map(|settings| {
@@ -200,6 +215,19 @@ impl Controllers {
         });
         let capacity = capacity.transpose()?;
         hook.set(capacity.as_ref());
+        let protection = protection::build(
+            config,
+            &driver_info,
+            &api,
+            &active,
+            provision.cache(),
+            ledger.clone(),
+            &metrics,
+            tasks.clone(),
+        );
+        if let Some(protection) = &protection {
+            let _ = protector.set(protection.clone());
+        }
         let on_claim = claims.clone();
         let reclaim = Arc::new(Reclaim::new(
             driver.clone(),
@@ -217,6 +245,7 @@ impl Controllers {
             driver,
             provision,
             reclaim,
+            protection,
             capacity,
             ledger,
             claims,
@@ -280,13 +309,23 @@ impl Controllers {
     pub(super) async fn run(&self) {
         let _active = self.active.set();
         self.reclaim.begin_term();
+        if let Some(protection) = &self.protection {
+            protection.begin_term();
+        }
         let (provision, reclaim) = (self.provision.clone(), self.reclaim.clone());
+        let protection = self.protection.clone();
         tokio::join!(
             self.claims.clone().run(
                 || self.provision.claim_uids(),
                 move |uid| {
-                    let provision = provision.clone();
-                    async move { provision.reconcile(&uid).await }
+                    let (provision, protection) = (provision.clone(), protection.clone());
+                    async move {
+                        let next = provision.reconcile(&uid).await;
+                        if let Some(protection) = protection {
+                            protection.reconciled(&uid);
+                        }
+                        next
+                    }
                 }
             ),
             self.volumes.clone().run(
@@ -299,6 +338,7 @@ impl Controllers {
             self.retry_when_driver_returns(),
             self.retry_when_topology_changes(),
             self.settle_what_was_held(),
+            OptionFuture::from(self.protection.as_ref().map(|protection| protection.run())),
             OptionFuture::from(self.capacity.as_ref().map(|capacity| capacity.run())),
         );
     }

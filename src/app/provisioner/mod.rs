@@ -13,6 +13,7 @@ mod identity;
 mod leadership;
 mod ledger;
 pub mod metrics;
+mod protection;
 pub mod requirements;
 mod startup;
 mod term;

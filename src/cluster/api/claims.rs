@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-const CLAIMS: Collection = Collection {
+pub(super) const CLAIMS: Collection = Collection {
     group: "",
     kind: "PersistentVolumeClaim",
     plural: "persistentvolumeclaims",

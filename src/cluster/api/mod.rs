@@ -12,6 +12,7 @@ mod owners;
 mod raw;
 mod secret;
 mod snapshots;
+mod sources;
 mod volumes;
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
@@ -30,6 +31,7 @@ pub use self::{
     claims::{LiveClaim, SelectOutcome},
     handles::LiveVolumes,
     owners::OwnerError,
+    sources::LiveSource,
     volumes::SaveOutcome,
 };
 use super::{active::Active, rate_limiter::RateLimit, throttle::Throttle};

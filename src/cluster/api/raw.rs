@@ -31,12 +31,17 @@ impl Collection {
     }
 
     pub(super) fn path(&self, namespace: &str) -> String {
+        format!("{}/namespaces/{namespace}/{}", self.root(), self.plural)
+    }
+
+    /// Of the objects in all namespaces.
+    pub(super) fn path_of_all(&self) -> String {
+        format!("{}/{}", self.root(), self.plural)
+    }
+
+    fn root(&self) -> String {
         let root = if self.group.is_empty() { "api" } else { "apis" };
-        format!(
-            "/{root}/{}/namespaces/{namespace}/{}",
-            self.api_version(),
-            self.plural
-        )
+        format!("/{root}/{}", self.api_version())
     }
 }
 

@@ -133,7 +133,6 @@ fn what_only_acts_on_features_refused_elsewhere_is_accepted_without_effect() {
         "--capacity-threads=0 --capacity-poll-interval=1s --capacity-ownerref-level=-1",
         "--capacity-for-immediate-binding --kube-api-capacity-qps=9 --kube-api-capacity-burst=9",
         "--node-deployment-base-delay=1s --node-deployment-max-delay=2s --node-deployment-immediate-binding=false",
-        "--cloning-protection-threads=4 --snapshot-orphan-sweep-interval=-1s",
         "--log-flush-frequency=1s --log-text-split-stream=false --log-json-info-buffer-size=0",
         "--leader-election-retry-period=0 --leader-election-labels=a:b",
         "--metrics-path=odd",

@@ -4,7 +4,10 @@ use super::{run, with};
 use crate::{
     app::{
         provisioner::{
-            config::{CapacitySettings, Config, DriverSettings, Naming, VolumeSettings, WorkSettings},
+            config::{
+                CapacitySettings, Config, DriverSettings, Naming, ProtectionSettings, VolumeSettings,
+                WorkSettings,
+            },
             gates::Gates,
         },
         sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
@@ -56,6 +59,10 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
                     max: seconds(300)
                 },
             },
+            protection: ProtectionSettings {
+                at_once: NonZeroUsize::new(1).unwrap(),
+                sweep_interval: Some(seconds(300))
+            },
             capacity: None,
             http: None,
             logging: LogSettings {
@@ -80,6 +87,7 @@ fn each_flag_reaches_its_setting() {
         --volume-name-uuid-length 10 --default-fstype=xfs --extra-create-metadata --controller-publish-readonly=t \
         --prevent-volume-mode-conversion=false \
         --strict-topology --immediate-topology=false --worker-threads=0x10 --retry-interval-start=5ms --retry-interval-max=1h --http-endpoint=:8080 \
+        --cloning-protection-threads=4 --snapshot-orphan-sweep-interval=-1s \
         --metrics-path=/m --logging-format=text -v5 --vmodule=save=4, --vmodule=decide*=9 --leader-election \
         --leader-election-namespace=ns --crash-safe=required --leader-election-labels=a:b,c:d --leader-election-labels=c:e \
         --leader-election-lease-duration=20s --leader-election-renew-deadline=15s \
@@ -126,6 +134,10 @@ fn each_flag_reaches_its_setting() {
                     start: Duration::from_millis(5),
                     max: seconds(3600)
                 },
+            },
+            protection: ProtectionSettings {
+                at_once: NonZeroUsize::new(4).unwrap(),
+                sweep_interval: None
             },
             capacity: None,
             http: Some(HttpSettings {
