@@ -198,11 +198,20 @@ async fn sources_are_read_and_protected(world: &World, driver: &Driver) {
         "volumeSnapshotRef": {"namespace": namespace, "name": "origin", "uid": snapshot.uid()},
     });
     create(&contents, &name, content).await;
-    let ready = json!({"status": {"boundVolumeSnapshotContentName": name, "readyToUse": true}});
-    let (api, ready) = (&snapshots.0, Patch::Merge(ready));
-    api.patch_status("origin", &PatchParams::default(), &ready)
-        .await
-        .unwrap();
+    let is_ready = async |(api, _): &(Api<DynamicObject>, ApiResource), name: &str, status: Value| {
+        let status = Patch::Merge(json!({"status": status}));
+        api.patch_status(name, &PatchParams::default(), &status)
+            .await
+            .unwrap()
+    };
+    is_ready(
+        &contents,
+        &name,
+        json!({"snapshotHandle": "snap-1", "readyToUse": true}),
+    )
+    .await;
+    let status = json!({"boundVolumeSnapshotContentName": name, "readyToUse": true});
+    is_ready(&snapshots, "origin", status).await;
     let class = world.class("restored", &driver.name, json!({})).await;
     let source = json!({"apiGroup": GROUP, "kind": "VolumeSnapshot", "name": "origin"});
     world
