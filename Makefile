@@ -68,9 +68,9 @@ dev: ## the sidecar out of cluster against `make cluster`, with an in-memory dri
 	@CARGO_TARGET_DIR=$(target) tests/cluster/dev.sh -v=4
 
 .PHONY: parity
-parity: binary ## the same lives of upstream's binary and of ours, line by line
+parity: binary ## the scenarios of tests/parity on upstream's binary and on ours, line by line
 	tests/cluster/build.sh >/dev/null
-	CSI_PROVISIONER=$(binary) cargo test --locked --test real -- parity
+	PARITY=all CSI_PROVISIONER=$(binary) cargo test --workspace --locked --test real -- parity
 
 .PHONY: bench
 bench: binary ## what a decision, a record and a list cost; then figures beside upstream's

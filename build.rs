@@ -1,6 +1,6 @@
 //! Turns `proto/csi.proto` into messages, in Rust and without protoc.
 //!
-//! No gRPC client is generated: the one way to call the driver is the door in `src/csi/call.rs`, and no stub of
+//! No gRPC client is generated: the one way to call the driver is the door in `src/csi/rpc.rs`, and no stub of
 //! ours may open a second one.
 //!
 //! prost drops the option `csi_secret`, the descriptors keep it. Every message that has such a field gets a

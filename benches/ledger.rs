@@ -184,7 +184,9 @@ fn page_of_metrics(bencher: Bencher) {
         "/csi.v1.Controller/CreateVolume",
         "/csi.v1.Controller/DeleteVolume",
     ] {
-        metrics.sidecar.call("bench.csi.example.com", method, "OK", took);
+        metrics
+            .sidecar
+            .call("bench.csi.example.com", method, "OK", None, took);
     }
     bencher.bench(|| metrics.registry.page(&[]));
 }

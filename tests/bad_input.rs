@@ -158,7 +158,7 @@ async fn a_kubeconfig_is_taken_from_the_variable_then_the_flag_then_the_home_fol
         });
         let asked = guest.await.unwrap_or("nobody");
         child.kill().await.expect("its end");
-        assert_eq!(asked, expected, "{name}");
+        assert_eq!(asked, expected, "D-59: {name}");
     }
     listening.abort();
 }

@@ -41,7 +41,6 @@ const MANY: usize = 20_000;
 const OURS: usize = 10_000;
 const WAITING: usize = 2_000;
 const NODES: usize = 5_000;
-const PAGE: usize = 500;
 
 /// Stands for the number of an object.
 const MARK: &str = "deadbeef";
@@ -65,6 +64,7 @@ impl Like {
 struct Server {
     claims: Like,
     volumes: Like,
+    snapshots: Like,
     nodes: Like,
     csi_nodes: Like,
     /// Streaming lists are served.
@@ -78,6 +78,7 @@ impl Server {
         Self {
             claims,
             volumes,
+            snapshots: Like::new(0, &Value::Null),
             nodes: Like::new(0, &Value::Null),
             csi_nodes: Like::new(0, &Value::Null),
             streaming,
@@ -92,6 +93,7 @@ impl Server {
         let like = match path {
             _ if of_claims => self.claims.clone(),
             _ if path.ends_with("persistentvolumes") => self.volumes.clone(),
+            _ if path.ends_with("volumesnapshots") => self.snapshots.clone(),
             _ if path.ends_with("csinodes") => self.csi_nodes.clone(),
             _ if path.ends_with("nodes") => self.nodes.clone(),
             _ => Like::new(0, &Value::Null),
@@ -106,7 +108,8 @@ impl Server {
         };
         if wanted("watch").is_none() {
             let from: usize = wanted("continue").map_or(0, |from| from.parse().unwrap());
-            let to = (from + PAGE).min(count);
+            let size: usize = wanted("limit").map_or(count, |limit| limit.parse().unwrap());
+            let to = (from + size).min(count);
             let items: Vec<String> = (from..to).map(|n| like.nth(n)).collect();
             let next = if to < count { to.to_string() } else { String::new() };
             let page = format!(
@@ -197,6 +200,15 @@ fn volume(driver: &str) -> Value {
         "status": {"phase": "Bound"}})
 }
 
+fn snapshot() -> Value {
+    json!({"kind": "VolumeSnapshot", "apiVersion": "snapshot.storage.k8s.io/v1",
+        "metadata": metadata(&format!("backup-{MARK}"), "production", json!({})),
+        "spec": {"source": {"persistentVolumeClaimName": format!("data-database-{MARK}")},
+            "volumeSnapshotClassName": "fast"},
+        "status": {"boundVolumeSnapshotContentName": format!("snapcontent-{MARK}"), "readyToUse": true,
+            "restoreSize": "10Gi", "creationTime": "2026-01-01T00:00:00Z"}})
+}
+
 /// Of a Node only the metadata is asked for.
 fn node() -> Value {
     let mut metadata = metadata(
@@ -230,6 +242,7 @@ async fn read(server: Server) -> (usize, usize, Arc<Cache>, impl Sized) {
     };
     let watched = Watched {
         attachments: true,
+        snapshots: true,
         nodes: NodeSource::Watched(Need::Volumes),
         ..Watched::default()
     };
@@ -290,6 +303,14 @@ async fn memory_keeps_to_its_budget() {
         drop((cache, stop));
     }
 
+    for streaming in [true, false] {
+        let mut foreign = Server::new(none.clone(), none.clone(), streaming);
+        foreign.snapshots = Like::new(MANY, &snapshot());
+        let (peak, kept, ..) = read(foreign).await;
+        holds("20,000 foreign snapshots", kept.saturating_sub(floor), 2 * MANY);
+        holds("at most while they are read", peak, 2_000_000);
+    }
+
     let ours = Server::new(none.clone(), Like::new(OURS, &volume("drv")), true);
     let (_, kept, cache, stop) = read(ours).await;
     let claim_of_one = uid(2, "00000007");
@@ -316,27 +337,30 @@ async fn memory_keeps_to_its_budget() {
     holds("at most while nodes are streamed", peak, 3 << 20);
     drop((cache, stop));
 
-    let (tell, more) = mpsc::unbounded_channel();
-    let claims = Like::new(WAITING, &claim("drv"));
-    let waiting = Server::new(claims.clone(), none, true);
-    *waiting.more.lock().unwrap() = Some(more);
-    let before = MEMORY.current_usage();
-    let (_, kept, cache, stop) = read(waiting).await;
-    assert_eq!(cache.claim_uids().len(), WAITING);
-    holds(
-        "a claim that waits for its volume",
-        (kept - floor) / WAITING,
-        2500,
-    );
-    for n in 0..WAITING {
-        tell.send(line("DELETED", &claims.nth(n))).unwrap();
+    let mut restored = claim("drv");
+    restored["spec"]["dataSource"] = json!({"kind": "VolumeSnapshot", "name": format!("backup-{MARK}")});
+    for (what, claim, limit) in [
+        ("a claim that waits for its volume", claim("drv"), 2500),
+        ("the same with its snapshot", restored, 3500),
+    ] {
+        let (tell, more) = mpsc::unbounded_channel();
+        let claims = Like::new(WAITING, &claim);
+        let mut waiting = Server::new(claims.clone(), none.clone(), true);
+        waiting.snapshots = Like::new(MANY, &snapshot());
+        *waiting.more.lock().unwrap() = Some(more);
+        let before = MEMORY.current_usage();
+        let (_, kept, cache, _stop) = read(waiting).await;
+        assert_eq!(cache.claim_uids().len(), WAITING);
+        holds(what, (kept - floor) / WAITING, limit);
+        for n in 0..WAITING {
+            tell.send(line("DELETED", &claims.nth(n))).unwrap();
+        }
+        while !cache.claim_uids().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let left = MEMORY.current_usage().saturating_sub(before + floor);
+        holds("what stays of them when they have gone", left, 32 << 10);
     }
-    while !cache.claim_uids().is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let left = MEMORY.current_usage().saturating_sub(before + floor);
-    holds("what stays of them when they have gone", left, 32 << 10);
-    drop((cache, stop, tell));
 
     let second = Duration::from_secs(1);
     let backoff = Backoff {

@@ -45,3 +45,7 @@ mod claims;
 mod leaders;
 #[path = "crash/ledger.rs"]
 mod ledger;
+#[path = "crash/migration.rs"]
+mod migration;
+#[path = "crash/sources.rs"]
+mod sources;

@@ -27,6 +27,8 @@ mod attributes;
 mod bad_driver;
 #[path = "flows/bad_input.rs"]
 mod bad_input;
+#[path = "flows/bad_source.rs"]
+mod bad_source;
 #[path = "flows/capacity.rs"]
 mod capacity;
 #[path = "flows/capacity_cost.rs"]
@@ -41,6 +43,8 @@ mod capacity_writes;
 mod claims;
 #[path = "flows/codes.rs"]
 mod codes;
+#[path = "flows/cross_namespace.rs"]
+mod cross_namespace;
 #[path = "flows/deletion.rs"]
 mod deletion;
 #[path = "flows/distrust.rs"]
@@ -53,6 +57,10 @@ mod election;
 mod events;
 #[path = "flows/life.rs"]
 mod life;
+#[path = "flows/migration.rs"]
+mod migration;
+#[path = "flows/migration_back.rs"]
+mod migration_back;
 #[path = "flows/node_deployment.rs"]
 mod node_deployment;
 #[path = "flows/node_race.rs"]
@@ -79,6 +87,10 @@ mod rights;
 mod saving;
 #[path = "flows/secrets.rs"]
 mod secrets;
+#[path = "flows/source_steps.rs"]
+mod source_steps;
+#[path = "flows/source_watch.rs"]
+mod source_watch;
 #[path = "flows/sources.rs"]
 mod sources;
 #[path = "flows/stop.rs"]

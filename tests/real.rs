@@ -23,6 +23,8 @@ mod cluster;
 mod contract;
 #[path = "real/cost.rs"]
 mod cost;
+#[path = "real/cross_namespace.rs"]
+mod cross_namespace;
 #[path = "real/driver.rs"]
 mod driver;
 #[path = "real/figures.rs"]
@@ -33,6 +35,8 @@ mod kill;
 mod ledger;
 #[path = "real/manifests.rs"]
 mod manifests;
+#[path = "real/migration.rs"]
+mod migration;
 #[path = "real/node_deployment.rs"]
 mod node_deployment;
 #[path = "real/nodes.rs"]
@@ -43,6 +47,8 @@ mod outages;
 mod parity;
 #[path = "real/placing.rs"]
 mod placing;
+#[path = "real/program.rs"]
+mod program;
 #[path = "real/replicas.rs"]
 mod replicas;
 #[path = "real/requirements.rs"]
@@ -63,6 +69,8 @@ mod swap;
 mod timing;
 #[path = "real/topology.rs"]
 mod topology;
+#[path = "real/translation.rs"]
+mod translation;
 #[path = "real/world.rs"]
 mod world;
 
@@ -135,8 +143,31 @@ fn main() -> ExitCode {
                 Ok(())
             },
         ));
-        // These two run upstream's binary, which is built only with the rest.
-        trials.extend(parity::LIVES.map(|(name, life)| together(name, life)));
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(
+            "Kubernetes would say the same of what in-tree plugins left behind",
+            move || {
+                let _turn = handle.block_on(FIGURES.read());
+                translation::is_the_same();
+                Ok(())
+            },
+        ));
+        trials.push(Trial::test("parity: what differs is in COMPATIBILITY.md", || {
+            parity::differences_are_documented();
+            Ok(())
+        }));
+        trials.push(Trial::test("parity: what is different is found", || {
+            parity::samples::are_judged_rightly();
+            Ok(())
+        }));
+        // These run upstream's binary, which is built only with the rest.
+        for (name, file) in parity::scenarios() {
+            let parity = format!("parity: {name}");
+            trials.push(trial(&runtime, &parity, async move |cluster| {
+                let _turn = MACHINE.read().await;
+                parity::side_by_side(cluster, &name, &file).await;
+            }));
+        }
         trials.push(together(
             "upstream and ours share one lease and each other's volumes",
             |c| Box::pin(replicas::mixed(c)),
@@ -204,6 +235,10 @@ fn main() -> ExitCode {
             "volumes are made where the scheduler puts their Pods",
             |c| Box::pin(topology::follows_the_scheduler(c)),
         ));
+        trials.push(together(
+            "what the in-tree plugin of EBS left behind is the driver's",
+            |c| Box::pin(migration::of_ebs(c)),
+        ));
         trials.push(together("the scheduler knows what room the driver has", |c| {
             Box::pin(topology::capacity_is_published(c))
         }));
@@ -222,6 +257,11 @@ fn main() -> ExitCode {
             "the sidecar of each node tells the scheduler what room is there",
             |c| Box::pin(node_deployment::capacity_is_published(c)),
         ));
+        if sidecar::under_test() == sidecar::Binary::Ours {
+            trials.push(together("a clone from another namespace needs a grant", |c| {
+                Box::pin(cross_namespace::a_clone_needs_a_grant(c))
+            }));
+        }
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(manifests::apply(c))
         }));

@@ -68,6 +68,7 @@ impl World {
                 immediate_topology: true,
                 prevent_mode_conversion: true,
                 attributes_classes: true,
+                cross_namespace: false,
                 node: None,
                 identity: "0-0-bench".to_owned(),
             },
@@ -79,6 +80,7 @@ impl World {
         Facts {
             claim: &self.claim,
             class: Some(&self.class),
+            class_lag: None,
             driver: &self.driver,
             policy: &self.policy,
             topology: self.topology.as_ref(),

@@ -3,14 +3,14 @@
 use sandbox::driver::proto::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
     ControllerGetCapabilitiesResponse, ControllerGetVolumeRequest, ControllerGetVolumeResponse,
-    ControllerPublishVolumeRequest, ControllerPublishVolumeResponse, ControllerServiceCapability,
-    ControllerUnpublishVolumeRequest, ControllerUnpublishVolumeResponse, CreateSnapshotRequest,
-    CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse, DeleteSnapshotRequest,
-    DeleteSnapshotResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetCapacityRequest,
-    GetCapacityResponse, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest,
-    ListVolumesResponse, ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse,
-    controller_get_volume_response, controller_server::Controller, controller_service_capability,
-    list_volumes_response, validate_volume_capabilities_response::Confirmed,
+    ControllerModifyVolumeRequest, ControllerModifyVolumeResponse, ControllerPublishVolumeRequest,
+    ControllerPublishVolumeResponse, ControllerServiceCapability, ControllerUnpublishVolumeRequest,
+    ControllerUnpublishVolumeResponse, CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest,
+    CreateVolumeResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, DeleteVolumeRequest,
+    DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, ListSnapshotsRequest,
+    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
+    ValidateVolumeCapabilitiesResponse, controller_get_volume_response, controller_server::Controller,
+    controller_service_capability, list_volumes_response, validate_volume_capabilities_response::Confirmed,
 };
 use tonic::{Request, Response, Status};
 
@@ -21,7 +21,7 @@ use crate::{
 
 use controller_service_capability::{Rpc, Type, rpc::Type as Capability};
 
-const CAPABILITIES: [Capability; 10] = [
+const CAPABILITIES: [Capability; 11] = [
     Capability::CreateDeleteVolume,
     Capability::PublishUnpublishVolume,
     Capability::ListVolumes,
@@ -32,6 +32,7 @@ const CAPABILITIES: [Capability; 10] = [
     Capability::PublishReadonly,
     Capability::ExpandVolume,
     Capability::GetVolume,
+    Capability::ModifyVolume,
 ];
 
 #[tonic::async_trait]
@@ -185,6 +186,22 @@ impl Controller for Driver {
             node_expansion_required: true,
         });
         answer("ControllerExpandVolume", &request.volume_id, response)
+    }
+
+    async fn controller_modify_volume(
+        &self,
+        request: Request<ControllerModifyVolumeRequest>,
+    ) -> Result<Response<ControllerModifyVolumeResponse>, Status> {
+        let request = request.into_inner();
+        let modified = self
+            .volumes
+            .lock()
+            .modify(&request.volume_id, request.mutable_parameters);
+        answer(
+            "ControllerModifyVolume",
+            &request.volume_id,
+            modified.map(|()| ControllerModifyVolumeResponse {}),
+        )
     }
 
     async fn create_snapshot(

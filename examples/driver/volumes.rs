@@ -16,6 +16,9 @@ pub(crate) const ROOM: i64 = 1 << 40;
 /// Of a volume that may have any size: 1 GiB.
 const SIZE: i64 = 1 << 30;
 
+/// What a volume can be given when it is made, and later, with any value; no other mutable parameter is known.
+const TIER: &str = "tier";
+
 /// Where volumes can be, with room for so many bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -29,6 +32,7 @@ pub(crate) struct Stored {
     pub(crate) volume: Volume,
     /// By index.
     segment: usize,
+    mutable_parameters: Labels,
     /// Whether it is read-only on each node that it is published to.
     pub(crate) nodes: BTreeMap<String, bool>,
 }
@@ -66,6 +70,7 @@ impl Volumes {
     pub(crate) fn create(&mut self, request: &CreateVolumeRequest) -> Result<Volume, Status> {
         given("name", &request.name)?;
         some("volume_capabilities", &request.volume_capabilities)?;
+        mutable(&request.mutable_parameters)?;
         let source = request.volume_content_source.as_ref();
         let least = source.map_or(Ok(0), |source| self.source_size(source))?;
         let size = size(request.capacity_range.as_ref(), least)?;
@@ -92,6 +97,7 @@ impl Volumes {
             name: request.name.clone(),
             volume: volume.clone(),
             segment,
+            mutable_parameters: request.mutable_parameters.clone().into_iter().collect(),
             nodes: BTreeMap::new(),
         };
         self.all.insert(self.made, stored);
@@ -123,6 +129,13 @@ impl Volumes {
         }
         self.get(id)?.volume.capacity_bytes = size;
         Ok(size)
+    }
+
+    pub(crate) fn modify(&mut self, id: &str, parameters: Labels) -> Result<(), Status> {
+        let stored = self.get(id)?;
+        mutable(&parameters)?;
+        stored.mutable_parameters.extend(parameters);
+        Ok(())
     }
 
     /// The volume with this id; NotFound without one, InvalidArgument when the id is empty.
@@ -190,6 +203,15 @@ impl Volumes {
 fn topology(segment: &Segment) -> Option<Topology> {
     let segments = segment.labels.clone();
     (!segments.is_empty()).then_some(Topology { segments })
+}
+
+fn mutable(parameters: &Labels) -> Result<(), Status> {
+    match parameters.keys().find(|key| *key != TIER) {
+        Some(key) => Err(Status::invalid_argument(format!(
+            "mutable parameter {key}: only {TIER} is known"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The size for this range that holds `least` bytes.

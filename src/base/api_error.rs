@@ -64,6 +64,14 @@ impl ApiError {
         }
     }
 
+    /// What was read. That it does not exist is no failure.
+    pub(crate) fn found<T>(answer: Result<T, Self>) -> Result<Option<T>, Self> {
+        match answer {
+            Err(error) if error.reason == Reason::NotFound => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
     /// The answer made no sense.
     pub(crate) fn odd(
         verb: &'static str,

@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_length_that_cannot_tell_volumes_apart_is_refused() {
         for length in [i64::MIN, -2, 0, 33, i64::MAX] {
-            assert_eq!(UidLength::try_from(length), Err(UidLengthError(length)));
+            assert_eq!(UidLength::try_from(length), Err(UidLengthError(length)), "D-23");
         }
     }
 

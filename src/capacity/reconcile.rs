@@ -26,6 +26,7 @@ use crate::{
         active::Active,
         api::{ApiClient, CapacityObject},
         cache::{Cache, ROLL_OUT},
+        migration::class_for_driver,
         objects::{CapacityValues, Class},
         queue::Requeue,
         workers::WorkerPool,
@@ -235,6 +236,9 @@ impl Capacity {
 
     /// Asks the driver, unless we are not active. It gets the parameters that CreateVolume gets.
     async fn ask(&self, class: &Class, segment: &Segment) -> Result<Option<CapacityValues>, Failure> {
+        let is_migrated = class.provisioner != self.cache.driver();
+        let class =
+            class_for_driver(class, self.cache.driver()).map_err(|error| Failure::answer("class", &error))?;
         let parameters = parameters::parameters(&class.parameters)
             .map_err(|error| Failure::answer("parameters", &error))?;
         let request = GetCapacityRequest {
@@ -245,7 +249,7 @@ impl Capacity {
         if !self.active.is_set() {
             return Ok(None);
         }
-        let Ok(answer) = self.driver.get_capacity(request).await else {
+        let Ok(answer) = self.driver.migrated(is_migrated).get_capacity(request).await else {
             return Ok(None);
         };
         let answer = answer.map_err(|error| Failure::answer(error.code.to_string(), &error))?;

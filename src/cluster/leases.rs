@@ -16,7 +16,7 @@ use kube::{
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::base::api_error::{ApiError, Reason};
+use crate::base::api_error::ApiError;
 
 const GROUP: &str = "coordination.k8s.io";
 const LEASES: &str = "leases";
@@ -44,10 +44,7 @@ impl Leases {
     /// [`ApiError`], [`Reason::Unavailable`] when the deadline has passed.
     pub async fn get(&self, name: &str, deadline: Instant) -> Result<Option<Value>, ApiError> {
         let request = self.request.get(name, &GetParams::default());
-        match self.send("get", name, request, deadline).await {
-            Err(error) if error.reason == Reason::NotFound => Ok(None),
-            answer => answer.map(Some),
-        }
+        ApiError::found(self.send("get", name, request, deadline).await)
     }
 
     /// Creates the lease and returns it as the server keeps it.

@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{node_selector::NodeSelectorTerm, topology::TopologyKeys};
+use super::{
+    migration::{VolumeTranslationError, is_name_of},
+    node_selector::NodeSelectorTerm,
+    topology::TopologyKeys,
+};
 use crate::base::segment::Segment;
 
 /// A PersistentVolumeClaim that may need a volume from us.
@@ -33,6 +37,8 @@ pub struct Claim {
     pub volume_mode: Option<String>,
     /// `spec.volumeName` is not empty: a volume is chosen already.
     pub has_volume: bool,
+    /// `status.phase` is Bound.
+    pub is_bound: bool,
     /// `spec.dataSource`
     pub data_source: Option<SourceRef>,
     /// `spec.dataSourceRef`
@@ -194,11 +200,14 @@ pub struct Volume {
     pub class_name: Option<String>,
     /// `spec.claimRef`
     pub claim: Option<ClaimRef>,
-    /// `spec.csi`
+    /// `spec.csi`, or what the source of an in-tree plugin stands for whose driver took over.
     pub csi: Option<CsiSource>,
+    /// The source is such a plugin's.
+    pub in_tree: Option<InTreeSource>,
     /// `spec.volumeMode` is Block.
     pub is_block: bool,
-    /// `spec.nodeAffinity.required`: any of these terms. `None` if any node will do.
+    /// `spec.nodeAffinity.required`: any of these terms. `None` if any node will do. In the words of the driver, also where
+    /// the source is in-tree.
     pub node_affinity: Option<Vec<NodeSelectorTerm>>,
 }
 
@@ -228,13 +237,15 @@ impl Volume {
     /// Whether `driver` is responsible for deleting this volume.
     ///
     /// A volume that says who provisioned it belongs to that one or to whom it migrated; one that does not, a
-    /// statically provisioned one, belongs to the driver of its CSI source. (Behaviour of the upstream sidecar.)
+    /// statically provisioned one, belongs to the driver of its CSI source, or to whom it migrated where it has none.
+    /// (Behaviour of the upstream sidecar.)
     pub fn belongs_to(&self, driver: &str) -> bool {
-        let migrated = || self.annotations.get(MIGRATED_TO).is_some_and(|to| to == driver);
-        match (self.annotations.get(PROVISIONED_BY), &self.csi) {
-            (Some(by), _) => by == driver || migrated(),
-            (None, Some(csi)) => csi.driver == driver,
-            (None, None) => migrated(),
+        let names_it = |key| self.annotations.get(key).map(|name| is_name_of(driver, name));
+        let migrated = || names_it(MIGRATED_TO) == Some(true);
+        match (names_it(PROVISIONED_BY), &self.csi) {
+            (Some(by), _) => by || migrated(),
+            (None, Some(csi)) if self.in_tree.is_none() => csi.driver == driver,
+            (None, _) => migrated(),
         }
     }
 
@@ -263,6 +274,15 @@ pub struct CsiSource {
     pub driver: String,
     /// The driver's own id of the volume.
     pub handle: String,
+}
+
+/// What the source of an in-tree plugin comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InTreeSource {
+    /// [`Volume::csi`].
+    Translated,
+    /// Nothing that the driver knows.
+    Odd(Box<VolumeTranslationError>),
 }
 
 /// A VolumeAttachment: as long as it stands, a node may be using the volume.

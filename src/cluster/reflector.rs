@@ -19,7 +19,10 @@ use super::{
     decode::{Decoded, Object},
     watch_requests::WatchRequests,
 };
-use crate::base::{api_error::ApiError, backoff::Backoff};
+use crate::base::{
+    api_error::{ApiError, Reason},
+    backoff::Backoff,
+};
 
 /// A streaming list that is silent for this long will never be complete (client-go waits as long).
 const SILENCE: Duration = Duration::from_secs(10);
@@ -30,6 +33,13 @@ const PAUSE: Backoff = Backoff {
     start: Duration::from_millis(500),
     max: Duration::from_secs(30),
 };
+/// How often at least a kind is asked for that may well be absent ([`Object::OPTIONAL`]): it may be installed later.
+const ABSENT: Backoff = Backoff {
+    max: Duration::from_secs(300),
+    ..PAUSE
+};
+/// Objects of one page where nothing waits for the list: a page is held in memory, and 500 are usual.
+const SMALL_PAGE: u32 = 100;
 /// After this long without an error the pauses begin anew (client-go waits as long).
 const CALM: Duration = Duration::from_secs(120);
 
@@ -128,6 +138,9 @@ pub(super) async fn list_watch<R: Object>(
         if streaming {
             config = config.streaming_lists();
         }
+        if R::OPTIONAL {
+            config = config.page_size(SMALL_PAGE);
+        }
         if let Some(labels) = &scope.labels {
             config = config.labels(labels);
         }
@@ -187,11 +200,16 @@ pub(super) async fn list_watch<R: Object>(
                 streaming = false;
                 break;
             }
-            update(Update::Error(reason::<R>(error)));
+            let error = reason::<R>(error);
+            let pause = match error.reason {
+                Reason::NotFound | Reason::Forbidden if R::OPTIONAL => ABSENT,
+                _ => PAUSE,
+            };
+            update(Update::Error(error));
             if calm_from.elapsed() > CALM {
                 failures = 0;
             }
-            sleep(PAUSE.delay(failures).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+            sleep(pause.delay(failures).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             (failures, calm_from) = (failures + 1, Instant::now());
             requests.paused();
             if recovery == Recovery::Relist {

@@ -2,7 +2,13 @@
 
 use std::fmt;
 
+use thiserror::Error;
+
 use super::objects::{Claim, SourceRef};
+use crate::base::{
+    api_error::ApiError,
+    names::{NameError, check_label, check_subdomain},
+};
 
 /// API group of VolumeSnapshots.
 pub const SNAPSHOT_GROUP: &str = "snapshot.storage.k8s.io";
@@ -96,6 +102,23 @@ pub struct SourceClaim {
     pub bytes: i64,
 }
 
+/// Why a source cannot be kept for a creation that is about to begin.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NotHeld {
+    /// It was there a moment ago.
+    #[error("it does not exist any more")]
+    Gone,
+    /// It was deleted, and another one was made under its name.
+    #[error("another one has its name by now")]
+    MadeAnew,
+    /// The API server takes no new finalizer then.
+    #[error("it is being deleted")]
+    BeingDeleted,
+    /// It could not be read or written.
+    #[error(transparent)]
+    Failed(#[from] ApiError),
+}
+
 /// Why a claim's source is none that a driver can take content from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSource {
@@ -103,6 +126,8 @@ pub enum NoSource {
     Populator,
     /// It has no name.
     NoName(SourceKind),
+    /// No object has such a name or namespace.
+    BadName(SourceKind, NameError),
     /// A VolumeSnapshot of another API group.
     OtherGroup(String),
     /// It is in another namespace, and the gate CrossNamespaceVolumeDataSource is off.
@@ -134,12 +159,18 @@ impl Source {
         } = from;
         let kind = match kind.as_str() {
             "VolumeSnapshot" => SourceKind::Snapshot,
-            "PersistentVolumeClaim" => SourceKind::Claim,
+            // Claims are of the core group: what has their name in another one is somebody else's.
+            "PersistentVolumeClaim" if api_group.as_deref().unwrap_or_default().is_empty() => {
+                SourceKind::Claim
+            }
             _ => return Err(NoSource::Populator),
         };
         if name.is_empty() {
             return Err(NoSource::NoName(kind));
         }
+        // The API server takes any text, and it becomes a part of a path.
+        let named = check_subdomain(name).and_then(|()| namespace.map_or(Ok(()), check_label));
+        named.map_err(|error| NoSource::BadName(kind, error))?;
         match (kind, api_group.as_deref()) {
             (SourceKind::Snapshot, Some(group)) if group != SNAPSHOT_GROUP => {
                 Err(NoSource::OtherGroup(group.to_owned()))
@@ -183,6 +214,10 @@ impl fmt::Display for NoSource {
         match self {
             Self::Populator => f.write_str("Assuming an external populator will provision the volume"),
             Self::NoName(kind) => write!(f, "the claim's data source is a {kind} without a name: name one"),
+            Self::BadName(kind, error) => write!(
+                f,
+                "the claim's data source is a {kind} that cannot exist: {error}"
+            ),
             Self::OtherGroup(group) => write!(
                 f,
                 "the claim's data source is a VolumeSnapshot of the API group {group:?}: set apiGroup to {SNAPSHOT_GROUP}"
@@ -247,7 +282,7 @@ mod tests {
                 ok(Volume, "shop"),
             ),
             (
-                "an empty namespace",
+                "D-37: an empty namespace",
                 None,
                 "PersistentVolumeClaim",
                 "origin",
@@ -279,6 +314,41 @@ mod tests {
                 Err(NoSource::OtherGroup("x".into())),
             ),
             ("another kind", GROUP, "Dump", "", None, Err(NoSource::Populator)),
+            (
+                "a claim of another group",
+                Some("x"),
+                "PersistentVolumeClaim",
+                "origin",
+                None,
+                Err(NoSource::Populator),
+            ),
+            (
+                "a claim of the core group",
+                Some(""),
+                "PersistentVolumeClaim",
+                "origin",
+                None,
+                ok(Volume, "shop"),
+            ),
+            (
+                "a path for a name",
+                GROUP,
+                "VolumeSnapshot",
+                "../../lab/volumesnapshots/origin",
+                None,
+                Err(NoSource::BadName(
+                    Snapshot,
+                    check_subdomain("../../lab/volumesnapshots/origin").unwrap_err(),
+                )),
+            ),
+            (
+                "a path for a namespace",
+                GROUP,
+                "VolumeSnapshot",
+                "origin",
+                Some("lab/x"),
+                Err(NoSource::BadName(Snapshot, check_label("lab/x").unwrap_err())),
+            ),
             (
                 "told apart by case",
                 None,

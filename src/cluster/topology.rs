@@ -288,6 +288,8 @@ mod tests {
         );
         assert_eq!(texts(&*topology.terms_like("b")), ["zone=1", "zone=2", "zone=4"]);
         assert_eq!(texts(&*topology.terms_like("a")), ["rack=x,zone=1"]);
+        let [once, again] = [topology.terms_like("a"), topology.terms_like("a")];
+        assert!(Arc::ptr_eq(&once, &again), "D-75: built once and shared");
         assert_eq!(
             texts(&*topology.terms()),
             ["rack=x", "rack=z", "zone=1", "zone=2", "zone=4", "rack=x,zone=1"]

@@ -76,6 +76,7 @@ impl Driver {
         let rpc = RpcClient {
             channel: dialer.channel(recheck.clone(), connections.clone()),
             timeout,
+            migrated: false,
             on_call,
             driver_name: Arc::new(OnceLock::new()),
             recheck,
@@ -115,6 +116,13 @@ impl Driver {
     pub fn within(&self, timeout: Duration) -> Self {
         let mut driver = self.clone();
         driver.rpc.timeout = timeout;
+        driver
+    }
+
+    /// The same driver, whose calls are counted as made for what an in-tree plugin left behind, or as not.
+    pub fn migrated(&self, migrated: bool) -> Self {
+        let mut driver = self.clone();
+        driver.rpc.migrated = migrated;
         driver
     }
 

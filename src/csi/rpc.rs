@@ -50,6 +50,8 @@ pub struct Call {
     pub method: &'static str,
     /// `Ok` or the error's code.
     pub code: Code,
+    /// Made for a volume or a class that names an in-tree plugin, see [`super::Driver::migrated`].
+    pub migrated: bool,
     /// From the request to the answer or the deadline.
     pub took: Duration,
 }
@@ -62,6 +64,7 @@ pub type OnCall = Arc<dyn Fn(&Call) + Send + Sync>;
 pub(super) struct RpcClient {
     pub(super) channel: Channel,
     pub(super) timeout: Duration,
+    pub(super) migrated: bool,
     pub(super) on_call: OnCall,
     pub(super) driver_name: Arc<OnceLock<Arc<str>>>,
     /// Notified of each new connection, and when a call suggests that the driver may be gone.
@@ -148,6 +151,7 @@ impl RpcClient {
             driver_name,
             method,
             code,
+            migrated: self.migrated,
             took,
         });
         answer

@@ -15,9 +15,19 @@ use crate::{
     cluster::leases::Leases,
 };
 
-/// A watch that is open, will be, or is not allowed.
+/// How long a watch that was forbidden is not tried again: roles are corrected now and then.
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(600);
+
+/// A watch that is open or will be.
 #[derive(Default)]
-pub(super) enum LeaseWatch {
+pub(super) struct LeaseWatch {
+    state: WatchState,
+    /// The latest answer was that our account may not watch leases: said once.
+    denied: bool,
+}
+
+#[derive(Default)]
+enum WatchState {
     /// The next pause opens one.
     #[default]
     Closed,
@@ -26,14 +36,19 @@ pub(super) enum LeaseWatch {
         changes: BoxStream<'static, Result<Option<Value>, ApiError>>,
         since: Instant,
     },
-    /// Our account may not watch leases.
-    Forbidden,
+    /// Our account may not watch leases: not before this moment.
+    Forbidden(Instant),
 }
 
 impl LeaseWatch {
     fn open(&mut self, leases: &Leases, name: &str, version: Option<&str>) {
-        if let (Self::Closed, Some(version)) = (&*self, version) {
-            *self = Self::Open {
+        let may_open = match self.state {
+            WatchState::Closed => true,
+            WatchState::Open { .. } => false,
+            WatchState::Forbidden(until) => until <= Instant::now(),
+        };
+        if let (true, Some(version)) = (may_open, version) {
+            self.state = WatchState::Open {
                 changes: leases.watch(name, version),
                 since: Instant::now(),
             };
@@ -43,23 +58,28 @@ impl LeaseWatch {
     /// The lease after its next change, where `None` means deleted; or for how long the watch was open, when it ends.
     /// Waits for ever while none is open.
     async fn next(&mut self) -> Result<Option<Value>, Duration> {
-        let Self::Open { changes, since } = self else {
+        let WatchState::Open { changes, since } = &mut self.state else {
             return std::future::pending().await;
         };
         match changes.next().await {
-            Some(Ok(lease)) => Ok(lease),
+            Some(Ok(lease)) => {
+                self.denied = false;
+                Ok(lease)
+            }
             ended => {
                 let open = since.elapsed();
-                *self = match ended {
+                self.state = match ended {
                     Some(Err(error)) if error.reason == Reason::Forbidden => {
-                        tracing::info!(
-                            err = %error,
-                            "Cannot watch the lease: its release and its end are noticed at the next poll only, until a \
-                             restart"
-                        );
-                        Self::Forbidden
+                        if !std::mem::replace(&mut self.denied, true) {
+                            tracing::info!(
+                                err = %error,
+                                "Cannot watch the lease: its release and its end are noticed at the next poll only; the \
+                                 watch is tried again every {FORBIDDEN_PAUSE:?}"
+                            );
+                        }
+                        WatchState::Forbidden(Instant::now() + FORBIDDEN_PAUSE)
                     }
-                    _ => Self::Closed,
+                    _ => WatchState::Closed,
                 };
                 Err(open)
             }

@@ -66,7 +66,7 @@ mod tests {
             ("é.x", "--x"),
         ];
         for (driver, wanted) in rows {
-            assert_eq!(lease_name(driver), wanted, "{driver}");
+            assert_eq!(lease_name(driver), wanted, "D-57: {driver}");
         }
     }
 
@@ -102,7 +102,7 @@ mod tests {
             ),
         ];
         for (name, token, wanted) in rows {
-            assert_eq!(identity("node.1", token.as_deref(), 42), wanted, "{name}");
+            assert_eq!(identity("node.1", token.as_deref(), 42), wanted, "D-56: {name}");
         }
     }
 

@@ -37,7 +37,7 @@ pub use self::{
     status::{LedgerEvent, LedgerStatus, RecordLease, TermFacts},
 };
 use self::{
-    slot::{Ticket, value_of},
+    slot::{Slot, Ticket, value_of},
     state::LedgerState,
     writer::Waiting,
 };
@@ -173,6 +173,21 @@ impl<R: Storable> Ledger<R> {
         let locked = self.locked.lock();
         let records = locked.state.open.values();
         records.map(|known| known.entry.clone()).collect()
+    }
+
+    /// Whether there is an open record like this.
+    pub fn has(&self, is_it: impl Fn(&R) -> bool) -> bool {
+        let locked = self.locked.lock();
+        let mut records = locked.state.open.values();
+        records.any(|known| is_it(&known.entry.record))
+    }
+
+    /// Whether all shards and their records are read, where records are stored: in another one there may be open records
+    /// that nobody knows of.
+    pub fn has_read_all(&self) -> bool {
+        let state = &self.locked.lock().state;
+        let is_read = |slot: &Slot<R>| !slot.shard.is_unread() && slot.unreadable.is_empty();
+        !state.keeps() || state.slots.iter().all(is_read)
     }
 
     /// UIDs of the claims that have an open record.

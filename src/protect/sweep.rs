@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{holders::key_of, reconcile::Protection};
 use crate::{
     base::api_error::Reason,
-    cluster::source::{Source, SourceKind},
+    cluster::{api::ProtectedSource, source::SourceKind},
 };
 
 impl Protection {
@@ -38,8 +38,8 @@ impl Protection {
     }
 
     async fn sweep(&self, kind: SourceKind) {
-        let protected: HashSet<Source> = match self.api.protected_sources(kind).await {
-            Ok(protected) => protected.into_iter().collect(),
+        let protected = match self.api.protected_sources(kind).await {
+            Ok(protected) => protected,
             Err(error) => {
                 let before = self.unlisted.lock().insert(kind, error.reason);
                 if before != Some(error.reason) {
@@ -53,11 +53,13 @@ impl Protection {
             }
         };
         self.unlisted.lock().remove(&kind);
-        self.correct(kind, &protected);
-        let named = (self.named)();
+        self.correct(kind, &protected.iter().map(|it| &it.source).collect());
+        let named = (self.needs.all)();
         let needed: HashSet<_> = named.iter().map(|(_, source)| source).collect();
-        for source in protected.iter().filter(|source| !needed.contains(source)) {
-            self.pool.add(&key_of(source));
+        for ProtectedSource { source, deleting } in &protected {
+            if *deleting || !needed.contains(source) {
+                self.pool.add(&key_of(source));
+            }
         }
     }
 }

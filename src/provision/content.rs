@@ -69,6 +69,8 @@ pub enum NoContent {
         /// What that says about it, if anything.
         allowed: Option<String>,
     },
+    /// The claim names itself.
+    Itself,
     /// The source claim has no volume yet.
     ClaimPending,
     /// The source claim has lost its volume, or says something that we do not know.
@@ -198,6 +200,10 @@ pub fn bound_volume<'a>(
     source: Option<&'a SourceClaim>,
 ) -> Result<(&'a SourceClaim, &'a str), NoContent> {
     let source = source.ok_or(NoContent::NotFound)?;
+    // It would wait for itself.
+    if source.claim.uid == wanted.claim.uid {
+        return Err(NoContent::Itself);
+    }
     match source.phase.as_str() {
         "Bound" => {}
         "" | "Pending" => return Err(NoContent::ClaimPending),
@@ -319,6 +325,7 @@ impl fmt::Display for NoContent {
                     ": ask for {from}, or have an administrator annotate the content with {ALLOW_MODE_CHANGE}: \"true\""
                 )
             }
+            Self::Itself => f.write_str("that is the claim itself: make it with another source"),
             Self::ClaimPending => f.write_str("that claim is not Bound yet"),
             Self::ClaimNotBound(phase) => write!(
                 f,

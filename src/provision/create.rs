@@ -23,6 +23,9 @@ use crate::{
 
 /// A record was closed while it was being worked on: the watch tells why within this time.
 pub(super) const OVERTAKEN: Duration = Duration::from_secs(1);
+/// Upstream's words, which people search events for.
+pub(super) const RETRIES_DELAYED: &str =
+    "Volume provisioning failed with infeasible error. Retries will be delayed.";
 const ASKED_AGAIN: &str =
     "the same request is repeated, because an earlier one that was not answered may have made the volume";
 
@@ -35,29 +38,25 @@ struct EarlierCalls {
 }
 
 impl Provision {
-    /// Opens a record and makes the first call. `before`: the open record that it takes the place of.
+    /// Opens a record and makes the first call. `source_uid`: that of the object whose content was read. `before`: the open
+    /// record that it takes the place of.
     pub(super) async fn begin(
         &self,
         claim: &Claim,
-        mut plan: Arc<Plan>,
+        plan: Arc<Plan>,
+        source_uid: Option<String>,
         before: Option<Entry<Record>>,
     ) -> Requeue {
         let begun = self.origin.elapsed();
         self.announce(claim);
-        // Read before the record is opened: a secret that is missing is no reason to remember anything.
-        let secrets = match self.secrets(plan.secret.as_ref()).await {
-            Ok(secrets) => secrets,
-            Err(error) => return self.fail(&plan, Some(claim), &error.to_string()),
+        // Done before the record is opened: what is missing is no reason to remember anything.
+        let prepared = self.prepare(claim, &plan, source_uid.as_deref()).await;
+        let secrets = match (prepared, &before) {
+            (Ok(secrets), _) => secrets,
+            // It may have made a volume.
+            (Err(_), Some(before)) => return self.repeat(before, claim).await,
+            (Err(text), None) => return self.fail(&plan, Some(claim), &text),
         };
-        if let Err(next) = self.add_attributes(claim, Arc::make_mut(&mut plan)).await {
-            return next;
-        }
-        if let Some(source) = &plan.source
-            && let Err(error) = (self.hold_source)(source, &claim.uid).await
-        {
-            let text = format!("{source} cannot be protected: {error}");
-            return self.fail(&plan, Some(claim), &text);
-        }
         if !self.active.is_set() {
             return NOT_LEADING;
         }
@@ -121,6 +120,7 @@ impl Provision {
             Ok(secrets) => secrets,
             Err(error) => return self.fail(&record.plan, claim, &error.to_string()),
         };
+        self.hold_again(record).await;
         if !self.active.is_set() {
             return NOT_LEADING;
         }
@@ -170,7 +170,12 @@ impl Provision {
         let plan = record.plan.clone();
         let request = plan.request_with(record.secrets.clone().unwrap_or_default().reveal());
         let answer = match self.active.is_set() {
-            true => self.driver.create_volume(request).await,
+            true => {
+                self.driver
+                    .migrated(plan.is_migrated())
+                    .create_volume(request)
+                    .await
+            }
             false => Err(NotSent),
         };
         // The call may have outlived its term, and another leader may have called the driver since. Then this answer says
@@ -185,10 +190,11 @@ impl Provision {
             // Nothing is erased, nor counted.
             None => Origin::Own,
         };
-        let Ok(answer) = answer else {
+        let Ok(mut answer) = answer else {
             self.remember(&record, asked, doubt, false);
             return NOT_LEADING;
         };
+        self.translate_source(&record, &mut answer);
         let mut outcome = outcome_of(&plan, answer);
         // The call may have taken long.
         let waits = self.cache.claim(&record.uid);
@@ -255,12 +261,9 @@ impl Provision {
                 let text = format!("{what}; a volume named {} may exist there", plan.request.name);
                 self.fail(&plan, claim, &text)
             }
-            CreateOutcome::Unusable(volume, mismatch) => {
-                let (text, gone) = self.clean_up(&record, volume.volume_id, &mismatch).await;
-                if gone {
-                    self.remember(&record, true, doubt.cleaned_up(), false);
-                }
-                self.fail(&plan, claim, &text)
+            CreateOutcome::Unusable(made, mismatch) => {
+                let entry = Entry { record, origin };
+                self.reject(&entry, claim, &made, &mismatch, doubt).await
             }
         }
     }
@@ -324,10 +327,7 @@ impl Provision {
             }
             (CreateOutcome::Infeasible(_), ..) if verdict == Verdict::Erase => {
                 self.infeasible.insert(&record.uid, plan);
-                let text = format!(
-                    "Volume provisioning failed with infeasible error. Retries will be delayed. {error}"
-                );
-                self.fail(plan, claim, &text);
+                self.fail(plan, claim, &format!("{RETRIES_DELAYED} {error}"));
                 Requeue::After(INFEASIBLE)
             }
             _ => self.fail(plan, claim, &error.to_string()),
@@ -336,7 +336,7 @@ impl Provision {
 
     /// What this process remembers of a record beside what is stored. One that was taken over meanwhile is in fresh
     /// doubt, whatever the driver has said before.
-    fn remember(&self, record: &Arc<Record>, asked: bool, doubt: Doubt, renewable: bool) {
+    pub(super) fn remember(&self, record: &Arc<Record>, asked: bool, doubt: Doubt, renewable: bool) {
         let remembered = Record {
             asked,
             doubt,

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     base::names::VolumeNameError,
     cluster::{
+        migration::{class_for_driver, is_name_of},
         objects::{Claim, Class, SELECTED_NODE},
         source::NoSource,
         topology::{ClusterTopology, NodeProblem},
@@ -29,6 +30,8 @@ pub struct Facts<'a> {
     pub claim: &'a Claim,
     /// The class it names, if that exists.
     pub class: Option<&'a Class>,
+    /// The class was first missed a moment ago, and the watch may take this long still to show it.
+    pub class_lag: Option<Duration>,
     /// The driver.
     pub driver: &'a DriverInfo,
     /// How the operator wants it.
@@ -106,8 +109,8 @@ pub enum Leave {
 pub enum Wait {
     /// The driver called the same request infeasible.
     Infeasible,
-    /// What we wrote does not show in the watch yet. Until it does, the claim looks as if it had no volume, or the node
-    /// that was taken off it.
+    /// Something does not show in the watch yet. Without what we wrote the claim looks as if it had no volume, or the
+    /// node that was taken off it; without its class as if that did not exist.
     WatchLag,
     /// Labels of nodes are still being read.
     Nodes,
@@ -193,6 +196,7 @@ fn plan_for(facts: Facts<'_>, node: Option<&str>) -> Result<Plan, Decision> {
     let Facts {
         claim,
         class,
+        class_lag,
         driver,
         policy,
         topology,
@@ -227,23 +231,19 @@ fn plan_for(facts: Facts<'_>, node: Option<&str>) -> Result<Plan, Decision> {
         return Err(Leave::NotOurs.into());
     }
     // A claim that migration handed over to us may still ask for the plugin it was made for.
-    let asked = claim.provisioner().unwrap_or_default();
-    if asked != driver.name && !is_in_tree(asked) {
+    if !is_name_of(&driver.name, claim.provisioner().unwrap_or_default()) {
         return Err(Leave::NotOurs.into());
     }
     if claim.deleting {
         return Err(Leave::BeingDeleted.into());
     }
-    if asked != driver.name {
-        return Err(Refusal::Migration(asked.to_owned()).into());
-    }
     let Some(class) = class else {
-        return Err(Refusal::NoClass(claim.class().to_owned()).into());
+        return Err(match class_lag {
+            Some(left) => Decision::Wait(Wait::WatchLag, left),
+            None => Refusal::NoClass(claim.class().to_owned()).into(),
+        });
     };
-    if is_in_tree(&class.provisioner) {
-        return Err(Refusal::Migration(class.provisioner.clone()).into());
-    }
-    if class.provisioner != driver.name {
+    if !is_name_of(&driver.name, &class.provisioner) {
         return Err(Leave::ForeignClass.into());
     }
     if class.waits_for_consumer() && node.is_none() {
@@ -255,10 +255,7 @@ fn plan_for(facts: Facts<'_>, node: Option<&str>) -> Result<Plan, Decision> {
         Some(_) => return Err(Refusal::NameTaken(name.to_owned()).into()),
         None => {}
     }
-    plan(claim, class, driver, policy, topology, node, name)
-}
-
-/// In-tree plugins share this prefix, and no CSI driver's name can have a slash.
-fn is_in_tree(provisioner: &str) -> bool {
-    provisioner.starts_with("kubernetes.io/")
+    let odd = |error| Refusal::Class(class.name.clone(), error);
+    let class = class_for_driver(class, &driver.name).map_err(odd)?;
+    plan(claim, &class, driver, policy, topology, node, name)
 }

@@ -1,7 +1,5 @@
 //! What becomes of open records: carries out what [`super::settle`] says, and ends them.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{
@@ -12,12 +10,14 @@ use super::{
     reconcile::Provision,
     record::Record,
     settle::{HoldReason, RecordFacts, SeenObject, Step, VolumeState, settle},
+    volume::written_source,
 };
 use crate::{
     base::api_error::{ApiError, Reason},
     cluster::{
         api::LiveClaim,
         events::Event,
+        migration::csi_source,
         objects::{Claim, Volume},
         queue::Requeue,
     },
@@ -109,10 +109,12 @@ impl Provision {
     async fn listed(
         &self,
         record: &Record,
-        created: &Arc<PersistentVolume>,
+        created: &PersistentVolume,
     ) -> Result<(VolumeState, Option<Volume>), ApiError> {
-        let (uid, created) = (record.uid.clone(), created.clone());
-        let is_it = move |volume: &Volume| is_object_of(volume, &created);
+        let (uid, written) = (record.uid.clone(), written_source(created));
+        // An administrator may have adopted it under the driver's own handle, whatever form its object would have.
+        let made = csi_source(created).and_then(Result::ok);
+        let is_it = move |volume: &Volume| volume.csi.is_some() && [&written, &made].contains(&&volume.csi);
         let meant = is_it.clone();
         let of_claim = move |volume: &Volume| volume.claim.as_ref().is_some_and(|claim| claim.uid == uid);
         let mut listed = self
@@ -142,7 +144,9 @@ impl Provision {
             && record.plan.request.name == volume
         {
             if self.seen_object(&record).closes(record.asked) {
-                self.close(&record, origin, self.cache.claim(claim_uid).as_deref());
+                let claim = self.cache.claim(claim_uid);
+                let claim = claim.or_else(|| self.being_saved.get(claim_uid));
+                self.close(&record, origin, claim.as_deref());
             } else if !self.active.leads() {
                 self.announced.remove(claim_uid);
                 self.ledger.forget(claim_uid);
@@ -155,6 +159,7 @@ impl Provision {
     pub(super) fn close(&self, record: &Record, origin: Origin, claim: Option<&Claim>) -> Requeue {
         self.saved.insert(&record.uid);
         self.announced.remove(&record.uid);
+        self.being_saved.remove(&record.uid);
         if self.ledger.erase(&record.uid) {
             let outcome = match record.created {
                 Some(_) => Settled::Saved,
@@ -333,10 +338,6 @@ pub(super) fn log_orphan(record: &Record) {
 
 /// Whether an object that stands is for the volume at the driver that `created` was written for.
 pub(super) fn is_object_of(standing: &Volume, created: &PersistentVolume) -> bool {
-    let created = created.spec.as_ref().and_then(|spec| spec.csi.as_ref());
-    created
-        .zip(standing.csi.as_ref())
-        .is_some_and(|(created, standing)| {
-            created.driver == standing.driver && created.volume_handle == standing.handle
-        })
+    let source = written_source(created);
+    source.is_some() && source == standing.csi
 }

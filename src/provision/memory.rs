@@ -1,16 +1,21 @@
 //! What is remembered of claims for a while, without which they would be looked at too early.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{content::NoContent, decide::Decision, plan::Plan};
+use super::{content::NoContent, decide::Decision, outcome::OtherId, plan::Plan};
+use crate::cluster::objects::Claim;
 
 /// After InvalidArgument the same request is not sent again for this long, however often the claim changes otherwise.
 pub(super) const INFEASIBLE: Duration = Duration::from_secs(300);
 /// A PersistentVolume that we wrote shows in the watch well within this time.
 pub(super) const WATCH_LAG: Duration = Duration::from_secs(60);
+
+/// Claims and classes come over watches of their own: a class that was made before its claim may be heard of this much
+/// later.
+const CLASS_LAG: Duration = Duration::from_secs(1);
 
 /// What the API server keeps an event for after its last change, unless told otherwise.
 pub(super) const EVENT_TTL: Duration = Duration::from_secs(3600);
@@ -76,6 +81,45 @@ impl RecentlyRescheduled {
     }
 }
 
+/// Claims whose class is not known, with the moment from which on it counts as missing.
+#[derive(Default)]
+pub(super) struct ClaimsWithoutClass(Expiring<Instant>);
+
+impl ClaimsWithoutClass {
+    /// How long the class may only not have been heard of yet. Counts from the first call for a claim.
+    pub(super) fn left(&self, claim: &str) -> Option<Duration> {
+        let now = Instant::now();
+        let end = match self.0.get(claim) {
+            Some((end, _)) => end,
+            None => {
+                self.0.insert(claim, now + CLASS_LAG, EVENT_TTL);
+                now + CLASS_LAG
+            }
+        };
+        let left = end.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// Claims whose volume's object is being written, as they were before: the watch may show them Bound, so that the cache
+/// forgets them, before the answer comes.
+#[derive(Default)]
+pub(super) struct ClaimsBeingSaved(Expiring<Arc<Claim>>);
+
+impl ClaimsBeingSaved {
+    pub(super) fn insert(&self, claim: &Claim) {
+        self.0.insert(&claim.uid, Arc::new(claim.clone()), WATCH_LAG);
+    }
+
+    pub(super) fn get(&self, uid: &str) -> Option<Arc<Claim>> {
+        self.0.get(uid).map(|(claim, _)| claim)
+    }
+
+    pub(super) fn remove(&self, uid: &str) {
+        self.0.remove(uid);
+    }
+}
+
 /// What was decided about claims that a change of nodes may help.
 #[derive(Default)]
 pub(super) struct ClaimsWaitingForNodes(Mutex<HashMap<String, Decision>>);
@@ -137,11 +181,33 @@ impl AnnouncedClaims {
 pub(super) struct ClaimsWaitingForSource(Expiring<NoContent>);
 
 impl ClaimsWaitingForSource {
-    /// Whether this was not waited for before.
+    /// Whether this is to be told: it was not waited for before, or so long ago that the event is gone.
     pub(super) fn insert(&self, claim: &str, why: &NoContent) -> bool {
         let is_new = self.0.get(claim).is_none_or(|(before, _)| before != *why);
-        self.0.insert(claim, why.clone(), EVENT_TTL);
+        if is_new {
+            self.0.insert(claim, why.clone(), EVENT_TTL);
+        }
         is_new
+    }
+}
+
+/// Drivers that are known to answer with ids of their storage's for sources: that of GCE PD gives the numbers of snapshots
+/// and disks, whose names are their ids otherwise.
+const OWN_IDS: [&str; 1] = ["pd.csi.storage.gke.io"];
+
+/// What the driver has called the source of a claim's volume, where that was not what it had been given, and the volume is
+/// gone again.
+#[derive(Default)]
+pub(super) struct OtherIds(Expiring<OtherId>);
+
+impl OtherIds {
+    pub(super) fn insert(&self, claim: &str, other: OtherId) {
+        self.0.insert(claim, other, EVENT_TTL);
+    }
+
+    /// Whether this is the driver's own id of what it was given: it is known for that, or says the same of a new volume.
+    pub(super) fn stands_for_ours(&self, claim: &str, driver: &str, other: &OtherId) -> bool {
+        OWN_IDS.contains(&driver) || self.0.get(claim).is_some_and(|(before, _)| before == *other)
     }
 }
 
@@ -243,6 +309,21 @@ mod tests {
         );
         advance(secs(50)).await;
         assert_eq!(rescheduled.left("a", "7"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_class_counts_as_missing_a_second_after_it_was_missed() {
+        let without = ClaimsWithoutClass::default();
+        assert_eq!(without.left("a"), Some(secs(1)));
+        advance(secs(1) / 2).await;
+        assert_eq!(
+            (without.left("a"), without.left("b")),
+            (Some(secs(1) / 2), Some(secs(1)))
+        );
+        advance(secs(1) / 2).await;
+        assert_eq!(without.left("a"), None);
+        advance(secs(300)).await;
+        assert_eq!(without.left("a"), None, "a retry waits no second time");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! [`decide`] says whether, [`plan`] which, and [`topology`] where; [`reconcile`] records, calls the driver and writes the object;
 //! [`outcome`] says what a call came to, and [`settle`] what an open record needs next.
 
-mod add_attributes;
 mod attributes;
 pub mod content;
 mod create;
@@ -11,6 +10,7 @@ mod credentials;
 pub mod decide;
 mod fall_back;
 mod finish;
+pub mod granted;
 mod memory;
 pub mod metrics;
 mod misfit;

@@ -3,15 +3,18 @@
 use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{plan::Plan, volume};
-use crate::csi::{
-    Code, RpcError,
-    proto::{CreateVolumeResponse, Volume, VolumeContentSource, volume_content_source::Type},
+use crate::{
+    cluster::migration::{VolumeTranslationError, in_tree_form, wanted_plugin},
+    csi::{
+        Code, RpcError,
+        proto::{CreateVolumeResponse, Volume, VolumeContentSource, volume_content_source::Type},
+    },
 };
 
 /// What is true after a CreateVolume call.
 #[derive(Debug, PartialEq)]
 pub enum CreateOutcome {
-    /// The volume exists, and this is its object.
+    /// The volume exists, and this is its object, with its CSI source.
     Created(Box<PersistentVolume>),
     /// No volume exists, nor will one come of this call. A new attempt may be another request.
     Failed(RpcError),
@@ -47,6 +50,24 @@ pub enum Mismatch {
         /// As the claim asked.
         wanted: String,
     },
+    /// The in-tree plugin that the class names has no words for it.
+    #[error(
+        "created volume cannot be a volume of {plugin}, which its class asks for: {error}; make the claim with a class that asks for \
+             the CSI driver itself"
+    )]
+    NotInTree {
+        /// The plugin.
+        plugin: &'static str,
+        /// What there are no words for.
+        error: VolumeTranslationError,
+    },
+}
+
+impl Mismatch {
+    /// The same request makes the same again.
+    pub(super) const fn is_lasting(&self) -> bool {
+        matches!(self, Self::NotInTree { .. })
+    }
 }
 
 /// Judges an answer to the request of `plan`.
@@ -63,9 +84,13 @@ pub fn outcome_of(plan: &Plan, answer: Result<CreateVolumeResponse, RpcError>) -
     if volume.volume_id.is_empty() {
         return CreateOutcome::MissingId("the driver answered CreateVolume with a volume whose id is empty");
     }
-    match mismatch(plan, &volume) {
-        Some(mismatch) => CreateOutcome::Unusable(volume, mismatch),
-        None => CreateOutcome::Created(Box::new(object_of(plan, &volume))),
+    if let Some(mismatch) = mismatch(plan, &volume) {
+        return CreateOutcome::Unusable(volume, mismatch);
+    }
+    let object = object_of(plan, &volume);
+    match (in_tree_form(&object), wanted_plugin(&object)) {
+        (Err(error), Some(plugin)) => CreateOutcome::Unusable(volume, Mismatch::NotInTree { plugin, error }),
+        _ => CreateOutcome::Created(Box::new(object)),
     }
 }
 
@@ -83,6 +108,28 @@ fn mismatch(plan: &Plan, made: &Volume) -> Option<Mismatch> {
     })
 }
 
+/// The id of a source in an answer that was given by another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OtherId {
+    asked: String,
+    got: String,
+}
+
+/// What the driver calls the source in its answer, if that is of the kind that was asked for and has another id.
+pub(super) fn other_id(plan: &Plan, made: &Volume) -> Option<OtherId> {
+    let asked = plan.request.volume_content_source.as_ref()?.r#type.as_ref()?;
+    let got = made.content_source.as_ref()?.r#type.as_ref()?;
+    let (asked, got) = match (asked, got) {
+        (Type::Snapshot(asked), Type::Snapshot(got)) => (&asked.snapshot_id, &got.snapshot_id),
+        (Type::Volume(asked), Type::Volume(got)) => (&asked.volume_id, &got.volume_id),
+        _ => return None,
+    };
+    (asked != got).then(|| OtherId {
+        asked: asked.clone(),
+        got: got.clone(),
+    })
+}
+
 fn content_text(source: Option<&VolumeContentSource>) -> String {
     match source.and_then(|source| source.r#type.as_ref()) {
         Some(Type::Snapshot(of)) => format!("snapshot {}", of.snapshot_id),
@@ -91,7 +138,7 @@ fn content_text(source: Option<&VolumeContentSource>) -> String {
     }
 }
 
-/// The object of a volume, whatever its size: a volume that nobody waits for is written as it is.
+/// The object of a volume, with its CSI source, whatever its size: a volume that nobody waits for is written as it is.
 pub fn object_of(plan: &Plan, made: &Volume) -> PersistentVolume {
     let mut object = volume::complete(plan.draft.clone(), made, plan.bytes());
     if let (Some(spec), Some(_)) = (&mut object.spec, &plan.placement) {

@@ -19,6 +19,7 @@ use crate::{
         secrets::{Scope, SecretKind, SecretRef, Secrets},
     },
     cluster::{
+        migration::wanted_plugin,
         objects::{Claim, Class},
         source::{Source, SourceKind},
         topology::ClusterTopology,
@@ -84,6 +85,11 @@ impl Plan {
         self.draft.spec.as_ref()?.volume_attributes_class_name.as_deref()
     }
 
+    /// The class names the in-tree plugin that the driver took over from.
+    pub fn is_migrated(&self) -> bool {
+        wanted_plugin(&self.draft).is_some()
+    }
+
     /// The size that is asked for.
     pub(super) fn bytes(&self) -> i64 {
         let range = self.request.capacity_range;
@@ -113,7 +119,7 @@ pub(super) fn plan(
     node: Option<&str>,
     name: &str,
 ) -> Result<Plan, Decision> {
-    let source = Source::of(claim, false).map_err(Refusal::NoSource)?;
+    let source = Source::of(claim, policy.cross_namespace).map_err(Refusal::NoSource)?;
     if let Some(source) = &source {
         let can_copy = match source.kind {
             SourceKind::Snapshot => driver.create_delete_snapshot,

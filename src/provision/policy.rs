@@ -27,6 +27,8 @@ pub struct Policy {
     pub prevent_mode_conversion: bool,
     /// Gate VolumeAttributesClass, off where the server does not serve the API.
     pub attributes_classes: bool,
+    /// Gate CrossNamespaceVolumeDataSource: sources in other namespaces count, where a ReferenceGrant allows it.
+    pub cross_namespace: bool,
     /// `--node-deployment`: the sidecar serves one node. `None`: it serves the cluster.
     pub node: Option<NodePolicy>,
     /// This process's name for itself, a volume attribute of every volume it makes.

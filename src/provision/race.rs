@@ -129,6 +129,7 @@ impl Provision {
         if wanted == 0 || !self.driver_info.get_capacity {
             return None;
         }
+        let driver = self.driver.migrated(plan.is_migrated());
         let mut most = 0;
         for topology in plan.places() {
             let request = proto::GetCapacityRequest {
@@ -136,7 +137,7 @@ impl Provision {
                 parameters: plan.request.parameters.clone(),
                 accessible_topology: topology,
             };
-            let room = match self.driver.get_capacity(request).await {
+            let room = match driver.get_capacity(request).await {
                 Ok(Ok(answer)) => {
                     let largest = answer.maximum_volume_size.filter(|largest| *largest > 0);
                     answer.available_capacity.min(largest.unwrap_or(i64::MAX))

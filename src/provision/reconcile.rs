@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::{
     decide::{Decision, Facts, Infeasible, decide},
     memory::{
-        AnnouncedClaims, ClaimsWaitingForNodes, ClaimsWaitingForSource, InfeasibleClaims,
-        RecentlyRescheduled, RecentlySaved,
+        AnnouncedClaims, ClaimsBeingSaved, ClaimsWaitingForNodes, ClaimsWaitingForSource, ClaimsWithoutClass,
+        InfeasibleClaims, OtherIds, RecentlyRescheduled, RecentlySaved,
     },
     metrics::ProvisionMetrics,
     plan::Plan,
@@ -19,9 +19,10 @@ use super::{
     record::Record,
     refusal::Refusal,
     settle::{SeenObject, VolumeState},
+    volume::written_source,
 };
 use crate::{
-    base::{api_error::ApiError, names},
+    base::names,
     cluster::{
         active::Active,
         api::{ApiClient, LiveVolumes},
@@ -29,7 +30,7 @@ use crate::{
         events::{Event, EventRecorder},
         objects::Claim,
         queue::Requeue,
-        source::Source,
+        source::{NotHeld, Source},
     },
     csi::{Driver, DriverInfo},
     ledger::{Entry, Ledger},
@@ -49,8 +50,10 @@ pub type OnAnswer = Box<dyn Fn(&Plan, Option<&PersistentVolume>) + Send + Sync>;
 /// Whether the volume of the claim of this UID is being deleted at the driver, or was, and its object stands still.
 pub type IsDeleting = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Keeps what the content of a volume comes from, for the claim of this UID, before its creation is recorded.
-pub type HoldSource = Box<dyn Fn(&Source, &str) -> BoxFuture<'static, Result<(), ApiError>> + Send + Sync>;
+/// Keeps what the content of a volume comes from, for a creation that is about to be recorded, or is: the source, the UID of
+/// the object that was read, and that of the claim.
+pub type HoldSource =
+    Box<dyn Fn(&Source, Option<&str>, &str) -> BoxFuture<'static, Result<(), NotHeld>> + Send + Sync>;
 
 /// How long the controller waits.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +80,11 @@ pub struct Provision {
     pub(super) policy: Policy,
     pub(super) races: Races,
     pub(super) infeasible: InfeasibleClaims,
+    pub(super) being_saved: ClaimsBeingSaved,
     pub(super) saved: RecentlySaved,
     pub(super) rescheduled: RecentlyRescheduled,
+    without_class: ClaimsWithoutClass,
+    pub(super) other_ids: OtherIds,
     pub(super) announced: AnnouncedClaims,
     pub(super) waiting_for_source: ClaimsWaitingForSource,
     waiting: ClaimsWaitingForNodes,
@@ -125,8 +131,11 @@ impl Provision {
             policy,
             races: Races::default(),
             infeasible: InfeasibleClaims::default(),
+            being_saved: ClaimsBeingSaved::default(),
             saved: RecentlySaved::default(),
             rescheduled: RecentlyRescheduled::default(),
+            without_class: ClaimsWithoutClass::default(),
+            other_ids: OtherIds::default(),
             announced: AnnouncedClaims::default(),
             waiting_for_source: ClaimsWaitingForSource::default(),
             waiting: ClaimsWaitingForNodes::default(),
@@ -240,6 +249,10 @@ impl Provision {
         decide(Facts {
             claim,
             class: class.as_deref(),
+            class_lag: match class {
+                Some(_) => None,
+                None => self.without_class.left(&claim.uid),
+            },
             driver: &self.driver_info,
             policy: &self.policy,
             topology: topology.as_deref(),
@@ -277,10 +290,10 @@ impl Provision {
     /// What was seen of the object of a creation.
     pub(super) fn seen_object(&self, record: &Record) -> SeenObject {
         let name = &record.plan.request.name;
-        match record.handle() {
+        match record.created.as_deref().and_then(written_source) {
             _ if !self.has_object(record) => SeenObject::Absent,
             None => SeenObject::Unproven,
-            Some(handle) if self.cache.volume_has_handle(name, handle) => SeenObject::Same,
+            Some(source) if self.cache.volume_has_handle(name, &source.handle) => SeenObject::Same,
             Some(_) => SeenObject::Other,
         }
     }

@@ -22,7 +22,7 @@ pub struct Record {
     pub earlier: Vec<Arc<Plan>>,
     /// The secrets as last read. `None`: this process has not read them.
     pub secrets: Option<SecretData>,
-    /// The object to be written, once the driver has created the volume.
+    /// The object to be written, once the driver has created the volume; with its CSI source, whatever its class names.
     pub created: Option<Arc<PersistentVolume>>,
     /// This process has called the driver, and was not told since which volume there is. Not stored.
     pub asked: bool,

@@ -6,6 +6,7 @@ use super::{request::ParameterError, topology::AllowedTopologiesError};
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
     cluster::{
+        migration::ClassTranslationError,
         objects::SELECTED_NODE_ALPHA,
         source::{NoSource, Source, SourceKind},
         topology::NodeProblem,
@@ -19,8 +20,8 @@ pub enum Refusal {
     NoClass(String),
     /// `spec.selector` is set.
     Selector,
-    /// The claim or its class names an in-tree plugin, and the driver took over from that.
-    Migration(String),
+    /// The class names the in-tree plugin that the driver took over from, and cannot be translated.
+    Class(String, ClassTranslationError),
     /// The driver cannot make a volume with the content of this.
     CannotCopy(Source),
     /// No driver can take content from there.
@@ -90,11 +91,7 @@ impl fmt::Display for Refusal {
             Self::Selector => f.write_str(
                 "claim.spec.selector is set: a selector chooses among volumes that exist, make the claim without it",
             ),
-            Self::Migration(plugin) => write!(
-                f,
-                "the claim is for the in-tree plugin {plugin}: this version of the provisioner does not translate \
-                 that, use a class whose provisioner is the CSI driver"
-            ),
+            Self::Class(class, error) => write!(f, "storage class {class:?}: {error}"),
             Self::CannotCopy(source) => {
                 let capability = match source.kind {
                     SourceKind::Snapshot => "CREATE_DELETE_SNAPSHOT",

@@ -8,6 +8,7 @@ use super::{
     record::Record,
     refusal::Refusal,
     settle::{HoldReason, SeenObject},
+    volume::written,
 };
 use crate::{
     base::api_error::Reason,
@@ -24,9 +25,12 @@ impl Provision {
         volume: &PersistentVolume,
     ) -> Requeue {
         let origin = *origin;
+        if let Some(claim) = claim {
+            self.being_saved.insert(claim);
+        }
         let plan = &record.plan;
         let name = &plan.request.name;
-        match self.api.create_volume(volume).await {
+        match self.api.create_volume(&written(volume)).await {
             Ok(SaveOutcome::Created) => self.close(record, origin, claim),
             Ok(SaveOutcome::AlreadySaved(standing)) if is_object_of(&standing, volume) => {
                 self.close(record, origin, claim)

@@ -1,6 +1,6 @@
 //! Pure. The PersistentVolume that goes with a volume.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::{
     api::core::v1::{
@@ -17,9 +17,11 @@ use crate::{
         secrets::{SecretKind, SecretRef, Secrets},
     },
     cluster::{
+        migration::{csi_source, in_tree_form},
         node_selector::terms_of,
         objects::{
-            Claim, Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY, VOLUME_FINALIZER,
+            Claim, Class, CsiSource, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, PROVISIONED_BY,
+            VOLUME_FINALIZER,
         },
     },
     csi::{
@@ -147,6 +149,20 @@ pub fn complete(mut draft: PersistentVolume, made: &Volume, requested: i64) -> P
         csi.volume_attributes.get_or_insert_default().extend(context);
     }
     draft
+}
+
+/// The object as it is written: where the class names an in-tree plugin, with the source of that. A volume that the plugin
+/// has no words for, and that nobody waits for, keeps its CSI source: it is deleted all the same.
+pub fn written(object: &PersistentVolume) -> Cow<'_, PersistentVolume> {
+    match in_tree_form(object) {
+        Ok(Some(in_tree)) => Cow::Owned(in_tree),
+        Ok(None) | Err(_) => Cow::Borrowed(object),
+    }
+}
+
+/// The source by which the object is known once it is written. Not each driver's id survives the translation.
+pub fn written_source(object: &PersistentVolume) -> Option<CsiSource> {
+    csi_source(&written(object))?.ok()
 }
 
 /// From which nodes a volume can be reached: any of these topologies. Those that say nothing are left out, and `None`

@@ -4,7 +4,10 @@ use std::fmt;
 
 use crate::{
     base::secrets::{self, Scope, SecretError, SecretKind, SecretRef},
-    cluster::objects::{Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Volume},
+    cluster::{
+        migration::{ClassTranslationError, VolumeTranslationError, class_for_driver},
+        objects::{Class, DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, InTreeSource, Volume},
+    },
     csi::DriverInfo,
 };
 
@@ -46,8 +49,12 @@ pub enum Decision {
 /// Why a released volume cannot be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It has no CSI source, or another driver's.
-    NotCsi,
+    /// It has no source that the driver knows.
+    OtherSource,
+    /// Its in-tree source stands for nothing that the driver knows.
+    InTree(Box<VolumeTranslationError>),
+    /// The class's secret parameters cannot be read, since the class cannot be translated.
+    Class(String, ClassTranslationError),
     /// The class's secret parameters cannot be resolved without the claim.
     Secret(String, Box<SecretError>),
 }
@@ -55,18 +62,29 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotCsi => f.write_str(
-                "the volume has no CSI source of this driver (in-tree volumes are not translated by this version): \
-                 delete what is behind it by hand, then the object, and take the provisioner's finalizer off if it is \
-                 there",
-            ),
-            Self::Secret(class, error) => write!(
+            Self::OtherSource => write!(
                 f,
-                "storage class {class:?}: {error}; name the secret for deletion in the volume's annotations \
-                 {DELETION_SECRET_NAME} and {DELETION_SECRET_NAMESPACE}"
+                "the volume has no source of this driver, nor of an in-tree plugin that it took over from: {BY_HAND}"
             ),
+            Self::InTree(error) => write!(
+                f,
+                "the volume's in-tree source cannot be read as one of this driver: {error}; {BY_HAND}"
+            ),
+            Self::Class(class, error) => secret_text(f, class, error),
+            Self::Secret(class, error) => secret_text(f, class, error),
         }
     }
+}
+
+const BY_HAND: &str = "delete what is behind it by hand, then the object, and take the provisioner's finalizer off if it \
+                       is there";
+
+fn secret_text(f: &mut fmt::Formatter<'_>, class: &str, error: &dyn fmt::Display) -> fmt::Result {
+    write!(
+        f,
+        "storage class {class:?}: {error}; name the secret for deletion in the volume's annotations \
+         {DELETION_SECRET_NAME} and {DELETION_SECRET_NAMESPACE}"
+    )
 }
 
 const DELETE: &str = "Delete";
@@ -115,11 +133,14 @@ pub fn decide(facts: Facts<'_>) -> Decision {
         Intent::Delete => {}
     }
     let Some(csi) = volume.csi.as_ref().filter(|csi| csi.driver == driver.name) else {
-        return Decision::Tell(Refusal::NotCsi);
+        return Decision::Tell(match &volume.in_tree {
+            Some(InTreeSource::Odd(error)) => Refusal::InTree(error.clone()),
+            Some(InTreeSource::Translated) | None => Refusal::OtherSource,
+        });
     };
-    let secret = match secret(volume, class) {
+    let secret = match secret(volume, class, &driver.name) {
         Ok(secret) => secret,
-        Err(error) => return Decision::Tell(Refusal::Secret(volume.class().to_owned(), Box::new(error))),
+        Err(refusal) => return Decision::Tell(refusal),
     };
     if let Some(node) = node.filter(|_| driver.publish_unpublish) {
         return Decision::WaitForDetach(node.to_owned());
@@ -132,7 +153,7 @@ pub fn decide(facts: Facts<'_>) -> Decision {
 
 /// The secret for DeleteVolume: as the volume's annotations name it; for volumes from before those, as its class does.
 /// Upstream's rules: half a pair of annotations, a class or claim that is gone all mean "without".
-fn secret(volume: &Volume, class: Option<&Class>) -> Result<Option<SecretRef>, SecretError> {
+fn secret(volume: &Volume, class: Option<&Class>, driver: &str) -> Result<Option<SecretRef>, Refusal> {
     let annotation = |key| volume.annotations.get(key).cloned();
     if let (Some(name), Some(namespace)) = (
         annotation(DELETION_SECRET_NAME),
@@ -150,5 +171,8 @@ fn secret(volume: &Volume, class: Option<&Class>) -> Result<Option<SecretRef>, S
         claim: &claim.name,
         annotations: None,
     };
+    let name = || volume.class().to_owned();
+    let class = class_for_driver(class, driver).map_err(|error| Refusal::Class(name(), error))?;
     secrets::resolve(&class.parameters, SecretKind::Provisioner, &scope)
+        .map_err(|error| Refusal::Secret(name(), Box::new(error)))
 }

@@ -239,7 +239,8 @@ impl Reclaim {
                 volume_id: handle,
                 secrets,
             };
-            match self.driver.delete_volume(request).await {
+            let driver = self.driver.migrated(volume.in_tree.is_some());
+            match driver.delete_volume(request).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
                     self.deletions.give_up(&volume.uid);

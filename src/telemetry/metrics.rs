@@ -122,6 +122,27 @@ impl Registry {
         Ok(Histogram(register(&self.0.families, family)?))
     }
 
+    /// The same with one label that only some values have: where it is empty it is left out.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn histogram_with_optional<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        optional: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram<N>, MetricsError> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let family = HistogramVec::new(options, &labels)?;
+        self.0.families.register(Box::new(OptionalLabel {
+            family: family.clone(),
+            label: optional.to_owned(),
+        }))?;
+        Ok(Histogram(family))
+    }
+
     /// Registers gauges, by name and help, that `values` computes whenever the page is read. What `values` owns is kept
     /// as long as the registry.
     ///
@@ -166,6 +187,28 @@ impl Registry {
             .with_label_values(&[if page.is_ok() { "200" } else { "500" }])
             .inc();
         Ok(bounds_as_go_writes_them(page?))
+    }
+}
+
+/// A family of which some values lack a label. All of one family have the same labels in the library.
+struct OptionalLabel {
+    family: HistogramVec,
+    label: String,
+}
+
+impl Collector for OptionalLabel {
+    fn desc(&self) -> Vec<&Desc> {
+        self.family.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.family.collect();
+        for metric in families.iter_mut().flat_map(MetricFamily::mut_metric) {
+            let mut labels = metric.take_label();
+            labels.retain(|label| label.name() != self.label || !label.value().is_empty());
+            metric.set_label(labels);
+        }
+        families
     }
 }
 

@@ -36,8 +36,13 @@ const LIBRARIES_TRACE: u32 = 10;
 impl LogSettings {
     /// Whether a line of that severity from that module and file is shown.
     pub(super) fn is_shown(&self, module: &str, file: &str, severity: Severity) -> bool {
-        let Severity::Info(needed) = severity else {
-            return true;
+        let needed = match severity {
+            Severity::Info(needed) => needed,
+            // It says at each try what the reflector says once, with what to do about it.
+            Severity::Warning if module.starts_with("kube_runtime::watcher") => {
+                return self.verbosity >= LIBRARIES_DEBUG;
+            }
+            _ => return true,
         };
         if module.split("::").next() != Some(env!("CARGO_PKG_NAME")) {
             let trace = severity >= Severity::TRACE;
@@ -117,6 +122,8 @@ mod tests {
             ("volwright", 5, TRACE),
             ("volwright_other", 5, Warning),
             ("hyper::proto", 5, Warning),
+            ("kube_runtime::watcher", 5, Severity::Error),
+            ("kube_runtime::watcher", 8, DEBUG),
             ("kube_client", 8, DEBUG),
             ("kube_client", 10, TRACE),
         ];

@@ -64,7 +64,8 @@ fn inspect(sources: &Sources, file: &str) -> Vec<Breach> {
             "lease/record.rs",
         ]
         .contains(&inner);
-    if by_name && MUST_BE_PURE.contains(&&*stem) && !pure {
+    let is_translation = inner.starts_with("cluster/migration/");
+    if (by_name && MUST_BE_PURE.contains(&&*stem) || is_translation) && !pure {
         breach(Rule::PureByName, 1, format!("`{stem}.rs`"));
     }
 

@@ -147,7 +147,7 @@ pub(crate) fn forbidden(here: Place<'_>, there: Place<'_>) -> Option<Rule> {
         (_, Place::App | Place::Bin) => Some(Rule::NothingImportsApp),
         (Place::Controller(a), Place::Controller(b)) if a != b => Some(Rule::ControllersApart),
         (Place::Foundation(_), Place::Controller(_)) => Some(Rule::FoundationsBelow),
-        // An election is about a Lease, and so will be a ledger that outlives the process.
+        // An election is about a Lease, and so is a ledger that outlives the process.
         (Place::Foundation("lease" | "ledger"), Place::Foundation("cluster")) => None,
         (Place::Foundation(a), Place::Foundation(b)) if a != b && b != "base" => Some(Rule::FoundationsApart),
         _ => None,

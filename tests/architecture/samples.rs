@@ -108,6 +108,7 @@ const CAUGHT: &[(Rule, usize, &str, &str)] = &[
     (Rule::PureNeighbours, 2, "src/provision/outcome.rs", "//! Pure. A.\nuse crate::csi::Call;\n"),
     (Rule::PureByName, 1, "src/reclaim/decide.rs", "//! Decides.\n"),
     (Rule::PureByName, 1, "src/lease/elect.rs", "//! Elects.\n"),
+    (Rule::PureByName, 1, "src/cluster/migration/cinder.rs", "//! Cinder.\n"),
     (Rule::PureByName, 1, "src/app/sidecar/argv.rs", "//! Command lines.\n"),
     (Rule::PureByName, 1, "src/app/sidecar/literal.rs", "//! Values.\n"),
 ];

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the pinned control plane, the upstream peer, csi-sanity and our small
 # programs into a cache that every checkout shares, and prints the folder. With
-# the argument "small" it builds only what tests against another cluster need.
+# the argument "small" it builds only what tests against another cluster need,
+# with "where" nothing.
 #
 # What is pinned lies in a folder named by a hash of the pins and of how they are
 # built, what is ours in one named by a hash of the sources, with links to the
@@ -13,9 +14,9 @@ hash() { cat "$@" | sha256sum | cut -c1-16; }
 compile() { CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "$1" -o "$2" "$3"; }
 cache=${VOLWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/volwright}
 pins=$cache/pins-$(declare -f compile | hash go.mod go.sum -)
-bin=$cache/cluster-$(hash go.mod go.sum build.sh driver/*.go up/*.go requirements/*.go)
+bin=$cache/cluster-$(hash go.mod go.sum build.sh driver/*.go up/*.go lines/*.go requirements/*.go translation/*.go)
 what=${1:-all}
-if [ -e "$bin/$what" ]; then
+if [ "$what" = where ] || [ -e "$bin/$what" ]; then
     echo "$bin"
     exit
 fi
@@ -59,6 +60,7 @@ if [ "$what" = all ]; then
     pinned upstream-provisioner github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
     pinned csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
     build "$bin/requirements" ./requirements
+    build "$bin/translation" ./translation
 fi
 pinned kubectl k8s.io/kubernetes/cmd/kubectl
 touch "$bin/$what"

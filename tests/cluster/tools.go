@@ -8,7 +8,8 @@
 // module; the behaviour that the project aims at is that of 6.4.
 //
 // The CRDs of snapshots and reference grants come with the modules that the
-// peer needs anyway, so go.mod pins them already; build.sh copies them.
+// peer needs anyway, so go.mod pins them already; build.sh copies them. So does
+// the library for the migration of in-tree plugins, which translation/ asks.
 package cluster
 
 import (

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Sources, literals::literals};
+use crate::{
+    Sources,
+    literals::{Literal, literals},
+};
 
 /// Upstream's test cases: the stage of each, by its id.
 pub(crate) struct Inventory(BTreeMap<String, String>);
@@ -33,6 +36,12 @@ impl Inventory {
     }
 }
 
+/// Whether a row of COMPATIBILITY.md says this.
+pub(crate) fn is_row(compatibility: &str, title: &str) -> bool {
+    let mut rows = compatibility.lines().filter(|line| line.starts_with('|'));
+    !title.is_empty() && rows.any(|row| row.contains(title))
+}
+
 /// Claims of what is not there, and cases of these stages that nobody claims.
 pub(crate) fn faults(
     inventory: &Inventory,
@@ -41,12 +50,9 @@ pub(crate) fn faults(
     stages: &[&str],
 ) -> Vec<String> {
     let (mut faults, mut claimed) = (Vec::new(), BTreeSet::new());
-    let is_row = |title: &str| {
-        let mut rows = compatibility.lines().filter(|line| line.starts_with('|'));
-        !title.is_empty() && rows.any(|row| row.contains(title))
-    };
     for (file, source) in sources {
-        for (text, line) in literals(source) {
+        let of_tests = file.starts_with("tests/") || file.contains("/tests/");
+        for Literal { text, line, is_test } in literals(source) {
             let (id, title) = match text.split_once(": ") {
                 Some((id, title)) => (id, Some(title)),
                 None => (text.as_str(), None),
@@ -54,9 +60,11 @@ pub(crate) fn faults(
             if !inventory.is_like_an_id(id) {
                 continue;
             }
-            if !inventory.0.contains_key(id) {
+            if !of_tests && !is_test {
+                faults.push(format!("{file}:{line}: {id} stands outside of a test"));
+            } else if !inventory.0.contains_key(id) {
                 faults.push(format!("{file}:{line}: {id} is not in the inventory"));
-            } else if let Some(title) = title.filter(|title| !is_row(title)) {
+            } else if let Some(title) = title.filter(|title| !is_row(compatibility, title)) {
                 faults.push(format!(
                     "{file}:{line}: no row of COMPATIBILITY.md says {title:?}"
                 ));

@@ -10,7 +10,11 @@ const INVENTORY: &str =
 const COMPATIBILITY: &str = "A text about nothing.\n| difference | why |\n| two is `2` | it is |\n";
 
 fn found(source: &str, stages: &[&str]) -> Vec<String> {
-    let sources = Sources::from([("src/a.rs".to_owned(), source.to_owned())]);
+    found_in("src/tests/a.rs", source, stages)
+}
+
+fn found_in(file: &str, source: &str, stages: &[&str]) -> Vec<String> {
+    let sources = Sources::from([(file.to_owned(), source.to_owned())]);
     faults(&Inventory::read(INVENTORY), &sources, COMPATIBILITY, stages)
 }
 
@@ -48,42 +52,51 @@ fn what_is_claimed_wrongly_is_a_fault_with_its_place() {
         (
             "unknown case",
             "\nf(\"ctl.Get.03\");",
-            "src/a.rs:2: ctl.Get.03 is not in the inventory",
+            "src/tests/a.rs:2: ctl.Get.03 is not in the inventory",
         ),
         (
             "unknown test",
             "f(\"ctl.Put.01\");",
-            "src/a.rs:1: ctl.Put.01 is not in the inventory",
+            "src/tests/a.rs:1: ctl.Put.01 is not in the inventory",
         ),
         (
             "another number of digits",
             "f(\"lib.all-of-it.1\");",
-            "src/a.rs:1: lib.all-of-it.1 is not in the inventory",
+            "src/tests/a.rs:1: lib.all-of-it.1 is not in the inventory",
         ),
         (
             "inside a macro",
             "vec![[(1, \"lib.Get.01\")]];",
-            "src/a.rs:1: lib.Get.01 is not in the inventory",
+            "src/tests/a.rs:1: lib.Get.01 is not in the inventory",
         ),
         (
             "unknown difference",
             "f(\"ctl.Get.01: one is 2\");",
-            "src/a.rs:1: no row of COMPATIBILITY.md says \"one is 2\"",
+            "src/tests/a.rs:1: no row of COMPATIBILITY.md says \"one is 2\"",
         ),
         (
             "a difference that is no row",
             "f(\"ctl.Get.01: about nothing\");",
-            "src/a.rs:1: no row of COMPATIBILITY.md says \"about nothing\"",
+            "src/tests/a.rs:1: no row of COMPATIBILITY.md says \"about nothing\"",
         ),
         (
             "no difference",
             "f(\"ctl.Get.01: \");",
-            "src/a.rs:1: no row of COMPATIBILITY.md says \"\"",
+            "src/tests/a.rs:1: no row of COMPATIBILITY.md says \"\"",
         ),
     ];
     for (name, source, fault) in rows {
         assert_eq!(found(source, &[]), [fault], "{name}");
     }
+}
+
+#[test]
+fn only_a_test_can_claim() {
+    let fault = "src/a.rs:1: ctl.Get.01 stands outside of a test".to_owned();
+    assert_eq!(found_in("src/a.rs", "f(\"ctl.Get.01\");", &[]), [fault]);
+    let test = "#[cfg(test)]\nmod tests { fn f() { g(\"ctl.Get.01\"); } }";
+    assert_eq!(found_in("src/a.rs", test, &[]), [""; 0]);
+    assert_eq!(found_in("tests/a.rs", "f(\"ctl.Get.01\");", &[]), [""; 0]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What never happens, looked for at each effect of a process: no call outside the lease, no DeleteVolume of anything
-//! but a released volume with the policy Delete, no object removed before its volume, no two volumes for one claim.
+//! but a released volume with the policy Delete, no object removed before its volume, no two volumes for one claim, no copy
+//! of a source that may go.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +9,8 @@ use serde_json::Value;
 use tonic::Code;
 
 use crate::rest::names;
-use crate::sidecar::{FINALIZER, HOME, LEASE, VOLUMES, finalizers, secs, text};
+use crate::sidecar::{CLAIMS, FINALIZER, HOME, LEASE, VOLUMES, finalizers, secs, text};
+use crate::sources::unprotected_source;
 
 /// Sees every effect of the processes of one world.
 #[derive(Clone)]
@@ -79,6 +81,7 @@ impl Eye {
         let what = (effect.verb, effect.what.as_str(), effect.step);
         let wrong = match what {
             ("call", "DeleteVolume", Step::Sent) => self.may_delete(&effect.name),
+            ("call", "CreateVolume", Step::Sent) => self.may_copy(&effect.name),
             ("delete" | "patch" | "update", VOLUMES, Step::Done) => self.may_go(&effect.name),
             ("create", VOLUMES, Step::Done) => self.is_only(&effect.name),
             _ => None,
@@ -107,7 +110,7 @@ impl Eye {
 
     fn of_handle(&self, handle: &str) -> Vec<Value> {
         self.api
-            .filter(VOLUMES, |pv| text(pv, "/spec/csi/volumeHandle") == handle)
+            .filter(VOLUMES, |pv| crate::sidecar::handle(pv) == handle)
     }
 
     /// Why the driver must not be asked to delete this volume.
@@ -124,6 +127,15 @@ impl Eye {
         Some(format!("{name} is in use or to be kept: {}", wrong["status"]))
     }
 
+    /// Why what a volume of this name is made from must not be copied yet.
+    fn may_copy(&self, name: &str) -> Option<String> {
+        let uid = name.strip_prefix("pvc-")?;
+        // Also one that is gone by now.
+        let claims = self.api.history(CLAIMS);
+        let claim = claims.iter().rfind(|it| text(it, "/metadata/uid") == uid)?;
+        unprotected_source(&self.api, claim)
+    }
+
     /// Why the object of a volume must not go, or be let go of, yet.
     fn may_go(&self, name: &str) -> Option<String> {
         let stands = self.api.get(VOLUMES, "", name);
@@ -133,7 +145,7 @@ impl Eye {
         let history = self.api.history(VOLUMES);
         let last = history.iter().rfind(|pv| text(pv, "/metadata/name") == name)?;
         let deletes = text(last, "/spec/persistentVolumeReclaimPolicy") == "Delete";
-        let handle = text(last, "/spec/csi/volumeHandle");
+        let handle = crate::sidecar::handle(last);
         let said = |call: &sandbox::driver::Call| {
             call.method == "DeleteVolume" && call.target == handle && call.code == Some(Code::Ok)
         };

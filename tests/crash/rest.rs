@@ -9,6 +9,10 @@ use sandbox::{
 use serde_json::Value;
 
 use crate::sidecar::{CLAIMS, DRIVER, VOLUMES, text};
+use crate::sources::is_protected;
+
+/// The driver of the scenarios of migration.
+const EBS: &str = "ebs.csi.aws.com";
 
 /// What a scenario expects at its end.
 #[derive(Clone, Debug)]
@@ -81,6 +85,11 @@ impl Rest {
         if leaving > 0 || unbound > 0 {
             return Some(format!("{unbound} claims wait, {leaving} are going"));
         }
+        let mut sources = world.api.list("volumesnapshots");
+        sources.extend(claims);
+        if let Some(kept) = sources.iter().find(|source| is_protected(source)) {
+            return Some(format!("{} is kept for nobody", text(kept, "/metadata/name")));
+        }
         let volumes = world.api.list(VOLUMES);
         let released = |pv: &&Value| {
             let deletes = text(pv, "/spec/persistentVolumeReclaimPolicy") == "Delete";
@@ -101,7 +110,9 @@ impl Rest {
                 return Some(format!("{count} {what} instead of {wanted:?}"));
             }
         }
-        let ours = || volumes.iter().filter(|pv| text(pv, "/spec/csi/driver") == DRIVER);
+        // One without a CSI source is of the plugin that the driver took over from.
+        let is_ours = |pv: &&Value| [DRIVER, EBS, ""].contains(&text(pv, "/spec/csi/driver"));
+        let ours = || volumes.iter().filter(is_ours);
         let real = world.driver.volumes();
         // An open record is expected by its scenario, or was refused above.
         let recorded = |name: &str| held.iter().chain(&open).any(|record| record == name);
@@ -112,10 +123,7 @@ impl Rest {
             return Some(format!("nobody knows {} at the driver ({})", lost.id, lost.name));
         }
         let is_hollow = |pv: &&Value| !real.iter().any(|volume| names(pv, volume, &world.driver));
-        let hollow: BTreeSet<_> = ours()
-            .filter(is_hollow)
-            .map(|pv| text(pv, "/spec/csi/volumeHandle"))
-            .collect();
+        let hollow: BTreeSet<_> = ours().filter(is_hollow).map(crate::sidecar::handle).collect();
         let mut hollow = hollow.into_iter();
         hollow
             .nth(self.hollow)
@@ -126,7 +134,7 @@ impl Rest {
 /// Whether an object is this volume's. One that was deleted and made anew under the same id is another volume.
 pub(crate) fn names(pv: &Value, volume: &Volume, driver: &Driver) -> bool {
     let meant = pv["spec"]["csi"]["volumeAttributes"][INCARNATION].as_str();
-    let same = text(pv, "/spec/csi/volumeHandle") == volume.id;
+    let same = crate::sidecar::handle(pv) == volume.id;
     // Who writes an object by hand means whatever has the handle.
     same && meant.is_none_or(|meant| driver.incarnation(&volume.id).as_deref() == Some(meant))
 }

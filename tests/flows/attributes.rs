@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, Sidecar, secs, text, world};
+use crate::sidecar::{CLAIMS, DRIVER, HOME, Look, MANIFESTS, SECRETS, Sidecar, secs, text, world};
 
 const CLASSES: &str = "volumeattributesclasses";
 
@@ -163,7 +163,7 @@ async fn d40_a_call_in_doubt_is_repeated_as_it_was_whatever_became_of_the_class(
         sidecar.kill();
         let sidecar = Sidecar::start(&world);
         world.becomes_bound("data").await;
-        assert_eq!(asked(&world), iops(&["1000", "1000", "1000"]));
+        assert_eq!(asked(&world), iops(&["1000", "1000", "1000"]), "D-40");
         assert_eq!(on_volume(&world, &uid), "gold");
         assert_eq!(world.api.count("get", CLASSES), 1);
         sidecar.end(&world).await;
@@ -198,6 +198,47 @@ async fn after_two_refusals_in_doubt_the_class_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_two_refusals_in_doubt_a_class_or_secret_that_is_missing_keeps_the_first_request_going() {
+    let with_secret = |class: &mut Value, name: &str| {
+        class["parameters"] = json!({
+            "csi.storage.k8s.io/provisioner-secret-name": name,
+            "csi.storage.k8s.io/provisioner-secret-namespace": "default",
+        });
+    };
+    for (name, is_attributes_class) in [("VolumeAttributesClass", true), ("Secret", false)] {
+        let rights = format!("{MANIFESTS}---\n{SECRETS}");
+        let world = World::new(DRIVER).namespace(HOME).rbac(&rights, HOME);
+        let world = world.secret("default", "login", &[("user", "joe")]);
+        let world = modifying(world.class_with("fast", |class| with_secret(class, "login")));
+        attributes_class(&world, "gold", DRIVER, "1000");
+        let upset = |times, trouble| world.driver.upset("CreateVolume", times, trouble);
+        upset(1, Trouble::Refuse(Code::Unavailable, "busy"));
+        upset(usize::MAX, Trouble::Refuse(Code::Internal, "no such tier"));
+        let sidecar = Sidecar::start(&world);
+        world.add_claim("default", "data", "1Gi", |claim| names(claim, "gold"));
+        world
+            .is_told("data", &["ProvisioningFailed", "no such tier"])
+            .await;
+        if is_attributes_class {
+            delete_class(&world, "gold");
+        } else {
+            let mut class = world.api.get("storageclasses", "", "fast").unwrap();
+            world.api.delete("storageclasses", "", "fast");
+            with_secret(&mut class, "another");
+            class["metadata"] = json!({"name": "fast"});
+            world.api.create("storageclasses", "", class);
+        }
+        // Two final answers, further apart than --timeout: the claim may get another request.
+        sleep(secs(60)).await;
+        world.driver.heal();
+        world.becomes_bound("data").await;
+        assert_eq!(asked(&world).pop(), Some(Some("1000".to_owned())), "{name}");
+        assert_eq!(world.driver.volumes().len(), 1, "{name}");
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn d4_another_class_ends_the_five_minutes_after_an_infeasible_request() {
     let world = modifying(world());
     attributes_class(&world, "gold", DRIVER, "too many");
@@ -215,7 +256,7 @@ async fn d4_another_class_ends_the_five_minutes_after_an_infeasible_request() {
     assert_eq!(world.driver.count("CreateVolume"), 1, "the same class");
     edit(|claim| names(claim, "silver"));
     sleep(secs(20)).await;
-    assert_eq!(asked(&world), iops(&["too many", "1000"]));
+    assert_eq!(asked(&world), iops(&["too many", "1000"]), "D-4");
     world.becomes_bound("data").await;
     assert_eq!(on_volume(&world, &uid), "silver");
     sidecar.end(&world).await;

@@ -79,7 +79,7 @@ async fn a_driver_that_is_not_there_yet_is_waited_for_and_the_log_says_so() {
 async fn an_answer_of_the_driver_that_makes_no_sense_is_told_and_loses_no_volume() {
     let rows = [
         (
-            "no volume",
+            "D-13: no volume",
             Trouble::WithoutVolume,
             "success but without a volume",
         ),

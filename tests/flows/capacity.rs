@@ -137,7 +137,7 @@ async fn each_class_and_segment_has_an_object_and_an_idle_poll_writes_nothing() 
     for request in world.driver.capacity_requests() {
         assert!(
             request.parameters.keys().all(|key| key == "tier"),
-            "d3: {request:?}"
+            "D-3: {request:?}"
         );
         assert_eq!(request.accessible_topology.unwrap().segments.len(), 1);
         assert!(request.volume_capabilities.is_empty());
@@ -313,7 +313,7 @@ async fn d28_objects_of_other_managers_or_of_none_are_left_alone() {
         assert_eq!(
             sidecar.metric("csistoragecapacities_obsolete", &[]).await,
             0.0,
-            "{id}"
+            "D-28: {id}"
         );
         sidecar.end(&world).await;
     }
@@ -361,7 +361,7 @@ async fn d2_a_driver_without_keys_has_one_object_for_everywhere_and_it_stays() {
     assert_eq!(object["nodeTopology"], json!({}));
     assert_eq!(object["metadata"]["ownerReferences"], Value::Null);
     tokio::time::sleep(secs(600)).await;
-    assert_eq!(writes(&world), 1);
+    assert_eq!(writes(&world), 1, "D-2");
     sidecar.end(&world).await;
 }
 

@@ -40,7 +40,7 @@ async fn d29_a_volume_that_was_made_somewhere_is_a_reason_to_ask_there_and_the_l
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(zone(&asked[0]), [("zone".to_owned(), "a".to_owned())].into());
     assert_eq!(published(&world), ["fast zone=a 4Gi", "fast zone=b 10Gi"]);
-    assert!(!sidecar.log().iter().any(|line| line.contains("skip")));
+    assert!(!sidecar.log().iter().any(|line| line.contains("skip")), "D-29");
     sidecar.end(&world).await;
 }
 
@@ -174,7 +174,7 @@ async fn d24_capacity_does_not_slow_the_lease() {
     let renewed = world.api.count("update", "leases");
     sleep(secs(60)).await;
     let renewed = world.api.count("update", "leases") - renewed;
-    assert!(renewed >= 10, "renewed every five seconds: {renewed}");
+    assert!(renewed >= 10, "D-24: renewed every five seconds: {renewed}");
     assert!(world.api.len(CAPACITIES) < 2, "capacity waits for its turn");
     sidecar.end(&world).await;
 }

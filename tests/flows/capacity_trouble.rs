@@ -50,7 +50,7 @@ async fn d1_a_driver_that_fails_has_one_retry_chain_for_each_item_however_often_
     }
     assert!(
         windows.iter().all(|calls| *calls <= 44),
-        "20 polls of two items: {windows:?}"
+        "D-1: 20 polls of two items: {windows:?}"
     );
     assert!(sidecar.logged(&["storage capacity cannot be published", "no idea"]));
     assert_eq!(sidecar.metric("volwright_capacity_failing", &[]).await, 2.0);
@@ -149,7 +149,7 @@ async fn d76_a_server_without_the_api_is_named_once_and_healed_when_it_serves_it
         .iter()
         .filter(|line| line.contains("no storage capacity is published"))
         .collect();
-    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert_eq!(lines.len(), 1, "D-76: {lines:#?}");
     assert!(
         lines[0].contains("does not serve csistoragecapacities of storage.k8s.io/v1"),
         "{lines:?}"

@@ -309,7 +309,7 @@ async fn d74_a_sidecar_that_starts_during_a_roll_out_keeps_what_is_published() {
     world.unregister("n1");
     let sidecar = Sidecar::with(&world, &[ON]);
     world
-        .always("the zone is not taken away", secs(60), |world| {
+        .always("D-74: the zone is not taken away", secs(60), |world| {
             names(world) == before
         })
         .await;

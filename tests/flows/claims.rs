@@ -148,7 +148,7 @@ async fn a_claim_that_needs_nothing_of_us_makes_no_call_and_only_a_missing_class
         assert_eq!(world.api.len(VOLUMES), volumes, "{id}");
         assert!(!world.bound("data"), "{id}");
         let (succeeded, failed) = counted(&sidecar).await;
-        assert_eq!((succeeded, failed > 0.0), (0.0, fails), "{id}");
+        assert_eq!((succeeded, failed > 0.0), (0.0, fails), "D-8: {id}");
         sidecar.stop();
         sidecar.ended().await.expect("a clean end");
     }

@@ -41,7 +41,7 @@ async fn the_driver_is_asked_once_however_the_deletion_of_the_object_fails() {
         world.api.harm(Fault::new(harm).on(verb, VOLUMES).times(times));
         world.api.delete(CLAIMS, "default", "data");
         world.becomes_clean().await;
-        assert_eq!(world.driver.count("DeleteVolume"), 1, "{name}");
+        assert_eq!(world.driver.count("DeleteVolume"), 1, "D-18: {name}");
         sidecar.end(&world).await;
     }
 }
@@ -75,6 +75,31 @@ async fn a_refusal_of_the_driver_is_told_and_the_deletion_tried_again() {
         &["class=\"fast\""],
     );
     assert_eq!(failed.await, 3.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_any_error_of_the_driver_a_deletion_is_tried_again_at_the_same_pace() {
+    for code in [
+        Code::Internal,
+        Code::InvalidArgument,
+        Code::NotFound,
+        Code::FailedPrecondition,
+        Code::Unavailable,
+        Code::Unimplemented,
+    ] {
+        let world = world();
+        let sidecar = Sidecar::start(&world);
+        bound(&world).await;
+        let refused = Trouble::Refuse(code, "no");
+        world.driver.upset("DeleteVolume", usize::MAX, refused);
+        world.api.delete(CLAIMS, "default", "data");
+        tokio::time::sleep(secs(600)).await;
+        // After 1, 2, 4, ... 256 seconds.
+        assert_eq!(world.driver.count("DeleteVolume"), 10, "D-45: {code:?}");
+        world.driver.heal();
+        world.becomes_clean().await;
+        sidecar.end(&world).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +246,7 @@ async fn an_attached_volume_is_deleted_as_soon_as_it_is_detached() {
     world.becomes_clean().await;
     assert!(
         detached.elapsed() < secs(1),
-        "{:?}: no polling",
+        "D-44: {:?}: no polling",
         detached.elapsed()
     );
     sidecar.end(&world).await;

@@ -258,7 +258,7 @@ async fn c3_every_replica_shows_whether_it_leads_from_the_start() {
     let world = world();
     let (first, second) = pair(&world).await;
     let shown = |status: u8| format!("leader_election_master_status{{name=\"{LEASE}\"}} {status}");
-    assert!(first.page("/metrics").await.contains(&shown(1)));
+    assert!(first.page("/metrics").await.contains(&shown(1)), "D-61");
     assert!(second.page("/metrics").await.contains(&shown(0)));
     first.end(&world).await;
     second.end(&world).await;

@@ -186,7 +186,7 @@ async fn a_claim_whose_class_is_missing_says_so_and_is_served_at_once_when_it_co
         json!({"metadata": {"name": "later"}, "provisioner": DRIVER}),
     );
     world.becomes_bound("data").await;
-    assert!(came.elapsed() < secs(1), "{:?}", came.elapsed());
+    assert!(came.elapsed() < secs(1), "D-36: {:?}", came.elapsed());
     sidecar.end(&world).await;
 }
 
@@ -280,7 +280,7 @@ async fn c7_the_driver_is_probed_every_ten_seconds_and_asked_who_it_is_after_a_d
     tokio::time::sleep(secs(600)).await;
     let [probed, introduced] = counts();
     assert!((59..=61).contains(&(probed - probes)), "{probes}, then {probed}");
-    assert_eq!(introduced, introductions);
+    assert_eq!(introduced, introductions, "D-39");
     world.driver.upset("CreateVolume", 1, Trouble::Hang);
     world.add_claim("default", "data", "1Gi", |_| {});
     world.becomes_bound("data").await;

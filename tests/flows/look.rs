@@ -3,9 +3,17 @@
 use std::collections::BTreeSet;
 
 use sandbox::World;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::sidecar::VOLUMES;
+
+pub(crate) const SNAPSHOTS: &str = "volumesnapshots";
+
+/// The claim's content is to come from the snapshot `backup`.
+pub(crate) fn restored(claim: &mut Value) {
+    claim["spec"]["dataSource"] =
+        json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "backup"});
+}
 
 /// Every volume at the driver has its object, and the driver saw no breach of its rules.
 pub(crate) fn nothing_is_lost(world: &World) {
@@ -15,7 +23,7 @@ pub(crate) fn nothing_is_lost(world: &World) {
         .api
         .list(VOLUMES)
         .iter()
-        .map(|pv| text(pv, "/spec/csi/volumeHandle").to_owned())
+        .map(|pv| handle(pv).to_owned())
         .collect();
     let real: BTreeSet<_> = world
         .driver
@@ -29,6 +37,20 @@ pub(crate) fn nothing_is_lost(world: &World) {
         "volumes at the driver, volumes in Kubernetes\n{}",
         world.print()
     );
+}
+
+/// What the driver calls the volume of an object.
+pub(crate) fn handle(pv: &Value) -> &str {
+    let paths = [
+        "/spec/csi/volumeHandle",
+        "/spec/awsElasticBlockStore/volumeID",
+        "/spec/portworxVolume/volumeID",
+    ];
+    let handles = paths.map(|path| text(pv, path));
+    handles
+        .into_iter()
+        .find(|handle| !handle.is_empty())
+        .unwrap_or_default()
 }
 
 /// A string in an object; empty when it is not there.

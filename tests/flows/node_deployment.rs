@@ -198,6 +198,7 @@ async fn d16_a_driver_that_hangs_on_getcapacity_holds_up_nothing_else() {
     for n in 0..10 {
         world.becomes_bound(&format!("data-{n}")).await;
     }
+    assert_eq!(nodes.count("CreateVolume"), 10, "D-16");
     nodes.end().await;
 }
 
@@ -241,7 +242,7 @@ async fn d66_a_claim_that_no_node_can_take_says_so_once() {
         .await;
     sleep(secs(300)).await;
     let events = world.events("large");
-    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events.len(), 1, "D-66: {events:?}");
     assert_eq!(
         world.api.count("update", CLAIMS),
         0,
@@ -278,7 +279,7 @@ async fn d22_a_claim_whose_class_is_missing_or_named_the_old_way_stops_no_node()
         )
         .await;
     sleep(secs(600)).await;
-    assert_eq!(world.events("lost").len(), 1, "{:?}", world.events("lost"));
+    assert_eq!(world.events("lost").len(), 1, "D-22: {:?}", world.events("lost"));
     nodes.end().await;
 }
 

@@ -12,6 +12,7 @@ use tonic::Code;
 use crate::{
     node_deployment::{FIRST, Nodes, RIGHTS, SELECTED, world},
     sidecar::{CLAIMS, HOME, Look, SECRETS, USER, secs},
+    sources::{SNAPSHOTS, restored},
 };
 
 #[tokio::test(start_paused = true)]
@@ -32,12 +33,12 @@ async fn d65_conflicts_lead_to_tries_at_a_growing_distance_and_at_last_to_the_vo
     let pauses: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // The longest delay is 8 s, less up to 2 s.
     assert!(pauses[3..].iter().all(|pause| *pause >= secs(6)), "{pauses:?}");
-    assert!(pauses.iter().all(|pause| *pause < secs(9)), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause < secs(9)), "D-65: {pauses:?}");
     nodes.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn d67_before_a_claim_is_won_no_secret_is_read_and_nothing_is_said() {
+async fn d67_before_a_claim_is_won_neither_secret_nor_source_is_read_and_nothing_is_said() {
     let world = world("Immediate")
         .rbac(SECRETS, HOME)
         .secret("default", "key", &[("k", "v")])
@@ -45,18 +46,29 @@ async fn d67_before_a_claim_is_won_no_secret_is_read_and_nothing_is_said() {
             class["parameters"] = json!({"csi.storage.k8s.io/provisioner-secret-name": "key",
                 "csi.storage.k8s.io/provisioner-secret-namespace": "default"});
         });
+    world.add_snapshot("default", "backup", |_| {});
     let nodes = Nodes::start(world, &[(FIRST, 100), ("node-b", 100), ("node-c", 100)], &[]);
+    for driver in nodes.drivers.values() {
+        driver.add_snapshot("snap-default-backup");
+        driver.configure(|identity| identity.capabilities.push(Capability::CreateDeleteSnapshot));
+    }
     let world = &nodes.world;
     let asked = Instant::now();
-    world.add_claim("default", "data", "1Gi", |_| {});
+    world.add_claim("default", "data", "1Gi", restored);
     world
         .eventually("a node has won", |world| world.api.count("update", CLAIMS) == 1)
         .await;
     assert!(asked.elapsed() < secs(5));
-    assert_eq!(world.api.count("get", "secrets"), 0);
+    let reads = || ["secrets", SNAPSHOTS].map(|plural| world.api.count("get", plural));
+    assert_eq!(reads(), [0, 0], "D-67");
     assert_eq!(world.events("data"), [""; 0]);
     world.becomes_bound("data").await;
     assert_eq!(world.api.count("get", "secrets"), 1, "by the winner alone");
+    world
+        .eventually("the snapshot is free again", |world| {
+            world.api.count("update", SNAPSHOTS) == 2
+        })
+        .await;
     nodes.end().await;
 }
 
@@ -72,7 +84,7 @@ async fn d69_a_claim_whose_selected_node_is_gone_for_good_stays_as_it_is() {
         claim["metadata"]["annotations"] = json!({SELECTED: "gone"});
     });
     sleep(secs(900)).await;
-    assert_eq!(world.selected_node("default", "data"), "gone");
+    assert_eq!(world.selected_node("default", "data"), "gone", "D-69");
     assert_eq!(
         (nodes.count("CreateVolume"), world.api.count("update", CLAIMS)),
         (0, 0)
@@ -193,7 +205,7 @@ async fn d64_a_claim_that_waits_for_its_turn_holds_no_worker() {
         claim["metadata"]["annotations"] = json!({SELECTED: FIRST});
     });
     world.becomes_bound("ours").await;
-    assert!(asked.elapsed() < secs(5), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < secs(5), "D-64: {:?}", asked.elapsed());
     let waiting = (0..20).filter(|n| !world.bound(&format!("open-{n}"))).count();
     assert!(waiting > 15, "{waiting} of 20 wait still");
     nodes.end().await;

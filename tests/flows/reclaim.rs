@@ -181,7 +181,7 @@ async fn b3_a_volume_that_we_cannot_delete_is_told_and_not_held() {
         }
         world.api.create(VOLUMES, "", pv);
         world
-            .is_told(name, &["VolumeFailedDelete", "no CSI source of this driver"])
+            .is_told(name, &["VolumeFailedDelete", "no source of this driver"])
             .await;
         sleep(secs(600)).await;
         let standing = world.api.get(VOLUMES, "", name).expect("the volume");
@@ -233,7 +233,7 @@ async fn b4_a_secret_in_another_namespace_than_the_claims_is_waited_for() {
         .is_told(&name, &["VolumeFailedDelete", "secrets", "add to its role"])
         .await;
     sleep(secs(1200)).await;
-    assert_eq!(world.driver.count("DeleteVolume"), 0);
+    assert_eq!(world.driver.count("DeleteVolume"), 0, "D-42");
     world.api.heal();
     world.becomes_clean().await;
     let calls = world.driver.calls();

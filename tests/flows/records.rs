@@ -305,7 +305,7 @@ async fn b4_a_creation_whose_namespace_is_gone_is_finished_with_the_secret_as_la
     world
         .eventually("it is finished", |world| world.volume_of(&uid).is_some())
         .await;
-    assert!(gone.elapsed() < secs(20), "{:?}", gone.elapsed());
+    assert!(gone.elapsed() < secs(20), "D-12: {:?}", gone.elapsed());
     world.becomes_clean().await;
     let calls = world.driver.calls();
     let last = calls.iter().rfind(|call| call.method == "CreateVolume");

@@ -70,7 +70,7 @@ async fn the_other_takes_over_at_once_when_the_leader_stops() {
     // From SIGTERM, not from the end of the process.
     first.stop();
     let took = served(&world, "data").await;
-    assert!(took < secs(1), "{took:?}");
+    assert!(took < secs(1), "D-54: {took:?}");
     assert!(holder(&world).starts_with("pod-b_"));
     first.ended().await.expect("a clean end");
     second.end(&world).await;
@@ -124,7 +124,7 @@ async fn a_call_that_runs_when_the_process_is_asked_to_stop_is_brought_home() {
     first.ended().await.expect("a clean end");
     assert!(
         world.volume_of(&uid).is_some(),
-        "its volume is written down before the end"
+        "D-53: its volume is written down before the end"
     );
     assert_ne!(
         holder(&world).split('_').next(),

@@ -76,7 +76,9 @@ async fn the_volume_of_a_claim_that_is_gone_gets_its_object_and_goes_the_ordinar
     world.api.delete(CLAIMS, "default", "data");
     let sidecar = Sidecar::with(&world, ALONE);
     world
-        .eventually("its object is written", |world| world.volume_of(&uid).is_some())
+        .eventually("D-31: its object is written", |world| {
+            world.volume_of(&uid).is_some()
+        })
         .await;
     world.becomes_clean().await;
     let phases = world.api.history(VOLUMES);

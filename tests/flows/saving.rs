@@ -4,7 +4,7 @@ use sandbox::{Fault, Harm, driver::Trouble};
 use serde_json::json;
 use tonic::Code;
 
-use crate::sidecar::{CLAIMS, Look, Sidecar, VOLUMES, secs, text, world};
+use crate::sidecar::{CLAIMS, DRIVER, Look, Sidecar, VOLUMES, secs, text, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_whose_object_is_refused_is_not_lost_and_the_claim_says_why() {
@@ -33,7 +33,7 @@ async fn a_volume_whose_object_is_refused_is_not_lost_and_the_claim_says_why() {
         assert_eq!(
             world.driver.count("CreateVolume"),
             1,
-            "{name}: the driver is asked once"
+            "D-30: {name}: the driver is asked once"
         );
         sidecar.end_without_rights(&world).await;
     }
@@ -52,6 +52,8 @@ async fn an_object_whose_reply_was_lost_counts_as_written() {
     assert_eq!(world.driver.count("CreateVolume"), 1);
     assert_eq!(world.api.len(VOLUMES), 1);
     assert_eq!(sidecar.metric("volwright_ledger_records", &[]).await, 0.0);
+    let told = world.told("data", &["ProvisioningSucceeded"]);
+    assert!(told, "the watches show the claim Bound before the answer comes");
     sidecar.end(&world).await;
 }
 
@@ -89,6 +91,40 @@ async fn a_volume_whose_name_is_taken_is_not_lost_when_its_claim_goes_away() {
     taken(true).await;
 }
 
+/// The object stands and the claim is not bound to it yet.
+#[tokio::test(start_paused = true)]
+async fn an_object_of_the_claim_is_known_by_whatever_name_the_flags_give() {
+    let world = world();
+    let uid = world.add_claim("default", "data", "1Gi", |_| {});
+    let digits: String = uid.chars().filter(|c| *c != '-').take(8).collect();
+    let name = format!("disk-{digits}");
+    let object = json!({
+        "metadata": {"name": name, "finalizers": ["example.com/hold"]},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "csi": {"driver": DRIVER, "volumeHandle": "there"},
+            "claimRef": {"namespace": "default", "name": "data", "uid": uid},
+        },
+    });
+    world.api.create(VOLUMES, "", object);
+    world.api.delete(VOLUMES, "", &name);
+    let flags = ["--volume-name-prefix=disk", "--volume-name-uuid-length=8"];
+    let sidecar = Sidecar::with(&world, &flags);
+    sidecar.leads(&world).await;
+    for round in 0..3 {
+        world.api.edit(CLAIMS, "default", "data", |claim| {
+            claim["metadata"]["annotations"]["example.com/round"] = round.to_string().into();
+        });
+        tokio::time::sleep(secs(10)).await;
+    }
+    assert!(!world.bound("data"));
+    assert_eq!(world.driver.count("CreateVolume"), 0, "D-5");
+    assert_eq!(world.events("data"), [""; 0], "D-5: nothing is begun");
+    sidecar.stop();
+    sidecar.ended().await.expect("a clean end");
+}
+
 async fn taken(gone: bool) {
     let world = world();
     let sidecar = Sidecar::with(&world, &["--volume-name-uuid-length=8"]);
@@ -121,7 +157,7 @@ async fn taken(gone: bool) {
         .await;
     let theirs = world.api.get(VOLUMES, "", &name).expect("the other volume");
     assert_eq!(text(&theirs, "/spec/csi/volumeHandle"), "theirs");
-    assert!(!world.bound("data"));
+    assert!(!world.bound("data"), "D-23");
     if gone {
         // The volume under that name is ours alone: it must not stay behind.
         world.api.delete(CLAIMS, "default", "data");

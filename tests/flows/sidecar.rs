@@ -20,7 +20,7 @@ use volwright::{
 };
 
 use crate::log::Log;
-pub(crate) use crate::look::{Look, finalizers, nothing_is_lost, text};
+pub(crate) use crate::look::{Look, finalizers, handle, nothing_is_lost, text};
 
 pub(crate) const DRIVER: &str = "disks.example.com";
 pub(crate) const LEASE: &str = "disks-example-com";

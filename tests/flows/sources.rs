@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::sidecar::{CLAIMS, LEASE, Look, Sidecar, secs, text, world};
+pub(crate) use crate::look::{SNAPSHOTS, restored};
+use crate::sidecar::{CLAIMS, DRIVER, HOME, LEASE, Look, MANIFESTS, Sidecar, secs, text, world};
 
-const SNAPSHOTS: &str = "volumesnapshots";
-const CONTENTS: &str = "volumesnapshotcontents";
+pub(crate) const CONTENTS: &str = "volumesnapshotcontents";
 
-/// A world whose driver can copy, with the claim `origin` and the snapshot `backup`.
-fn copying() -> World {
+/// A world whose driver can copy, with the claim `origin`.
+pub(crate) fn copying() -> World {
     let world = world().claim("default", "origin", "1Gi");
     let more = [Capability::CreateDeleteSnapshot, Capability::CloneVolume];
     world
@@ -29,16 +29,11 @@ fn copying() -> World {
     world
 }
 
-fn restored(claim: &mut Value) {
-    claim["spec"]["dataSource"] =
-        json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "backup"});
-}
-
-fn cloned(claim: &mut Value) {
+pub(crate) fn cloned(claim: &mut Value) {
     claim["spec"]["dataSourceRef"] = json!({"kind": "PersistentVolumeClaim", "name": "origin"});
 }
 
-fn snapshot(id: &str) -> VolumeContentSource {
+pub(crate) fn snapshot(id: &str) -> VolumeContentSource {
     let of = SnapshotSource {
         snapshot_id: id.into(),
     };
@@ -55,7 +50,7 @@ fn volume(id: &str) -> VolumeContentSource {
 }
 
 /// What the driver was asked to copy last.
-fn asked(world: &World) -> Option<VolumeContentSource> {
+pub(crate) fn asked(world: &World) -> Option<VolumeContentSource> {
     world.driver.creations().pop()?.volume_content_source
 }
 
@@ -145,7 +140,12 @@ async fn a_source_that_only_takes_time_is_waited_for_without_a_failure() {
         };
         assert_eq!(said["count"], 1, "{what}: once is enough");
         assert_eq!(told(&world, &["ProvisioningFailed"]), 0, "{what}");
-        assert!(world.api.count("get", SNAPSHOTS) < 20, "{what}");
+        assert!(world.api.count("get", SNAPSHOTS) < 2, "{what}");
+        let failed = sidecar
+            .metric("controller_persistentvolumeclaim_provision_failed_total", &[])
+            .await;
+        // The source claim's own calls fail.
+        assert!(waits || failed == 0.0, "{what}: {failed}");
         let others = world.driver.creations().into_iter().filter(|it| it.name != name);
         assert_eq!(others.count(), 0, "{what}");
         ready(&world);
@@ -207,6 +207,58 @@ async fn a_volume_with_another_content_is_deleted_and_asked_for_again() {
         assert_eq!(world.driver.volumes().len(), 2);
         sidecar.end(&world).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_the_driver_repeats_is_its_own_for_the_source_that_it_was_given() {
+    for (driver, deletions) in [(DRIVER, 2), ("pd.csi.storage.gke.io", 0)] {
+        let world = World::new(driver)
+            .namespace(HOME)
+            .rbac(MANIFESTS, HOME)
+            .class("fast", &[]);
+        world
+            .driver
+            .configure(|identity| identity.capabilities.push(Capability::CreateDeleteSnapshot))
+            .upset("CreateVolume", 10, Trouble::OtherSource(snapshot("4711")));
+        world.add_snapshot("default", "backup", |_| {});
+        let sidecar = Sidecar::start(&world);
+        for claim in ["one", "two"] {
+            world.add_claim("default", claim, "1Gi", restored);
+            world.becomes_bound(claim).await;
+        }
+        assert_eq!(world.driver.count("DeleteVolume"), deletions, "{driver}");
+        assert_eq!(world.driver.volumes().len(), 2);
+        sidecar.end(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_repeated_of_a_volume_that_cannot_be_deleted_is_that_of_another_source() {
+    let world = copying();
+    world.add_snapshot("default", "backup", |_| {});
+    let sidecar = Sidecar::start(&world);
+    world.becomes_bound("origin").await;
+    world
+        .driver
+        .upset("CreateVolume", 1000, Trouble::OtherSource(snapshot("other")))
+        .upset(
+            "DeleteVolume",
+            1000,
+            Trouble::Refuse(Code::Internal, "it is being copied"),
+        );
+    world.add_claim("default", "data", "1Gi", restored);
+    world
+        .is_told(
+            "data",
+            &["ProvisioningFailed", "snapshot other", "deleting it failed"],
+        )
+        .await;
+    sleep(secs(600)).await;
+    assert!(!world.bound("data"));
+    world.driver.heal();
+    world.becomes_bound("data").await;
+    assert_eq!(asked(&world), Some(snapshot("snap-default-backup")));
+    sidecar.end(&world).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The end of a leader within the grace period of the shipped Deployment.
+//! The end of a leader within the grace period of the shipped Deployment, and of who only waits to lead.
 
 use sandbox::{Fault, Harm, World, driver::Trouble};
 use tokio::time::Instant;
@@ -53,6 +53,27 @@ async fn c21_a_leader_stops_in_time_while_the_api_server_hangs_and_a_call_runs()
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_replica_ends_when_it_is_asked_for_the_first_time() {
+    let world = world();
+    let leader = Sidecar::start(&world);
+    leader.leads(&world).await;
+    for hangs in [false, true] {
+        let waiting = leader.beside(&world, "pod-b", &world.driver);
+        tokio::time::sleep(secs(10)).await;
+        if hangs {
+            world.api.harm(Fault::new(Harm::Hang));
+        }
+        let stopped = Instant::now();
+        waiting.stop();
+        waiting.ended().await.expect("a clean end");
+        let took = stopped.elapsed();
+        assert!(took < secs(3), "D-10: {took:?}, the API server hangs: {hangs}");
+        world.api.heal();
+    }
+    leader.end(&world).await;
 }
 
 /// How many records the shards have.

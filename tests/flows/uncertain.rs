@@ -127,13 +127,14 @@ impl Working {
                 immediate_topology: true,
                 prevent_mode_conversion: true,
                 attributes_classes: false,
+                cross_namespace: false,
                 node: None,
                 identity: "test".into(),
             },
             active.clone(),
             Box::new(|_, _| {}),
             Box::new(|_| false),
-            Box::new(|_, _| Box::pin(std::future::ready(Ok(())))),
+            Box::new(|_, _, _| Box::pin(std::future::ready(Ok(())))),
         ));
         let reclaim = Arc::new(Reclaim::new(
             driver,

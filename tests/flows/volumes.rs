@@ -215,7 +215,7 @@ async fn a_volume_with_an_attachment_in_any_state_is_waited_for() {
         assert!(free.elapsed() < secs(2), "{id}: {:?}", free.elapsed());
         assert_eq!(world.driver.count("DeleteVolume"), 1, "{id}");
         sleep(secs(20)).await;
-        assert_eq!(counted(&sidecar).await, (1.0, 0.0), "{id}");
+        assert_eq!(counted(&sidecar).await, (1.0, 0.0), "D-78: {id}");
         sidecar.end(&world).await;
     }
 }

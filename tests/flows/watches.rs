@@ -1,9 +1,12 @@
 //! What the watches and the answers of the API server do not say, or say to one object only.
 
+use std::time::Duration;
+
 use sandbox::{Fault, Harm};
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::sidecar::{CLAIMS, Look, Sidecar, USER, VOLUMES, secs, world};
+use crate::sidecar::{CLAIMS, DRIVER, Look, Sidecar, USER, VOLUMES, secs, world};
 
 #[tokio::test(start_paused = true)]
 async fn b7_watches_that_end_at_once_do_not_keep_the_api_server_busy() {
@@ -66,5 +69,33 @@ async fn c15_a_webhook_that_denies_one_object_delays_that_one_only() {
     }
     world.api.heal();
     world.becomes_bound("denied").await;
+    sidecar.end(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_that_is_heard_of_after_its_claim_is_not_called_missing() {
+    let world = world();
+    let sidecar = Sidecar::start(&world);
+    sidecar.leads(&world).await;
+    let add = |claim: &str, class: &str| {
+        world.add_claim("default", claim, "1Gi", |claim| {
+            claim["spec"]["storageClassName"] = class.into();
+            claim["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] = DRIVER.into();
+        });
+    };
+    add("early", "late");
+    add("hopeless", "absent");
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let class = json!({"metadata": {"name": "late"}, "provisioner": DRIVER});
+    world.api.create("storageclasses", "", class);
+    world.becomes_bound("early").await;
+    world
+        .is_told("hopeless", &["ProvisioningFailed", "\"absent\" not found"])
+        .await;
+    let events = world.events("early");
+    assert!(
+        !events.iter().any(|event| event.contains("ProvisioningFailed")),
+        "{events:?}"
+    );
     sidecar.end(&world).await;
 }

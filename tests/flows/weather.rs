@@ -163,7 +163,7 @@ async fn a_driver_that_restarts_in_the_middle_loses_nothing() {
     let back = Instant::now();
     world.driver.start();
     all_bound(&world, CROWD).await;
-    assert!(back.elapsed() < secs(30), "{:?}", back.elapsed());
+    assert!(back.elapsed() < secs(30), "D-55: {:?}", back.elapsed());
     assert!(sidecar.page("/readyz").await.starts_with("HTTP/1.1 200"));
     all_deleted(&world, CROWD);
     world.becomes_clean().await;

@@ -171,8 +171,8 @@ async fn gets_its_attributes(world: &World, driver: &Driver) {
     assert_eq!(creation.request["mutable_parameters"], json!({"iops": "1000"}));
 }
 
-/// A snapshot and its content are read, and protected; and so is the source of a clone. The driver does not know the one,
-/// and gives the other's source an id of its own.
+/// A snapshot and its content are read, and protected; and so is the source of a clone. The driver does not know the
+/// snapshot.
 async fn sources_are_read_and_protected(world: &World, driver: &Driver) {
     if cluster::is_given() {
         return;
@@ -224,8 +224,9 @@ async fn sources_are_read_and_protected(world: &World, driver: &Driver) {
     world
         .claim_with("copied", &class, json!({"dataSource": source}))
         .await;
-    world.event("copied", "ProvisioningFailed", 1, "content").await;
+    let copy = world.bound("copied", SOON).await;
     world.delete_claim("copied").await;
+    world.gone(&copy, SOON).await;
     contents.0.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     supervisor::{Process, SIGHUP},
@@ -60,6 +60,9 @@ pub(crate) type Labels = BTreeMap<String, String>;
 /// What a driver is like; the defaults are those of the suite: no topology, and capacity without end.
 #[derive(Clone, Default, Serialize)]
 pub(crate) struct Options {
+    /// Its name, where another one would not do. Only one scenario may have it.
+    #[serde(skip)]
+    pub(crate) name: Option<&'static str>,
     /// How long CreateVolume and DeleteVolume take each.
     #[serde(skip)]
     pub(crate) delay: Duration,
@@ -67,6 +70,9 @@ pub(crate) struct Options {
     pub(crate) segments: Vec<Segment>,
     /// What NodeGetInfo says. A driver with a node has files of its own: there may be one for each node.
     pub(crate) node: Option<NodeInfo>,
+    /// Capabilities of its controller, by the protocol's names, that it does not have, and has besides.
+    pub(crate) without: Vec<String>,
+    pub(crate) with: Vec<String>,
     pub(crate) script: Vec<Upset>,
     pub(crate) losses: Losses,
 }
@@ -94,16 +100,33 @@ pub(crate) struct NodeInfo {
     pub(crate) labels: Labels,
 }
 
-/// Calls that get a code and are not carried out. They are counted from when the driver learns of it.
-#[derive(Clone, Default, Serialize)]
+/// What calls get instead of being carried out, or other than the driver would answer. They are counted from when the
+/// driver learns of it.
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Upset {
-    pub(crate) method: &'static str,
-    /// As the protocol spells it: `RESOURCE_EXHAUSTED`.
-    pub(crate) code: &'static str,
+    pub(crate) method: String,
+    /// As the protocol spells it: `RESOURCE_EXHAUSTED`. Without one the call is carried out.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) code: String,
+    /// What goes with the code.
+    pub(crate) message: String,
+    /// A merge patch over the driver's answer, with the names of the protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) answer: Option<Value>,
+    /// How long the call takes first.
+    pub(crate) milliseconds: u64,
     /// Only the n-th of those that are meant, from 1; 0 means each.
     pub(crate) nth: usize,
-    /// Only calls whose first preferred term is this.
-    pub(crate) labels: Option<Labels>,
+    /// Only calls that have at least these fields.
+    pub(crate) when: Option<Value>,
+}
+
+impl Upset {
+    /// What a call has whose first preferred term is this.
+    pub(crate) fn in_place(labels: &Labels) -> Value {
+        json!({"accessibility_requirements": {"preferred": [{"segments": labels}]}})
+    }
 }
 
 /// One call as the driver answered it, or began it.
@@ -116,6 +139,9 @@ pub(crate) struct Call {
     /// What was set in it, under the names of the protocol; `secrets` is the list of their keys.
     #[serde(default)]
     pub(crate) request: Value,
+    /// A digest of the secrets' values.
+    #[serde(default)]
+    pub(crate) secrets: String,
     #[serde(default)]
     pub(crate) volume_id: String,
     /// How the answer was lost, when it was.
@@ -147,7 +173,10 @@ impl Driver {
 
     pub(crate) async fn with(world: &World, options: Options) -> Self {
         let dir = &world.cluster.supervisor.dir;
-        let name = format!("{}.csi.example.com", world.namespace);
+        let name = match options.name {
+            Some(name) => name.to_owned(),
+            None => format!("{}.csi.example.com", world.namespace),
+        };
         let node = options.node.as_ref().map(|node| node.id.clone());
         // The name of a node starts with the world's.
         let stem = node.clone().unwrap_or_else(|| world.namespace.clone());

@@ -92,7 +92,7 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
     row("bytes of them a volume", ours.ledger_bytes, theirs.ledger_bytes);
     row("resident memory, idle, MB", mb(ours.idle), mb(theirs.idle));
     row(
-        &format!("resident memory, {foreign} foreign claims and volumes, MB"),
+        &format!("resident memory, {foreign} foreign claims, volumes and snapshots, MB"),
         mb(ours.foreign),
         mb(theirs.foreign),
     );
@@ -102,7 +102,7 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
         // The pages of a debug build count, and they are many.
         assert!(
             !sidecar::is_release() || ours.foreign < 30_000,
-            "{} kB beside {foreign} foreign claims and volumes",
+            "{} kB beside {foreign} foreign claims, volumes and snapshots",
             ours.foreign
         );
         assert_eq!(ours.deletions, 1.0, "DeleteVolume calls a volume");
@@ -196,7 +196,7 @@ async fn quiet(what: &str, count: impl Fn() -> usize) {
     .await;
 }
 
-/// Resident memory of a sidecar each, in kB, that started beside this many claims and volumes of another driver.
+/// Resident memory of a sidecar each, in kB, that started beside this many claims, volumes and snapshots of another driver.
 async fn beside_foreign(cluster: &'static Cluster, count: usize) -> (u64, u64) {
     // They are bound and stay so; the controller manager would only use the time.
     cluster.supervisor.plane("stop", "kube-controller-manager");

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::cluster::{self, Cluster};
 
 /// The shapes in which the sidecar runs, by their components.
-const SHAPES: [&[&str]; 6] = [
+const SHAPES: [&[&str]; 7] = [
     &["secrets"],
+    &["cross-namespace"],
     &["topology"],
     &["capacity"],
     &["topology", "capacity"],

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -78,26 +78,6 @@ impl World {
             .create(&PostParams::default(), &drivers)
             .await
             .unwrap();
-    }
-
-    /// This driver comes to a node where another one is.
-    pub(crate) async fn register_also(&self, node: &str, driver: &str, keys: &[&str]) {
-        let nodes: Api<CSINode> = Api::all(self.client.clone());
-        let patch: json_patch::Patch = serde_json::from_value(json!([{
-            "op": "add",
-            "path": "/spec/drivers/-",
-            "value": {"name": driver, "nodeID": node, "topologyKeys": keys},
-        }]))
-        .unwrap();
-        let patch = Patch::<CSINode>::Json(patch);
-        nodes.patch(node, &PatchParams::default(), &patch).await.unwrap();
-    }
-
-    /// Labels beside those that the node has.
-    pub(crate) async fn label(&self, node: &str, labels: &Labels) {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
-        nodes.patch(node, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// The capacity objects of this world that say that a provisioner of ours manages them.

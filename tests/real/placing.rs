@@ -87,10 +87,11 @@ pub(crate) async fn keeps_its_segments(cluster: &'static Cluster) {
     assert_eq!(caller.room(&a).await, 3 * GIB);
 
     options.script = vec![Upset {
-        method: "CreateVolume",
-        code: "RESOURCE_EXHAUSTED",
+        method: "CreateVolume".into(),
+        code: "RESOURCE_EXHAUSTED".into(),
         nth: 2,
-        labels: Some(a.clone()),
+        when: Some(Upset::in_place(&a)),
+        ..Upset::default()
     }];
     options.segments[1].volumes = None;
     driver.configure(&options);

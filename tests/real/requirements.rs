@@ -4,12 +4,7 @@
 //! One set of keys in a cluster, and a Node has the labels if and only if its CSINode registers the keys. With several
 //! sets upstream draws lots, and 6.3 counts Nodes that no driver is on.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
-    iter::zip,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeMap, iter::zip};
 
 use proptest::{
     collection::vec,
@@ -34,7 +29,7 @@ use volwright::{
     },
 };
 
-use crate::{cluster, driver::Labels};
+use crate::{driver::Labels, program::answers};
 
 const DRIVER: &str = "csi.example.com";
 const CASES: usize = 2000;
@@ -66,32 +61,6 @@ pub(crate) struct Answer {
     pub(crate) error: Option<String>,
 }
 
-/// One answer for each case.
-pub(crate) fn ask(cases: &[Case]) -> Vec<Answer> {
-    let program = cluster::programs().unwrap().join("requirements");
-    let mut child = Command::new(program)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let answers: Vec<Answer> = std::thread::scope(|scope| {
-        // Beside the reading, since a pipe holds only so much.
-        scope.spawn(move || {
-            for case in cases {
-                writeln!(stdin, "{}", serde_json::to_string(case).unwrap()).unwrap();
-            }
-        });
-        lines
-            .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
-            .collect()
-    });
-    assert!(child.wait().unwrap().success());
-    assert_eq!(answers.len(), cases.len());
-    answers
-}
-
 /// Lays generated cases before upstream, and each with its answer before the judge, who says what is wrong with it.
 pub(crate) fn judge(judgement: impl Fn(&Case, &Answer) -> Result<(), String>) {
     let mut runner = TestRunner::default();
@@ -99,7 +68,7 @@ pub(crate) fn judge(judgement: impl Fn(&Case, &Answer) -> Result<(), String>) {
         .map(|_| case().new_tree(&mut runner).unwrap().current())
         .collect();
     let mut answered = 0;
-    for (case, answer) in cases.iter().zip(ask(&cases)) {
+    for (case, answer) in cases.iter().zip(answers::<_, Answer>("requirements", &cases)) {
         answered += usize::from(answer.preferred.is_some());
         if let Err(wrong) = judgement(case, &answer) {
             let case = serde_json::to_string_pretty(case).unwrap();
@@ -204,6 +173,7 @@ fn ours(case: &Case) -> Answer {
         immediate_topology: case.immediate,
         prevent_mode_conversion: true,
         attributes_classes: true,
+        cross_namespace: false,
         node: None,
         identity: "ours".into(),
     };
@@ -238,6 +208,7 @@ fn ours(case: &Case) -> Answer {
     let decision = decide(Facts {
         claim: &claim,
         class: Some(&class),
+        class_lag: None,
         driver: &driver,
         policy: &policy,
         topology: Some(&topology),

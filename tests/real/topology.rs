@@ -190,10 +190,10 @@ pub(crate) async fn node_deleted(cluster: &'static Cluster) {
     let options = Options {
         segments: vec![segment(&near, None), segment(&far, None)],
         script: vec![Upset {
-            method: "CreateVolume",
-            code: "INTERNAL",
-            nth: 0,
-            labels: Some(near.clone()),
+            method: "CreateVolume".into(),
+            code: "INTERNAL".into(),
+            when: Some(Upset::in_place(&near)),
+            ..Upset::default()
         }],
         ..Options::default()
     };

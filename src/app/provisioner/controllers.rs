@@ -114,6 +114,7 @@ impl Controllers {
             immediate_topology: config.volumes.immediate_topology,
             prevent_mode_conversion: config.volumes.prevent_mode_conversion,
             attributes_classes,
+            cross_namespace: config.gates.cross_namespace,
             node: config.node.clone(),
             identity: identity.provisioner_identity(&driver_info.name, node),
         };
@@ -131,6 +132,7 @@ impl Controllers {
         };
         let mut watched = Watched {
             attachments: driver_info.publish_unpublish,
+            snapshots: driver_info.create_delete_snapshot,
             nodes: match (node, driver_info.topology && config.gates.topology) {
                 (Some(node), _) => NodeSource::Own {
                     name: node.to_owned(),
@@ -189,12 +191,12 @@ impl Controllers {
                     let reclaim = is_deleting.get().and_then(Weak::upgrade);
                     reclaim.is_some_and(|reclaim| reclaim.is_deleting_for(claim))
                 }),
-                Box::new(move |source, claim| {
-                    let (protection, source, claim) =
-                        (protector.get().cloned(), source.clone(), claim.to_owned());
+                Box::new(move |source, uid, claim| {
+                    let protection = protector.get().cloned();
+                    let (source, uid, claim) = (source.clone(), uid.map(str::to_owned), claim.to_owned());
                     Box::pin(async move {
                         match protection {
-                            Some(protection) => protection.hold(&source, &claim).await,
+                            Some(protection) => protection.hold(&source, uid.as_deref(), &claim).await,
                             None => Ok(()),
                         }
                     })
@@ -320,11 +322,8 @@ impl Controllers {
                 move |uid| {
                     let (provision, protection) = (provision.clone(), protection.clone());
                     async move {
-                        let next = provision.reconcile(&uid).await;
-                        if let Some(protection) = protection {
-                            protection.reconciled(&uid);
-                        }
-                        next
+                        let _at_work = protection.map(|protection| protection.reconciling(&uid));
+                        provision.reconcile(&uid).await
                     }
                 }
             ),

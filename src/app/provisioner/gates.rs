@@ -12,6 +12,8 @@ pub struct Gates {
     /// Off: a claim's VolumeAttributesClass is ignored. None: nobody said, so it depends on whether the API server
     /// serves that kind.
     pub attributes_class: Option<bool>,
+    /// Sources in other namespaces count, where a ReferenceGrant allows it.
+    pub cross_namespace: bool,
     /// Give the lease away at the end. On by default, unlike upstream, where the next leader waits for the expiry.
     pub release_lease: bool,
 }
@@ -86,17 +88,11 @@ pub fn set(settings: &[(String, bool)]) -> Result<(Gates, Vec<String>), UnknownG
         }
     }
     let set = |name: &str| settings.get(name).copied();
-    // The only alpha gates are this one and the release of the lease; there is no beta gate.
-    if set("CrossNamespaceVolumeDataSource").or(set("AllAlpha")) == Some(true) {
-        warnings.push(
-            "feature gate CrossNamespaceVolumeDataSource has no effect: sources in other namespaces are not served yet, \
-             and the events of their claims say so"
-                .to_owned(),
-        );
-    }
     let gates = Gates {
         topology: set("Topology").unwrap_or(true),
         attributes_class: set("VolumeAttributesClass"),
+        // The only alpha gates are this one and the release of the lease; there is no beta gate.
+        cross_namespace: set("CrossNamespaceVolumeDataSource").or(set("AllAlpha")) == Some(true),
         release_lease: set("ReleaseLeaderElectionOnExit").unwrap_or(true),
     };
     Ok((gates, warnings))
@@ -119,7 +115,12 @@ mod tests {
         const DEFAULT: Gates = Gates {
             topology: true,
             attributes_class: None,
+            cross_namespace: false,
             release_lease: true,
+        };
+        const CROSS_NAMESPACE: Gates = Gates {
+            cross_namespace: true,
+            ..DEFAULT
         };
         for (text, gates) in [
             ("", DEFAULT),
@@ -153,7 +154,11 @@ mod tests {
                     ..DEFAULT
                 },
             ),
-            ("AllAlpha=true", DEFAULT),
+            ("AllAlpha=true", CROSS_NAMESPACE),
+            (
+                "CrossNamespaceVolumeDataSource=true AllAlpha=false",
+                CROSS_NAMESPACE,
+            ),
             ("CrossNamespaceVolumeDataSource=false AllAlpha=true", DEFAULT),
             ("HonorPVReclaimPolicy=false", DEFAULT),
         ] {
@@ -164,8 +169,8 @@ mod tests {
     #[test]
     fn gates_that_are_going_or_gone_are_accepted_with_a_warning() {
         for (text, warnings) in [
-            ("AllAlpha=true AllBeta=true", 1),
-            ("CrossNamespaceVolumeDataSource=true", 1),
+            ("AllAlpha=true AllBeta=true", 0),
+            ("CrossNamespaceVolumeDataSource=true", 0),
             ("CrossNamespaceVolumeDataSource=false AllAlpha=true", 0),
             ("APIServerIdentity=true WatchList=false", 2),
             ("ReleaseLeaderElectionOnExit=true", 0),
@@ -175,7 +180,7 @@ mod tests {
                 3,
             ),
         ] {
-            assert_eq!(named(text).unwrap().1.len(), warnings, "{text}");
+            assert_eq!(named(text).unwrap().1.len(), warnings, "D-60: {text}");
         }
     }
 

@@ -93,6 +93,14 @@ mod tests {
             "lab.csi.example.com",
             "/csi.v1.Controller/CreateVolume",
             "OK",
+            None,
+            Duration::from_millis(300),
+        );
+        sidecar.call(
+            "ebs.csi.aws.com",
+            "/csi.v1.Controller/DeleteVolume",
+            "OK",
+            Some(true),
             Duration::from_millis(300),
         );
         provision.provision_succeeded("gold", "", Duration::from_secs(1));
@@ -122,6 +130,7 @@ mod tests {
         let series = [
             "csi_sidecar_operations_seconds_bucket{driver_name=\"lab.csi.example.com\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Controller/CreateVolume\",le=\"0.25\"} 0",
             "csi_sidecar_operations_seconds_bucket{driver_name=\"lab.csi.example.com\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Controller/CreateVolume\",le=\"600\"} 1",
+            "csi_sidecar_operations_seconds_count{driver_name=\"ebs.csi.aws.com\",grpc_status_code=\"OK\",method_name=\"/csi.v1.Controller/DeleteVolume\",migrated=\"true\"} 1",
             "controller_persistentvolumeclaim_provision_total{class=\"gold\",source=\"\"} 1",
             "controller_persistentvolumeclaim_provision_failed_total{class=\"gold\",source=\"VolumeSnapshot\"} 1",
             "controller_persistentvolumeclaim_provision_duration_seconds_bucket{class=\"gold\",source=\"\",le=\"0.005\"} 0",
@@ -157,6 +166,26 @@ mod tests {
                 page.lines().any(|line| line.starts_with(start)),
                 "{start}\nis not in\n{page}"
             );
+        }
+    }
+
+    #[test]
+    fn durations_are_those_of_successes_and_end_at_ten_seconds() {
+        let page = full().page(&[]).unwrap();
+        for name in [
+            "controller_persistentvolumeclaim_provision_duration_seconds",
+            "controller_persistentvolume_delete_duration_seconds",
+        ] {
+            let of = |part: &'static str| {
+                let lines = page.lines().filter_map(|line| line.strip_prefix(name));
+                lines.filter(move |line| line.starts_with(part))
+            };
+            let bounds: Vec<_> = of("_bucket")
+                .filter_map(|line| line.split("le=").nth(1))
+                .collect();
+            let last = &bounds[bounds.len() - 2..];
+            assert_eq!(last, ["\"10\"} 1", "\"+Inf\"} 1"], "D-41: {name}");
+            assert_eq!(of("_count").count(), 1, "D-41: no failure is in {name}");
         }
     }
 }

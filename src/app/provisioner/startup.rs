@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Fatal, config::Config, metrics::Metrics, requirements};
 use crate::{
     app::sidecar::startup,
+    cluster::migration::in_tree_name,
     csi::{Dialer, Driver, DriverInfo},
     telemetry::Readiness,
 };
@@ -25,7 +26,10 @@ pub(super) async fn find_driver(
         dialer,
         config.driver.timeout,
         Arc::new(move |call| {
-            metrics.call(&call.driver_name, call.method, &call.code.to_string(), call.took);
+            // Upstream has the label for drivers that took over from a plugin only.
+            let migrated = in_tree_name(&call.driver_name).map(|_| call.migrated);
+            let code = call.code.to_string();
+            metrics.call(&call.driver_name, call.method, &code, migrated, call.took);
         }),
     );
     let driver = match config.node {

@@ -9,10 +9,13 @@ const CALL_BUCKETS: [f64; 13] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 25.0, 50.0, 120.0, 300.0, 600.0,
 ];
 
+/// The label that calls to some drivers have only.
+const MIGRATED: &str = "migrated";
+
 /// The families that every sidecar has. Clones count into the same ones.
 #[derive(Clone)]
 pub struct SidecarMetrics {
-    calls: Histogram<3>,
+    calls: Histogram<4>,
     leading: Gauge<1>,
     slow_path: Counter<1>,
     panics: Counter<0>,
@@ -25,10 +28,11 @@ impl SidecarMetrics {
     /// They are registered already.
     pub fn new(registry: &Registry) -> Result<Self, MetricsError> {
         Ok(Self {
-            calls: registry.histogram(
+            calls: registry.histogram_with_optional(
                 "csi_sidecar_operations_seconds",
                 "Time that calls to the CSI driver took, with the gRPC code of the answer.",
-                ["driver_name", "method_name", "grpc_status_code"],
+                ["driver_name", "method_name", "grpc_status_code", MIGRATED],
+                MIGRATED,
                 &CALL_BUCKETS,
             )?,
             leading: registry.gauge(
@@ -49,9 +53,11 @@ impl SidecarMetrics {
         })
     }
 
-    /// A call to the driver was answered. `method` is the full gRPC path, `code` the code's Go name (`OK`, …).
-    pub fn call(&self, driver: &str, method: &str, code: &str, took: Duration) {
-        self.calls.observe([driver, method, code], took);
+    /// A call to the driver was answered. `method` is the full gRPC path, `code` the code's Go name (`OK`, …). `migrated`:
+    /// for drivers that took over from an in-tree plugin, whether what the plugin left behind was the reason.
+    pub fn call(&self, driver: &str, method: &str, code: &str, migrated: Option<bool>, took: Duration) {
+        let migrated = migrated.map_or("", |migrated| if migrated { "true" } else { "false" });
+        self.calls.observe([driver, method, code, migrated], took);
     }
 
     /// Whether this replica holds that lease.

@@ -117,5 +117,5 @@ fn d21_the_order_of_the_keys_of_a_segment_decides_nothing() {
     let desired = World::new(&[("zone=a,host=1", 1)], &["direct"]).desired();
     let affinity = term(&[("zone", "In", &["a"]), ("host", "In", &["1"])]);
     let segment = affinity.segment().unwrap();
-    assert_eq!(desired.in_segment(&segment).count(), 1);
+    assert_eq!(desired.in_segment(&segment).count(), 1, "D-21");
 }

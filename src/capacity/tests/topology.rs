@@ -168,5 +168,5 @@ fn d25_many_nodes_of_a_zone_are_one_segment() {
         node.name = format!("node-{number}");
         node
     });
-    assert_eq!(desired(nodes).len(), 1);
+    assert_eq!(desired(nodes).len(), 1, "D-25");
 }

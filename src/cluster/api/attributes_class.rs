@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::ApiClient;
-use crate::{
-    base::api_error::{ApiError, Reason},
-    cluster::objects::AttributesClass,
-};
+use crate::{base::api_error::ApiError, cluster::objects::AttributesClass};
 
 /// A class as it comes over the wire.
 #[derive(Deserialize)]
@@ -26,16 +23,15 @@ impl ApiClient {
     pub async fn attributes_class(&self, name: &str) -> Result<Option<AttributesClass>, ApiError> {
         let path = "/apis/storage.k8s.io/v1/volumeattributesclasses".to_owned();
         let read = self.read("storage.k8s.io", "volumeattributesclasses", path, name, name);
-        match read.await {
-            Ok(RawAttributesClass {
-                driver_name,
-                parameters,
-            }) => Ok(Some(AttributesClass {
+        let class = ApiError::found(read.await)?;
+        Ok(class.map(
+            |RawAttributesClass {
+                 driver_name,
+                 parameters,
+             }| AttributesClass {
                 driver_name,
                 parameters: parameters.unwrap_or_default(),
-            })),
-            Err(error) if error.reason == Reason::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+            },
+        ))
     }
 }

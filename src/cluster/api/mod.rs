@@ -7,6 +7,7 @@ mod attributes_class;
 mod capacities;
 mod claims;
 mod events;
+mod grants;
 mod handles;
 mod owners;
 mod raw;
@@ -19,7 +20,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use k8s_openapi::ByteString;
 use kube::{
-    Client,
+    Api, Client,
     api::{DeleteParams, Preconditions},
     core::Request,
 };
@@ -31,10 +32,15 @@ pub use self::{
     claims::{LiveClaim, SelectOutcome},
     handles::LiveVolumes,
     owners::OwnerError,
-    sources::LiveSource,
+    sources::{LiveSource, ProtectedSource},
     volumes::SaveOutcome,
 };
-use super::{active::Active, rate_limiter::RateLimit, throttle::Throttle};
+use super::{
+    active::Active,
+    decode::{Decoded, Object},
+    rate_limiter::RateLimit,
+    throttle::Throttle,
+};
 use crate::base::api_error::{ApiError, Reason};
 
 /// How long any single request may take. The API server itself gives up after 60 s.
@@ -86,6 +92,19 @@ impl ApiClient {
         self.throttle.send(answered).await
     }
 
+    /// One object, `None` if it does not exist.
+    async fn read_lean<R: Object>(
+        &self,
+        api: Api<Decoded<R>>,
+        place: &str,
+        name: &str,
+    ) -> Result<Option<R>, ApiError> {
+        let read = self.ask("get", R::GROUP, R::PLURAL, place, api.get(name)).await;
+        let odd = |_| ApiError::odd("get", R::PLURAL, place, "it is not what the API promises");
+        let object = ApiError::found(read)?.map(|decoded| decoded.object.map_err(odd));
+        object.transpose()
+    }
+
     /// Sends a write that only the leader may make. The rate limiter may have held it back for long.
     async fn ask_leading<T>(
         &self,
@@ -118,10 +137,9 @@ impl ApiClient {
     ) -> Result<Option<BTreeMap<String, String>>, ApiError> {
         let place = format!("{namespace}/{name}");
         let request = secret::get(&self.client, namespace, name);
-        let secret = match self.ask("get", "", "secrets", &place, request).await {
-            Ok(secret) => secret,
-            Err(error) if error.reason == Reason::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        let read = self.ask("get", "", "secrets", &place, request).await;
+        let Some(secret) = ApiError::found(read)? else {
+            return Ok(None);
         };
         let text = |(key, value): (String, ByteString)| match String::from_utf8(value.0) {
             Ok(value) => Ok((key, value)),
@@ -152,23 +170,10 @@ impl ApiClient {
         }
         let request = Request::new("/apis").get("storage.k8s.io/v1", &kube::api::GetParams::default());
         let request = request.map_err(|error| ApiError::odd("get", "apis", "", &error.to_string()))?;
-        match self
-            .ask(
-                "get",
-                "",
-                "apis",
-                "storage.k8s.io/v1",
-                self.client.request::<Resources>(request),
-            )
-            .await
-        {
-            Ok(list) => Ok(list
-                .resources
-                .iter()
-                .any(|kind| kind.kind == "VolumeAttributesClass")),
-            Err(error) if error.reason == Reason::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        let list = self.client.request::<Resources>(request);
+        let list = self.ask("get", "", "apis", "storage.k8s.io/v1", list).await;
+        let kinds = ApiError::found(list)?.map_or_else(Vec::new, |list| list.resources);
+        Ok(kinds.iter().any(|kind| kind.kind == "VolumeAttributesClass"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Objects that are read as they are at this moment and written back whole.
 //!
-//! They are read by a list that is limited to a name, and written by PUT as the raw object with the resourceVersion
+//! Most are read by a list that is limited to a name, and all are written by PUT as the raw object with the resourceVersion
 //! that was read: the roles that operators have installed grant list and update, not always get and patch, and a typed
 //! copy would drop what it does not know.
 
@@ -83,6 +83,18 @@ impl ApiClient {
             object["kind"] = of.kind.into();
             object
         }))
+    }
+
+    /// As [`ApiClient::read_raw`], of a kind that the roles grant `get` for.
+    pub(super) async fn get_raw(
+        &self,
+        of: &Collection,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ApiError> {
+        let place = format!("{namespace}/{name}");
+        let read = self.read(of.group, of.plural, of.path(namespace), &place, name);
+        ApiError::found(read.await)
     }
 
     /// Writes an object that was read, and returns its new resourceVersion. `None`: we are not active any more, and

@@ -6,11 +6,8 @@ use kube::Api;
 
 use super::ApiClient;
 use crate::{
-    base::api_error::{ApiError, Reason},
-    cluster::{
-        decode::{Decoded, Object},
-        source::{Snapshot, SnapshotContent},
-    },
+    base::api_error::ApiError,
+    cluster::source::{Snapshot, SnapshotContent},
 };
 
 impl ApiClient {
@@ -29,21 +26,5 @@ impl ApiClient {
     /// As for [`ApiClient::snapshot`].
     pub async fn snapshot_content(&self, name: &str) -> Result<Option<SnapshotContent>, ApiError> {
         self.read_lean(Api::all(self.client.clone()), name, name).await
-    }
-
-    async fn read_lean<R: Object>(
-        &self,
-        api: Api<Decoded<R>>,
-        place: &str,
-        name: &str,
-    ) -> Result<Option<R>, ApiError> {
-        match self.ask("get", R::GROUP, R::PLURAL, place, api.get(name)).await {
-            Ok(decoded) => decoded
-                .object
-                .map(Some)
-                .map_err(|_| ApiError::odd("get", R::PLURAL, place, "it is not what the API promises")),
-            Err(error) if error.reason == Reason::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 }

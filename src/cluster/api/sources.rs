@@ -1,7 +1,8 @@
 //! The objects that volumes are made from, and the finalizers that keep them meanwhile.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::{api::ListParams, core::Request};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::{ApiClient, claims::CLAIMS, raw::Collection};
@@ -30,17 +31,20 @@ pub struct LiveSource {
     raw: Value,
 }
 
+/// A source that our finalizer is on.
+#[derive(Debug)]
+pub struct ProtectedSource {
+    /// What it is.
+    pub source: Source,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+}
+
 #[derive(Deserialize)]
 struct SourcePage {
     #[serde(default)]
-    metadata: SourcePageMeta,
+    metadata: ListMeta,
     items: Vec<ListedSource>,
-}
-
-#[derive(Deserialize, Default)]
-struct SourcePageMeta {
-    #[serde(default, rename = "continue")]
-    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,9 +53,12 @@ struct ListedSource {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ListedMeta {
     namespace: String,
     name: String,
+    #[serde(default)]
+    deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
     finalizers: Option<Vec<String>>,
 }
@@ -65,6 +72,11 @@ impl LiveSource {
     /// Whether it is being deleted: the API server takes no new finalizer then.
     pub fn is_deleting(&self) -> bool {
         !self.raw["metadata"]["deletionTimestamp"].is_null()
+    }
+
+    /// `metadata.uid`
+    pub fn uid(&self) -> &str {
+        self.raw["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
     /// The VolumeSnapshotContent or the PersistentVolume that it is bound to.
@@ -83,8 +95,17 @@ impl ApiClient {
     /// # Errors
     /// [`ApiError`]; one that does not exist is `Ok(None)`.
     pub async fn live_source(&self, source: &Source) -> Result<Option<LiveSource>, ApiError> {
-        let read = self.read_raw(of(source.kind), &source.namespace, &source.name);
-        Ok(read.await?.map(|raw| LiveSource {
+        let Source {
+            kind,
+            namespace,
+            name,
+        } = source;
+        let raw = match kind {
+            // Whoever restores one may get it.
+            SourceKind::Snapshot => self.get_raw(&SNAPSHOTS, namespace, name).await?,
+            SourceKind::Claim => self.read_raw(&CLAIMS, namespace, name).await?,
+        };
+        Ok(raw.map(|raw| LiveSource {
             source: source.clone(),
             raw,
         }))
@@ -118,7 +139,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// [`ApiError`]; `NotFound` where the server does not know the kind.
-    pub async fn protected_sources(&self, kind: SourceKind) -> Result<Vec<Source>, ApiError> {
+    pub async fn protected_sources(&self, kind: SourceKind) -> Result<Vec<ProtectedSource>, ApiError> {
         let of = of(kind);
         let mut params = ListParams::default().limit(PAGE);
         let mut protected = Vec::new();
@@ -132,12 +153,15 @@ impl ApiClient {
                 let mut finalizers = metadata.finalizers.iter().flatten();
                 finalizers.any(|it| it == kind.finalizer())
             });
-            protected.extend(ours.map(|ListedSource { metadata }| Source {
-                kind,
-                namespace: metadata.namespace,
-                name: metadata.name,
+            protected.extend(ours.map(|ListedSource { metadata }| ProtectedSource {
+                deleting: metadata.deletion_timestamp.is_some(),
+                source: Source {
+                    kind,
+                    namespace: metadata.namespace,
+                    name: metadata.name,
+                },
             }));
-            match page.metadata.next.filter(|token| !token.is_empty()) {
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(protected),
             }

@@ -40,15 +40,7 @@ impl ApiClient {
     /// # Errors
     /// [`ApiError`]; a volume that does not exist is `Ok(None)`.
     pub async fn volume(&self, name: &str) -> Result<Option<Volume>, ApiError> {
-        let api = Api::<Decoded<Volume>>::all(self.client.clone());
-        match self.ask("get", "", VOLUMES, name, api.get(name)).await {
-            Ok(decoded) => decoded
-                .object
-                .map(Some)
-                .map_err(|name| ApiError::odd("get", VOLUMES, &name, "it is not what the API promises")),
-            Err(error) if error.reason == Reason::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.read_lean(Api::all(self.client.clone()), name, name).await
     }
 
     /// Creates the object for a volume that exists at the driver.
@@ -104,18 +96,12 @@ impl ApiClient {
     pub async fn delete_volume(&self, name: &str, uid: &str) -> Result<Option<Vec<String>>, ApiError> {
         let params = of_uid(uid);
         let api = Api::<Decoded<Volume>>::all(self.client.clone());
-        match self
-            .ask_leading("delete", VOLUMES, name, api.delete(name, &params))
-            .await
-        {
-            Ok(answer) => Ok(answer
-                .left()
-                .map(|decoded| decoded.object.unwrap_or_default().finalizers)
-                // Volumes that go at once are returned all the same, as they were.
-                .filter(|finalizers| !finalizers.is_empty())),
-            Err(error) if error.reason == Reason::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let delete = self.ask_leading("delete", VOLUMES, name, api.delete(name, &params));
+        let standing = ApiError::found(delete.await)?.and_then(|answer| answer.left());
+        Ok(standing
+            .map(|decoded| decoded.object.unwrap_or_default().finalizers)
+            // Volumes that go at once are returned all the same, as they were.
+            .filter(|finalizers| !finalizers.is_empty()))
     }
 
     /// Puts our finalizer on a volume, or takes it off, if the finalizers are still the ones that were seen.

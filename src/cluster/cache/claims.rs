@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cache, CacheEvent, Cached, Stores};
-use crate::cluster::{objects::Claim, store::Store};
+use crate::cluster::{objects::Claim, source::SourceKind, store::Store};
 
 impl Cached for Claim {
     type Kept = Arc<Self>;
@@ -17,18 +17,31 @@ impl Cached for Claim {
     }
 
     fn applied(self, cache: &Cache) {
+        cache.claim_seen(&self);
         if !(cache.predicates.claim)(&self, &cache.driver) {
             return cache.remove::<Self>(&self.uid);
         }
         let claim = Arc::new(self);
-        let before = cache.stores.lock().claims.insert(&claim.uid, claim.clone());
+        let before = {
+            let mut stores = cache.stores.lock();
+            let before = stores.claims.insert(&claim.uid, claim.clone());
+            if before.is_none() {
+                stores.claim_waits(&claim);
+            }
+            before
+        };
         // A relist shows everything again: what it shows unchanged is no reason to look.
         if before.as_ref() != Some(&claim) {
             cache.emit(CacheEvent::Claim(&claim.uid));
         }
     }
 
-    fn removed(cache: &Cache, uid: &str, _: Arc<Self>) {
+    fn deleted(&self, cache: &Cache) {
+        cache.source_gone(SourceKind::Claim, &self.namespace, &self.name);
+    }
+
+    fn removed(cache: &Cache, uid: &str, claim: Arc<Self>) {
+        cache.stores.lock().claim_waits_no_more(&claim);
         cache.emit(CacheEvent::Claim(uid));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cache, CacheEvent, Cached, Stores};
-use crate::cluster::{objects::Class, store::Store};
+use crate::cluster::{migration::is_name_of, objects::Class, store::Store};
 
 impl Cached for Class {
     type Kept = Arc<Self>;
@@ -17,7 +17,7 @@ impl Cached for Class {
     }
 
     fn applied(self, cache: &Cache) {
-        let class = Arc::new(if self.provisioner == cache.driver {
+        let class = Arc::new(if is_name_of(&cache.driver, &self.provisioner) {
             self
         } else {
             Self {
@@ -40,13 +40,13 @@ impl Cached for Class {
 }
 
 impl Cache {
-    /// The classes of the driver.
+    /// The classes of the driver, also those that call it by the name of the plugin that it took over from.
     pub fn classes(&self) -> Vec<Arc<Class>> {
         let stores = self.stores.lock();
         let ours = stores
             .classes
             .values()
-            .filter(|class| class.provisioner == self.driver);
+            .filter(|class| is_name_of(&self.driver, &class.provisioner));
         ours.cloned().collect()
     }
 

@@ -11,6 +11,7 @@ mod claims;
 mod classes;
 mod csi_nodes;
 mod nodes;
+mod sources;
 mod volumes;
 mod watched;
 
@@ -21,7 +22,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use self::{capacities::CapacityIndex, nodes::Topology, volumes::VolumeUids};
+use self::{capacities::CapacityIndex, nodes::Topology, sources::Sources, volumes::VolumeUids};
 pub use self::{
     nodes::ROLL_OUT,
     watched::{Need, NodeSource, Watched},
@@ -30,6 +31,7 @@ use super::{
     decode::Object,
     objects::{Attachment, Claim, Class, CsiNode, Node, StorageCapacity, Volume},
     reflector::{self, ListScope, Update},
+    source::Snapshot,
     store::Store,
 };
 use crate::base::api_error::{ApiError, Reason};
@@ -109,6 +111,12 @@ struct Stores {
     /// By UID.
     capacities: Store<Arc<StorageCapacity>>,
     capacities_like: CapacityIndex,
+    /// What the claims that need a volume from us take its content from.
+    sources: Sources,
+    /// The snapshots among that, by UID.
+    snapshots: Store<Snapshot>,
+    /// Whether snapshots are watched, or why not. `None`: it is not known yet.
+    snapshots_watched: Option<Result<(), Reason>>,
 }
 
 /// How objects of one kind are cached.
@@ -127,11 +135,17 @@ trait Cached: Object {
     /// An object that was remembered is deleted, or is no concern of ours any more.
     fn removed(cache: &Cache, key: &str, kept: Self::Kept);
 
+    /// An object is deleted, whether it was remembered or not.
+    fn deleted(&self, _cache: &Cache) {}
+
     /// A list begins.
     fn listing(_cache: &Cache) {}
 
     /// A list is complete.
     fn listed(_cache: &Cache) {}
+
+    /// A list or watch has failed.
+    fn interrupted(_cache: &Cache, _error: &ApiError) {}
 }
 
 /// Which first lists are complete, and what keeps the others.
@@ -238,6 +252,9 @@ impl Cache {
         let capacities = capacities
             .as_ref()
             .map(|scope| self.list_watch::<StorageCapacity>(&client, scope));
+        let snapshots = watched
+            .snapshots
+            .then(|| self.list_watch::<Snapshot>(&client, &everywhere));
         let (never, ..) = tokio::join!(
             self.list_watch::<Claim>(&client, &everywhere),
             self.list_watch::<Volume>(&client, &everywhere),
@@ -246,6 +263,7 @@ impl Cache {
             OptionFuture::from(csi_nodes),
             OptionFuture::from(nodes),
             OptionFuture::from(capacities),
+            OptionFuture::from(snapshots),
         );
         never
     }
@@ -261,7 +279,10 @@ impl Cache {
                 K::listing(self);
             }
             Update::Apply(object) => object.applied(self),
-            Update::Delete(object) => self.remove::<K>(object.key()),
+            Update::Delete(object) => {
+                object.deleted(self);
+                self.remove::<K>(object.key());
+            }
             Update::InitDone => {
                 let gone = K::store(&mut self.stores.lock()).finish_list();
                 for (key, kept) in gone {
@@ -275,6 +296,7 @@ impl Cache {
                     let refusal = (Instant::now(), error.clone());
                     self.refusals.lock().insert(K::PLURAL, refusal);
                 }
+                K::interrupted(self, &error);
                 let failing = ListStatus::Failing(error.clone());
                 // What was never there is missed again and again for the same reason: once is enough.
                 if self.set_status(K::PLURAL, failing) || self.has_listed::<K>() {
@@ -312,6 +334,11 @@ impl Cache {
 
     fn emit(&self, event: CacheEvent<'_>) {
         (self.on_event)(event);
+    }
+
+    /// Name of the driver.
+    pub fn driver(&self) -> &str {
+        &self.driver
     }
 
     /// How far the first lists are.

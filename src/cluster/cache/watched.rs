@@ -7,6 +7,8 @@ use crate::{base::segment::Segment, cluster::objects::Volume};
 pub struct Watched {
     /// VolumeAttachments: only drivers that attach have any.
     pub attachments: bool,
+    /// VolumeSnapshots: only drivers that make snapshots restore any. Nothing waits for their list, which may be refused.
+    pub snapshots: bool,
     /// Where the driver runs.
     pub nodes: NodeSource,
     /// Where a volume can be reached from is kept with each volume that needs work.

@@ -11,6 +11,14 @@ pub(in crate::cluster) struct RawClaim {
     metadata: Meta,
     #[serde(default)]
     spec: Part<RawClaimSpec>,
+    #[serde(default)]
+    status: Part<RawClaimStatus>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawClaimStatus {
+    phase: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -65,7 +73,13 @@ impl Object for Claim {
     const KIND: &'static str = "PersistentVolumeClaim";
     const PLURAL: &'static str = "persistentvolumeclaims";
 
-    fn from_raw(RawClaim { metadata, spec }: RawClaim) -> (Result<Self, String>, String) {
+    fn from_raw(
+        RawClaim {
+            metadata,
+            spec,
+            mut status,
+        }: RawClaim,
+    ) -> (Result<Self, String>, String) {
         let Part::Read(spec) = spec else {
             return (Err(metadata.key()), metadata.resource_version);
         };
@@ -81,6 +95,7 @@ impl Object for Claim {
             storage_request: spec.resources.requests.unwrap_or_default().storage,
             volume_mode: spec.volume_mode,
             has_volume: spec.volume_name.is_some_and(|name| !name.is_empty()),
+            is_bound: status.take().and_then(|status| status.phase).as_deref() == Some("Bound"),
             data_source: spec.data_source.map(SourceRef::from),
             data_source_ref: spec.data_source_ref.map(SourceRef::from),
             has_selector: spec.selector.is_some(),

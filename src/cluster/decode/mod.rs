@@ -8,6 +8,7 @@ mod attachment;
 mod claim;
 mod class;
 mod csi_node;
+mod grant;
 mod node;
 mod snapshot;
 mod storage_capacity;
@@ -25,10 +26,15 @@ pub(super) trait Object: Clone + std::fmt::Debug + Send + Sync + Sized + 'static
     type Raw: for<'de> Deserialize<'de>;
     /// API group, "" for core.
     const GROUP: &'static str;
+    /// API version.
+    const VERSION: &'static str = "v1";
     /// Kind, for logs.
     const KIND: &'static str;
     /// The name in the URL and in RBAC rules.
     const PLURAL: &'static str;
+    /// Nothing waits for the list. Where the kind is not served or may not be listed, that is well for long, and is looked
+    /// at again slowly.
+    const OPTIONAL: bool = false;
     /// Only the metadata is asked for.
     const METADATA_ONLY: bool = false;
 
@@ -67,7 +73,7 @@ impl<R: Object> Resource for Decoded<R> {
         R::GROUP.into()
     }
     fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
+        R::VERSION.into()
     }
     fn plural((): &()) -> Cow<'_, str> {
         R::PLURAL.into()
@@ -85,13 +91,15 @@ impl<R: Object> Resource for Decoded<R> {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Meta {
+struct Meta<L = IgnoredAny> {
     name: String,
     namespace: String,
     uid: String,
     resource_version: String,
     deletion_timestamp: Option<IgnoredAny>,
     annotations: Option<BTreeMap<String, String>>,
+    /// Kept of few kinds.
+    labels: Option<L>,
     finalizers: Option<Vec<String>>,
     owner_references: Option<Vec<RawOwner>>,
 }
@@ -102,7 +110,7 @@ struct RawOwner {
     uid: String,
 }
 
-impl Meta {
+impl<L> Meta<L> {
     fn key(&self) -> String {
         match self.namespace.as_str() {
             "" => self.name.clone(),
@@ -117,6 +125,18 @@ impl Meta {
 enum Part<T> {
     Read(T),
     Odd(IgnoredAny),
+}
+
+/// What the API promises.
+#[cfg(test)]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Part<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        T::json_schema(generator)
+    }
 }
 
 impl<T: Default> Part<T> {
@@ -142,7 +162,9 @@ mod tests {
     use super::*;
     use crate::{
         base::segment::Segment,
-        cluster::objects::{Attachment, BindingMode, Claim, Class, CsiNode, Node, StorageCapacity, Volume},
+        cluster::objects::{
+            Attachment, BindingMode, Claim, Class, CsiNode, InTreeSource, Node, StorageCapacity, Volume,
+        },
     };
 
     fn decode<R: Object>(value: serde_json::Value) -> Decoded<R> {
@@ -183,6 +205,43 @@ mod tests {
             .unwrap();
         assert_eq!(volume.claim, None);
         decode::<Attachment>(json!({"metadata": {"name": "x"}, "spec": {"source": {}}}));
+    }
+
+    #[test]
+    fn an_in_tree_volume_is_read_in_the_words_of_the_driver_that_took_over() {
+        let pv = |labels, source: (&str, serde_json::Value)| {
+            let mut pv = json!({
+                "metadata": {"name": "pv", "labels": labels, "annotations": {"kubernetes.io/azure-file-resource-group": "g"}},
+                "spec": {"claimRef": {"namespace": "shop", "name": "data"}},
+            });
+            pv["spec"][source.0] = source.1;
+            decode::<Volume>(pv).object.unwrap()
+        };
+        let zone = json!({"topology.kubernetes.io/zone": "us-east1-a"});
+        let disk = pv(zone.clone(), ("gcePersistentDisk", json!({"pdName": "d"})));
+        let place = [("topology.gke.io/zone", "us-east1-a")]
+            .into_iter()
+            .collect::<Segment>();
+        assert_eq!(disk.in_tree, Some(InTreeSource::Translated));
+        assert_eq!(
+            disk.csi.as_ref().unwrap().handle,
+            "projects/UNSPECIFIED/zones/us-east1-a/disks/d"
+        );
+        assert_eq!(
+            disk.node_affinity.as_ref().unwrap()[0].segment(),
+            Ok(place.clone())
+        );
+        assert!(disk.is_reachable_from("any", &place));
+        let share = ("azureFile", json!({"shareName": "s", "secretName": "key"}));
+        let share = pv(json!(null), share).csi.unwrap();
+        assert_eq!(
+            (&*share.driver, &*share.handle),
+            ("file.csi.azure.com", "g#key#s#pv#shop")
+        );
+        let odd = pv(zone, ("awsElasticBlockStore", json!({"volumeID": "aws://x"})));
+        assert!(matches!(odd.in_tree, Some(InTreeSource::Odd(_))) && odd.csi.is_none());
+        let other = pv(json!(null), ("nfs", json!({"server": "nas", "path": "/"})));
+        assert_eq!((other.in_tree, other.csi), (None, None));
     }
 
     #[test]

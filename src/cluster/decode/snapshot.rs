@@ -12,7 +12,9 @@ use crate::{
 
 /// A snapshot as it comes over the wire.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cluster) struct RawSnapshot {
+    #[cfg_attr(test, schemars(skip))]
     metadata: Meta,
     // Null while nobody has looked at the snapshot.
     #[serde(default)]
@@ -20,6 +22,7 @@ pub(in crate::cluster) struct RawSnapshot {
 }
 
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 struct RawSnapshotStatus {
     bound_volume_snapshot_content_name: Option<String>,
@@ -29,6 +32,7 @@ struct RawSnapshotStatus {
 
 /// The published definition allows both.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum RawQuantity {
     Text(String),
@@ -46,7 +50,9 @@ impl RawQuantity {
 
 /// A content as it comes over the wire.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cluster) struct RawSnapshotContent {
+    #[cfg_attr(test, schemars(skip))]
     metadata: Meta,
     #[serde(default)]
     spec: Part<RawSnapshotContentSpec>,
@@ -55,6 +61,7 @@ pub(in crate::cluster) struct RawSnapshotContent {
 }
 
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 struct RawSnapshotContentSpec {
     driver: String,
@@ -63,6 +70,7 @@ struct RawSnapshotContentSpec {
 }
 
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 struct RawSnapshotRef {
     uid: String,
@@ -71,6 +79,7 @@ struct RawSnapshotRef {
 }
 
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 struct RawSnapshotContentStatus {
     snapshot_handle: Option<String>,
@@ -81,6 +90,7 @@ impl Object for Snapshot {
     const GROUP: &'static str = SNAPSHOT_GROUP;
     const KIND: &'static str = "VolumeSnapshot";
     const PLURAL: &'static str = "volumesnapshots";
+    const OPTIONAL: bool = true;
 
     fn from_raw(RawSnapshot { metadata, status }: RawSnapshot) -> (Result<Self, String>, String) {
         let Part::Read(status) = status else {

@@ -1,22 +1,35 @@
 //! PersistentVolumes.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        AWSElasticBlockStoreVolumeSource, AzureDiskVolumeSource, AzureFilePersistentVolumeSource,
+        CinderPersistentVolumeSource, GCEPersistentDiskVolumeSource, ObjectReference, PersistentVolume,
+        PersistentVolumeSpec, PortworxVolumeSource, VsphereVirtualDiskVolumeSource,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use serde::Deserialize;
 
 use super::{Meta, Object, Part};
 use crate::cluster::{
+    migration::{VolumeTranslationError, csi_source, csi_terms},
     node_selector::{NodeSelectorRequirement, NodeSelectorTerm},
-    objects::{ClaimRef, CsiSource, Volume},
+    objects::{ClaimRef, CsiSource, InTreeSource, Volume},
 };
 
 /// A volume as it comes over the wire.
 #[derive(Deserialize)]
 pub(in crate::cluster) struct RawVolume {
-    metadata: Meta,
+    metadata: VolumeMeta,
     #[serde(default)]
     spec: Part<RawVolumeSpec>,
     #[serde(default)]
     status: Part<RawVolumeStatus>,
 }
+
+type VolumeMeta = Meta<BTreeMap<String, String>>;
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -27,6 +40,43 @@ struct RawVolumeSpec {
     csi: Option<RawCsi>,
     volume_mode: Option<String>,
     node_affinity: Option<RawVolumeNodeAffinity>,
+    aws_elastic_block_store: Option<AWSElasticBlockStoreVolumeSource>,
+    gce_persistent_disk: Option<GCEPersistentDiskVolumeSource>,
+    cinder: Option<CinderPersistentVolumeSource>,
+    azure_disk: Option<AzureDiskVolumeSource>,
+    azure_file: Option<AzureFilePersistentVolumeSource>,
+    vsphere_volume: Option<VsphereVirtualDiskVolumeSource>,
+    portworx_volume: Option<PortworxVolumeSource>,
+}
+
+impl RawVolumeSpec {
+    /// The volume behind an in-tree source, if there is one. The sources are gone afterwards.
+    fn in_tree(&mut self, metadata: &VolumeMeta) -> Option<Result<CsiSource, VolumeTranslationError>> {
+        let volume = PersistentVolume {
+            metadata: ObjectMeta {
+                name: Some(metadata.name.clone()),
+                labels: metadata.labels.clone(),
+                annotations: metadata.annotations.clone(),
+                ..ObjectMeta::default()
+            },
+            spec: Some(PersistentVolumeSpec {
+                claim_ref: self.claim_ref.as_ref().map(|claim| ObjectReference {
+                    namespace: Some(claim.namespace.clone()),
+                    ..ObjectReference::default()
+                }),
+                aws_elastic_block_store: self.aws_elastic_block_store.take(),
+                gce_persistent_disk: self.gce_persistent_disk.take(),
+                cinder: self.cinder.take(),
+                azure_disk: self.azure_disk.take(),
+                azure_file: self.azure_file.take(),
+                vsphere_volume: self.vsphere_volume.take(),
+                portworx_volume: self.portworx_volume.take(),
+                ..PersistentVolumeSpec::default()
+            }),
+            status: None,
+        };
+        csi_source(&volume)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -107,8 +157,28 @@ impl Object for Volume {
             status,
         }: RawVolume,
     ) -> (Result<Self, String>, String) {
-        let (Part::Read(spec), Part::Read(status)) = (spec, status) else {
+        let (Part::Read(mut spec), Part::Read(status)) = (spec, status) else {
             return (Err(metadata.key()), metadata.resource_version);
+        };
+        let csi = spec.csi.take().map(|raw| CsiSource {
+            driver: raw.driver,
+            handle: raw.volume_handle,
+        });
+        let node_affinity = spec.node_affinity.take().and_then(|affinity| {
+            let terms = affinity.required?.node_selector_terms.unwrap_or_default();
+            Some(terms.into_iter().map(Into::into).collect())
+        });
+        let (csi, in_tree, node_affinity) = match csi {
+            Some(csi) => (Some(csi), None, node_affinity),
+            None => match spec.in_tree(&metadata) {
+                Some(Ok(csi)) => {
+                    let labels = metadata.labels.as_ref().unwrap_or(const { &BTreeMap::new() });
+                    let terms = csi_terms(&csi.driver, labels, node_affinity);
+                    (Some(csi), Some(InTreeSource::Translated), terms)
+                }
+                Some(Err(why)) => (None, Some(InTreeSource::Odd(why.into())), node_affinity),
+                None => (None, None, node_affinity),
+            },
         };
         let volume = Self {
             name: metadata.name,
@@ -125,15 +195,10 @@ impl Object for Volume {
                 namespace: raw.namespace,
                 name: raw.name,
             }),
-            csi: spec.csi.map(|raw| CsiSource {
-                driver: raw.driver,
-                handle: raw.volume_handle,
-            }),
+            csi,
+            in_tree,
             is_block: spec.volume_mode.as_deref() == Some("Block"),
-            node_affinity: spec.node_affinity.and_then(|affinity| {
-                let terms = affinity.required?.node_selector_terms.unwrap_or_default();
-                Some(terms.into_iter().map(Into::into).collect())
-            }),
+            node_affinity,
         };
         (Ok(volume), metadata.resource_version)
     }

@@ -106,7 +106,7 @@ async fn a_delete_hits_the_object_of_that_uid_and_no_other() {
         .to_owned();
     let client = client(&api);
     let error = client.delete_volume("pvc-1", "another").await.unwrap_err();
-    assert_eq!(error.reason, Reason::Conflict);
+    assert_eq!(error.reason, Reason::Conflict, "D-72");
     assert!(api.get(VOLUMES, "", "pvc-1").unwrap()["metadata"]["deletionTimestamp"].is_null());
 
     let left = client.delete_volume("pvc-1", &uid).await.unwrap();
@@ -200,7 +200,7 @@ async fn finalizers_that_others_changed_meanwhile_are_not_touched() {
             matches!(error.reason, Reason::Invalid | Reason::Conflict),
             "{name}: {error}"
         );
-        assert_eq!(finalizers(&api), owned(standing), "{name}");
+        assert_eq!(finalizers(&api), owned(standing), "D-9: {name}");
     }
 }
 

@@ -115,7 +115,8 @@ async fn d77_a_claim_that_is_another_one_by_now_or_gone_is_left_alone() {
     api.delete(CLAIMS, "default", "data");
     assert_eq!(
         select(&api, &uid, Some("a"), None).await,
-        Ok(SelectOutcome::Overtaken)
+        Ok(SelectOutcome::Overtaken),
+        "D-77"
     );
 }
 

@@ -8,6 +8,7 @@ mod handles;
 mod owners;
 mod proxy;
 mod queue;
+mod schemas;
 mod sources;
 mod throttle;
 mod token_file;

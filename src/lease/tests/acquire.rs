@@ -130,6 +130,31 @@ async fn a_standby_with_a_watch_asks_for_nothing_while_the_leader_renews() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_standby_that_may_not_watch_the_lease_tries_again_every_ten_minutes() {
+    let api = Api::new();
+    api.with(|server| server.may_watch = false);
+    let mut a = start(&api, "a");
+    a.term().await;
+    let mut b = start(&api, "b");
+    b.standby("a").await;
+    let began = Instant::now();
+    // A poll, which opens the watch, takes up to 11 s to come round.
+    for (seconds, tries) in [(590, 1), (612, 2), (1190, 2), (1224, 3)] {
+        tokio::time::sleep_until(began + Duration::from_secs(seconds)).await;
+        let asked = api.with(|server| server.watches_asked);
+        assert_eq!(asked, tries, "after {seconds} s");
+    }
+    api.with(|server| server.may_watch = true);
+    tokio::time::sleep(Duration::from_secs(620)).await;
+    api.with(|server| server.seen.clear());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let is_read = |(method, _): &&(Method, String)| method == Method::GET;
+    assert_eq!(api.with(|server| server.seen.iter().filter(is_read).count()), 0);
+    a.kill();
+    b.kill();
+}
+
+#[tokio::test(start_paused = true)]
 async fn c12_a_term_after_the_lease_was_made_anew_is_not_undisturbed() {
     let api = Api::new();
     let mut a = start(&api, "a");

@@ -35,6 +35,8 @@ pub(super) struct Server {
     pub(super) seen: Vec<(Method, String)>,
     watches: Vec<mpsc::UnboundedSender<String>>,
     pub(super) may_watch: bool,
+    /// Watches that were asked for, forbidden ones, too.
+    pub(super) watches_asked: u32,
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -57,6 +59,7 @@ impl Api {
             seen: Vec::new(),
             watches: Vec::new(),
             may_watch: true,
+            watches_asked: 0,
         })))
     }
 
@@ -107,7 +110,11 @@ impl Api {
 
     fn watch(&self, query: &str) -> Answer {
         assert!(query.contains("fieldSelector=metadata.name%3Dlab"), "{query}");
-        if !self.with(|server| server.may_watch) {
+        let may_watch = self.with(|server| {
+            server.watches_asked += 1;
+            server.may_watch
+        });
+        if !may_watch {
             let no = json!({"kind": "Status", "status": "Failure", "code": 403, "message": "no", "reason": "Forbidden"});
             return reply(StatusCode::FORBIDDEN, &no);
         }

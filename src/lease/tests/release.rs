@@ -71,7 +71,7 @@ async fn a_standby_stops_at_once_and_leaves_the_lease_alone() {
     b.task.await.unwrap();
     assert!(
         stopping.elapsed() < Duration::from_millis(100),
-        "{:?}",
+        "D-10: {:?}",
         stopping.elapsed()
     );
     assert_eq!(api.holder(), "a");

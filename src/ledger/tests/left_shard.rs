@@ -47,6 +47,7 @@ async fn a_term_begins_without_a_shard_that_cannot_be_read_and_takes_it_over_lat
     assert_eq!(process.ledger.claim_uids(), [UID]);
     let status = process.ledger.status();
     assert!(status.left_alone[0].contains("lab-ledger-1"), "{status:?}");
+    assert!(!process.ledger.has_read_all());
     process.ledger.erase(UID);
     sleep(S(300)).await;
     api.heal();
@@ -54,6 +55,7 @@ async fn a_term_begins_without_a_shard_that_cannot_be_read_and_takes_it_over_lat
     process.take_over(&term(), true).await.unwrap();
     assert_eq!(process.ledger.claim_uids(), [OTHER]);
     assert!(process.ledger.status().left_alone.is_empty());
+    assert!(process.ledger.has_read_all());
 }
 
 #[tokio::test(start_paused = true)]

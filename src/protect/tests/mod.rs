@@ -1,6 +1,14 @@
 //! The finalizer is on a source exactly while somebody needs it.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use sandbox::{ADMIN, Api};
@@ -8,13 +16,13 @@ use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use super::reconcile::Protection;
+use super::reconcile::{NeededBy, Needs, Protection};
 use crate::{
     base::backoff::Backoff,
     cluster::{
         active::{Active, ActiveGuard},
         api::ApiClient,
-        source::{Source, SourceKind},
+        source::{NotHeld, Source, SourceKind},
         workers::WorkerPool,
     },
     csi::DriverInfo,
@@ -38,7 +46,11 @@ struct Lab {
     api: Api,
     protection: Arc<Protection>,
     /// By the UID of a claim.
-    needs: Arc<Mutex<BTreeMap<String, Source>>>,
+    needs: Arc<Mutex<BTreeMap<String, (Source, NeededBy)>>>,
+    /// How often all of them were asked for.
+    asked: Arc<AtomicUsize>,
+    /// There may be others.
+    incomplete: Arc<AtomicBool>,
     run: Option<JoinHandle<()>>,
     _active: ActiveGuard,
 }
@@ -64,8 +76,10 @@ fn backup() -> Source {
 impl Lab {
     fn new(change: fn(&mut DriverInfo), sweep_interval: Option<Duration>) -> Self {
         let api = Api::new();
-        let needs = Arc::new(Mutex::new(BTreeMap::<String, Source>::new()));
-        let named = needs.clone();
+        let needs = Arc::new(Mutex::new(BTreeMap::<String, (Source, NeededBy)>::new()));
+        let (all, of, source_of) = (needs.clone(), needs.clone(), needs.clone());
+        let (asked, incomplete) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, unknown) = (asked.clone(), incomplete.clone());
         let mut driver = DriverInfo {
             name: DRIVER.into(),
             create_delete_snapshot: true,
@@ -90,13 +104,34 @@ impl Lab {
             ApiClient::new(api.client(ADMIN), None),
             active.clone(),
             pool,
-            Box::new(move || named.lock().clone().into_iter().collect()),
+            Needs {
+                all: Box::new(move || {
+                    count.fetch_add(1, Relaxed);
+                    let all = all.lock().clone().into_iter();
+                    all.map(|(claim, (source, _))| (claim, source)).collect()
+                }),
+                of: Box::new(move |source| {
+                    let needs = of.lock();
+                    let of_source = needs.values().filter(|(needed, _)| needed == source);
+                    of_source.fold(NeededBy::Nobody, |most, (_, by)| match most {
+                        NeededBy::Record => most,
+                        _ => *by,
+                    })
+                }),
+                source_of: Box::new(move |claim| {
+                    let needs = source_of.lock();
+                    needs.get(claim).map(|(source, _)| source.clone())
+                }),
+                is_complete: Box::new(move || !unknown.load(Relaxed)),
+            },
             sweep_interval,
         );
         Self {
             api,
             protection: Arc::new(protection),
             needs,
+            asked,
+            incomplete,
             run: None,
             _active: active.set(),
         }
@@ -170,9 +205,27 @@ impl Lab {
         self
     }
 
-    /// A claim waits for a volume of ours, or a record is open for it.
+    /// A claim waits for a volume of ours.
     fn need(&self, claim: &str, source: &Source) {
-        self.needs.lock().insert(claim.into(), source.clone());
+        let need = (source.clone(), NeededBy::Claim);
+        self.needs.lock().insert(claim.into(), need);
+    }
+
+    /// A record is open for it.
+    fn record(&self, claim: &str, source: &Source) {
+        let need = (source.clone(), NeededBy::Record);
+        self.needs.lock().insert(claim.into(), need);
+    }
+
+    /// As a reconcile does that has read the source.
+    async fn hold(&self, source: &Source, claim: &str) -> Result<(), NotHeld> {
+        let uid = self.uid(source);
+        self.protection.hold(source, Some(&uid), claim).await
+    }
+
+    fn uid(&self, source: &Source) -> String {
+        let object = self.object(source).unwrap_or_default();
+        object["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The claim has its volume or is gone, and so is its record.

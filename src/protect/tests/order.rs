@@ -49,7 +49,7 @@ async fn play(steps: Vec<Step>) {
             Step::Hold(claim) => {
                 let uid = claim.to_string();
                 lab.need(&uid, &of(claim));
-                lab.protection.hold(&of(claim), &uid).await.unwrap();
+                lab.hold(&of(claim), &uid).await.unwrap();
                 assert!(lab.is_on(&of(claim)), "{at} of {steps:?}");
             }
             Step::Waits(claim) => lab.protection.reconciled(&claim.to_string()),
@@ -58,14 +58,14 @@ async fn play(steps: Vec<Step>) {
             Step::Pause => sleep(SECOND).await,
         }
         let needs = lab.needs.lock().clone();
-        for needed in needs.values() {
+        for (needed, _) in needs.values() {
             assert!(lab.is_on(needed), "{needed} after {at} of {steps:?}");
         }
     }
     sleep(SECOND * 60).await;
     let needs = lab.needs.lock().clone();
     for source in [of(0), of(1)] {
-        let is_needed = needs.values().any(|needed| *needed == source);
+        let is_needed = needs.values().any(|(needed, _)| *needed == source);
         assert_eq!(lab.is_on(&source), is_needed, "{source} after {steps:?}");
         assert_eq!(lab.finalizers(&source)[0], OTHERS);
     }

@@ -17,7 +17,7 @@ async fn five_hundred_restores_cost_one_write_on_and_one_off() {
     let source = backup();
     let held = join_all(uids.iter().map(|uid| {
         lab.need(uid, &source);
-        lab.protection.hold(&source, uid)
+        lab.hold(&source, uid)
     }));
     assert!(held.await.iter().all(Result::is_ok));
     assert_eq!((writes(&lab), lab.is_on(&source)), (1, true));
@@ -33,7 +33,7 @@ async fn five_hundred_restores_cost_one_write_on_and_one_off() {
     );
     let mut after = lab.object(&source).unwrap();
     after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
-    assert_eq!(after, before, "and nothing else has changed");
+    assert_eq!(after, before, "D-52: and nothing else has changed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,13 +141,13 @@ async fn a_source_is_freed_when_the_last_claim_is_done_whatever_else_is_about_it
             .await;
         for source in [backup(), source(SourceKind::Claim, "origin")] {
             lab.need("uid", &source);
-            lab.protection.hold(&source, "uid").await.unwrap();
+            lab.hold(&source, "uid").await.unwrap();
             assert!(lab.is_on(&source), "{what}");
         }
         change(&lab);
         // One claim has one source: the other one is somebody else's.
         lab.need_no_more("uid");
-        lab.protection.hold(&backup(), "uid").await.unwrap();
+        lab.hold(&backup(), "uid").await.unwrap();
         lab.protection.reconciled("uid");
         sleep(SECOND * 60).await;
         for source in [backup(), source(SourceKind::Claim, "origin")] {
@@ -164,7 +164,7 @@ async fn a_source_that_goes_away_is_freed_and_one_that_cannot_be_kept_is_no_fail
         .start()
         .await;
     lab.need("uid", &backup());
-    lab.protection.hold(&backup(), "uid").await.unwrap();
+    lab.hold(&backup(), "uid").await.unwrap();
     lab.api.delete(SNAPSHOTS, "default", "backup");
     sleep(SECOND * 60).await;
     let ids = [
@@ -175,12 +175,135 @@ async fn a_source_that_goes_away_is_freed_and_one_that_cannot_be_kept_is_no_fail
     lab.need_no_more("uid");
     sleep(SECOND).await;
     assert!(lab.object(&backup()).is_none());
-    lab.api.delete(SNAPSHOTS, "default", "going");
-    for name in ["going", "backup"] {
-        let source = source(SourceKind::Snapshot, name);
-        assert_eq!(lab.protection.hold(&source, "uid").await, Ok(()), "{name}");
-    }
     assert_eq!(writes(&lab), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_has_changed_since_it_was_read_begins_nothing_and_one_on_record_goes_on() {
+    let lab = Lab::plain()
+        .snapshot("going", DRIVER, &[OTHERS])
+        .snapshot("again", DRIVER, &[])
+        .start()
+        .await;
+    let [going, again, gone] = ["going", "again", "gone"].map(|name| source(SourceKind::Snapshot, name));
+    let before = lab.uid(&again);
+    lab.api.delete(SNAPSHOTS, "default", "again");
+    lab.api.delete(CONTENTS, "", "content-again");
+    let lab = lab.snapshot("again", DRIVER, &[]);
+    lab.api.delete(SNAPSHOTS, "default", "going");
+    let uid = lab.uid(&going);
+    for (source, read, expected) in [
+        (&gone, "u", Err(NotHeld::Gone)),
+        (&again, &*before, Err(NotHeld::MadeAnew)),
+        (&going, &*uid, Err(NotHeld::BeingDeleted)),
+    ] {
+        let held = lab.protection.hold(source, Some(read), "uid").await;
+        assert_eq!(held, expected, "{source}");
+        lab.protection.reconciled("uid");
+    }
+    assert_eq!(writes(&lab), 0);
+    // The driver has what is on record, whoever has the name now.
+    lab.record("uid", &again);
+    assert_eq!(lab.protection.hold(&again, None, "uid").await, Ok(()));
+    assert!(lab.is_on(&again));
+    // What is known to be protected is not read again, unless it is another one.
+    let reads = || lab.api.count("get", SNAPSHOTS);
+    let before = reads();
+    assert_eq!(lab.hold(&again, "other").await, Ok(()));
+    assert_eq!(reads(), before);
+    let held = lab.protection.hold(&again, Some("u"), "other").await;
+    assert_eq!(held, Err(NotHeld::MadeAnew));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_being_deleted_is_freed_unless_a_clone_of_it_is_on_record() {
+    let origin = source(SourceKind::Claim, "origin");
+    for on_record in [false, true] {
+        let lab = Lab::new(|_| {}, Some(SECOND * 300))
+            .origin("origin", DRIVER, &[])
+            .start()
+            .await;
+        lab.record("copy", &origin);
+        lab.hold(&origin, "copy").await.unwrap();
+        lab.need("waits", &origin);
+        if !on_record {
+            lab.need("copy", &origin);
+        }
+        lab.protection.reconciled("copy");
+        sleep(SECOND * 60).await;
+        assert!(lab.is_on(&origin), "it can be cloned still");
+        lab.api.delete(CLAIMS, "default", "origin");
+        // Nobody tells, but the sweep finds it.
+        sleep(SECOND * 300).await;
+        assert_eq!(lab.is_on(&origin), on_record, "D-19");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_is_forgotten_although_another_claim_needs_the_source_for_ever() {
+    let lab = Lab::plain().snapshot("golden", DRIVER, &[]).start().await;
+    let golden = source(SourceKind::Snapshot, "golden");
+    lab.need("hopeless", &golden);
+    for n in 0..100 {
+        let claim = n.to_string();
+        lab.record(&claim, &golden);
+        lab.hold(&golden, &claim).await.unwrap();
+        lab.need_no_more(&claim);
+    }
+    sleep(SECOND).await;
+    assert_eq!(lab.protection.holders.lock().len(), 0);
+    assert_eq!(writes(&lab), 1);
+    // It has never come to hold the source.
+    lab.protection.reconciled("hopeless");
+    sleep(SECOND).await;
+    assert!(lab.is_on(&golden));
+    lab.need_no_more("hopeless");
+    sleep(SECOND).await;
+    assert!(!lab.is_on(&golden));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_term_has_not_come_to_is_looked_at_in_the_next_one() {
+    let mut lab = Lab::plain().snapshot("backup", DRIVER, &[]).start().await;
+    lab.record("uid", &backup());
+    lab.hold(&backup(), "uid").await.unwrap();
+    lab.run.take().unwrap().abort();
+    sleep(SECOND).await;
+    lab.need_no_more("uid");
+    sleep(SECOND).await;
+    assert!(lab.is_on(&backup()), "the queue takes nothing between terms");
+    let lab = lab.start().await;
+    assert!(!lab.is_on(&backup()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_that_panics_is_over_too() {
+    let lab = Lab::plain().snapshot("backup", DRIVER, &[]).start().await;
+    let (protection, uid) = (lab.protection.clone(), lab.uid(&backup()));
+    let panicked = tokio::spawn(async move {
+        let _at_work = protection.reconciling("uid");
+        protection.hold(&backup(), Some(&uid), "uid").await.unwrap();
+        panic!("a defect");
+    });
+    assert!(panicked.await.is_err());
+    sleep(SECOND).await;
+    assert!(!lab.is_on(&backup()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_while_a_write_fails_fails_with_it_and_the_next_one_tries_again() {
+    let lab = Lab::plain().snapshot("backup", DRIVER, &[]).start().await;
+    let slow = || Fault::new(Harm::Status(503)).on("update", SNAPSHOTS).times(1);
+    lab.api.harm(slow());
+    lab.api.latency(SECOND);
+    let uids: Vec<_> = (0..100).map(|n| format!("uid-{n}")).collect();
+    let source = backup();
+    let held = join_all(uids.iter().map(|uid| lab.hold(&source, uid))).await;
+    assert!(
+        held.iter().all(Result::is_err),
+        "a second write would not have failed"
+    );
+    assert_eq!(lab.hold(&source, "uid").await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,14 +314,21 @@ async fn without_the_right_to_write_the_volume_is_made_all_the_same() {
         ("it is written again and again", Harm::Status(409), false),
     ];
     for (what, harm, is_held) in rows {
-        let lab = Lab::plain().snapshot("backup", DRIVER, &[]).start().await;
-        lab.api.harm(Fault::new(harm).on("update", SNAPSHOTS));
-        let held = lab.protection.hold(&backup(), "uid").await;
-        assert_eq!(held.is_ok(), is_held, "{what}");
-        assert!(!lab.is_on(&backup()), "{what}");
-        lab.api.heal();
-        lab.need("uid", &backup());
-        assert_eq!(lab.protection.hold(&backup(), "uid").await, Ok(()), "{what}");
-        assert!(lab.is_on(&backup()), "{what}");
+        for source in [backup(), source(SourceKind::Claim, "origin")] {
+            let lab = Lab::plain()
+                .snapshot("backup", DRIVER, &[])
+                .origin("origin", DRIVER, &[])
+                .start()
+                .await;
+            let fault = Fault::new(harm.clone()).on("update", plural(source.kind));
+            lab.api.harm(fault);
+            let held = lab.hold(&source, "uid").await;
+            assert_eq!(held.is_ok(), is_held, "{source}: {what}");
+            assert!(!lab.is_on(&source), "{source}: {what}");
+            lab.api.heal();
+            lab.need("uid", &source);
+            assert_eq!(lab.hold(&source, "uid").await, Ok(()), "{source}: {what}");
+            assert!(lab.is_on(&source), "{source}: {what}");
+        }
     }
 }

@@ -39,7 +39,11 @@ async fn what_nobody_needs_is_freed_at_the_start_of_a_term_and_only_that() {
     lab.need("uid", &source(SourceKind::Snapshot, "needed"));
     let free = lab.object(&source(SourceKind::Snapshot, "free"));
     let lab = lab.start().await;
-    assert_eq!(protected(&lab), ["needed", "foreign", "elsewhere"], "{ids:?}");
+    assert_eq!(
+        protected(&lab),
+        ["needed", "foreign", "elsewhere"],
+        "D-48: {ids:?}"
+    );
     assert_eq!(lab.object(&source(SourceKind::Snapshot, "free")), free);
     assert_eq!(lab.finalizers(&backup()), [OTHERS]);
     // One that this process has never held.
@@ -94,23 +98,41 @@ async fn what_was_taken_off_by_hand_is_put_on_for_the_next_claim() {
         .start()
         .await;
     lab.need("first", &backup());
-    lab.protection.hold(&backup(), "first").await.unwrap();
+    lab.hold(&backup(), "first").await.unwrap();
     let bare = |it: &mut Value| it["metadata"]["finalizers"] = json!([]);
     lab.api.edit(SNAPSHOTS, "default", "backup", bare);
     sleep(MINUTES + SECOND).await;
     lab.need("second", &backup());
-    lab.protection.hold(&backup(), "second").await.unwrap();
+    lab.hold(&backup(), "second").await.unwrap();
     assert!(lab.is_on(&backup()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_hundred_are_freed_without_asking_who_needs_each() {
+async fn a_thousand_are_freed_and_who_needs_them_is_asked_in_memory_and_once() {
     let mut lab = Lab::new(|_| {}, Some(MINUTES));
-    for n in 0..200 {
+    for n in 0..1000 {
         lab = lab.snapshot(&format!("s-{n}"), DRIVER, &[SNAPSHOT_FINALIZER]);
     }
     let lab = lab.start().await;
     sleep(SECOND * 60).await;
-    assert_eq!(lab.api.count("update", SNAPSHOTS), 200);
+    assert_eq!(lab.api.count("update", SNAPSHOTS), 1000);
     assert_eq!(lab.api.count("list", CLAIMS), 1, "for their finalizers");
+    let asked = lab.asked.load(Relaxed);
+    assert_eq!(asked, 3, "at the start of the term, and for each kind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_records_may_be_unknown_nothing_is_taken_off() {
+    let lab = left(|_| {}, Some(MINUTES));
+    let all = protected(&lab);
+    lab.incomplete.store(true, Relaxed);
+    let lab = lab.start().await;
+    sleep(MINUTES).await;
+    lab.need("uid", &backup());
+    lab.need_no_more("uid");
+    sleep(MINUTES * 2).await;
+    assert_eq!(protected(&lab), all);
+    lab.incomplete.store(false, Relaxed);
+    sleep(MINUTES + SECOND).await;
+    assert_eq!(protected(&lab), ["foreign", "elsewhere"]);
 }

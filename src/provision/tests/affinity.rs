@@ -60,7 +60,7 @@ fn d15_each_topology_with_segments_is_a_term_and_without_any_there_is_no_affinit
             &["", "zone=a"],
             Some(json!([{"matchExpressions": [is("zone", "a")]}])),
         ),
-        ("all of them say nothing", &["", "", ""], None),
+        ("D-15: all of them say nothing", &["", "", ""], None),
     ];
     for (name, segments, terms) in rows {
         let expected = terms.map(|terms| json!({"required": {"nodeSelectorTerms": terms}}));

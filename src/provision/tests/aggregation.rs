@@ -198,7 +198,7 @@ fn d73_the_selected_node_leads_even_if_no_other_node_is_like_it() {
         ("node-2", "rack=1,zone=b"),
     ] {
         let found = World::on(others).selecting(node).preferred();
-        assert!(found.starts_with(leads), "{node}: {found}");
+        assert!(found.starts_with(leads), "D-73: {node}: {found}");
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    super::decide::{Leave, concerns},
+    super::decide::{Leave, Wait, concerns},
     cases::{all_of, lab, mount},
     *,
 };
@@ -117,4 +117,13 @@ fn every_volume_mode_is_asked_of_the_driver() {
         world.claim.volume_mode = mode.map(str::to_owned);
         assert_eq!(all_of(&world)["request"]["capabilities"], expected, "{id}");
     }
+}
+
+#[test]
+fn a_class_that_was_just_missed_is_not_called_missing() {
+    let mut world = world();
+    world.class_just_missed = true;
+    assert!(matches!(world.decide(), Decision::Provision(_)), "it is there");
+    world.class = None;
+    assert_eq!(world.decide(), Decision::Wait(Wait::WatchLag, LEFT));
 }

@@ -29,6 +29,12 @@ pub(super) fn clone_checks() -> Vec<Row> {
             Err(NotFound),
         ),
         (
+            &[],
+            "it is the claim itself",
+            |lab| lab.source().claim.uid = lab.claim.uid.clone(),
+            Err(Itself),
+        ),
+        (
             &["ctl.ProvisionFromPVC.10"],
             "it has no volume yet",
             |lab| lab.source().phase = "Pending".into(),

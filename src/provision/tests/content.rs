@@ -219,6 +219,10 @@ fn every_reason_says_what_is_wrong_and_what_to_do() {
              snapshot.storage.kubernetes.io/allow-volume-mode-change: \"true\""
                 .into(),
         ),
+        (
+            Itself,
+            "that is the claim itself: make it with another source".into(),
+        ),
         (ClaimPending, "that claim is not Bound yet".into()),
         (
             other_driver("PersistentVolume pv"),

@@ -74,17 +74,9 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
             Leave::NotOurs.into(),
         ),
         (
-            "is being deleted",
+            "D-32: is being deleted",
             |w| w.claim.deleting = true,
             Leave::BeingDeleted.into(),
-        ),
-        (
-            "asks an in-tree plugin",
-            |w| {
-                w.annotate(PROVISIONER, IN_TREE);
-                w.annotate(MIGRATED_TO, DRIVER);
-            },
-            tell(Refusal::Migration(IN_TREE.into())),
         ),
         (
             "no such class",
@@ -92,9 +84,9 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
             tell(Refusal::NoClass("fast".into())),
         ),
         (
-            "class of an in-tree plugin",
+            "class of an in-tree plugin that the driver did not take over from",
             |w| w.class().provisioner = IN_TREE.into(),
-            tell(Refusal::Migration(IN_TREE.into())),
+            Leave::ForeignClass.into(),
         ),
         (
             "class of another provisioner",
@@ -259,43 +251,37 @@ fn what_upstream_does_not_mind_stands_in_nobodys_way() {
 }
 
 #[test]
-fn whose_claim_it_is_is_told_by_its_annotations() {
-    let rows: &[(&str, Pairs, Option<Decision>)] = &[
-        ("nobody is asked", &[], None),
-        ("nobody is asked, migrated to us", &[(MIGRATED_TO, DRIVER)], None),
-        ("another is asked", &[(PROVISIONER, "other")], None),
+fn a_claim_whose_annotations_ask_others_is_left_alone() {
+    let rows: &[(&str, Pairs)] = &[
+        ("nobody is asked", &[]),
+        ("nobody is asked, migrated to us", &[(MIGRATED_TO, DRIVER)]),
+        ("another is asked", &[(PROVISIONER, "other")]),
         (
             "the newer annotation wins",
             &[(PROVISIONER, "other"), (PROVISIONER_BETA, DRIVER)],
-            None,
         ),
         (
             "the newer annotation wins, even when empty",
             &[(PROVISIONER, ""), (PROVISIONER_BETA, DRIVER)],
-            None,
         ),
         (
             "another is asked, and it is no in-tree plugin that could migrate to us",
             &[(PROVISIONER, "other"), (MIGRATED_TO, DRIVER)],
-            None,
         ),
-        ("an in-tree plugin is asked", &[(PROVISIONER, IN_TREE)], None),
+        ("an in-tree plugin is asked", &[(PROVISIONER, IN_TREE)]),
         (
             "an in-tree plugin is asked, migrated to another",
             &[(PROVISIONER, IN_TREE), (MIGRATED_TO, "other")],
-            None,
         ),
         (
-            "an in-tree plugin is asked under the beta name, migrated to us",
+            "an in-tree plugin is asked that we did not take over from, migrated to us",
             &[(PROVISIONER_BETA, IN_TREE), (MIGRATED_TO, DRIVER)],
-            Some(tell(Refusal::Migration(IN_TREE.into()))),
         ),
     ];
-    for (name, annotations, expected) in rows {
+    for (name, annotations) in rows {
         let mut world = world();
         world.claim.annotations = map(annotations);
-        let expected = expected.as_ref().unwrap_or(&Decision::Leave(Leave::NotOurs));
-        assert_eq!(&world.decide(), expected, "{name}");
+        assert_eq!(world.decide(), Leave::NotOurs.into(), "{name}");
     }
 }
 

@@ -26,6 +26,8 @@ mod clones;
 mod codes;
 mod content;
 mod decide;
+mod granted;
+mod migration;
 mod nodes;
 mod outcome;
 mod ownership;
@@ -59,6 +61,7 @@ pub(super) struct World {
     infeasible: Option<(&'static str, Option<&'static str>)>,
     just_saved: bool,
     just_rescheduled: bool,
+    class_just_missed: bool,
     /// Where the driver runs, if it has topology.
     nodes: Option<ClusterTopology>,
     policy: Policy,
@@ -103,6 +106,7 @@ pub(super) fn world() -> World {
         infeasible: None,
         just_saved: false,
         just_rescheduled: false,
+        class_just_missed: false,
         nodes: None,
         policy: Policy {
             name_prefix: "pvc".into(),
@@ -115,6 +119,7 @@ pub(super) fn world() -> World {
             immediate_topology: true,
             prevent_mode_conversion: true,
             attributes_classes: true,
+            cross_namespace: false,
             node: None,
             identity: "me".into(),
         },
@@ -154,6 +159,7 @@ impl World {
         decide(Facts {
             claim: &self.claim,
             class: self.class.as_ref(),
+            class_lag: self.class_just_missed.then_some(LEFT),
             driver: &self.driver,
             policy: &self.policy,
             topology: self.nodes.as_ref(),

@@ -51,6 +51,51 @@ fn an_object_of_the_same_name_is_ours_only_for_the_same_volume_of_the_same_drive
 }
 
 #[test]
+fn an_object_of_an_in_tree_plugin_is_ours_under_the_id_that_it_is_read_with() {
+    let created = |zone: &str| {
+        let terms = serde_json::json!([{"matchExpressions":
+            [{"key": "topology.gke.io/zone", "operator": "In", "values": [zone]}]}]);
+        let created = serde_json::json!({
+            "metadata": {"name": "pv", "annotations": {"pv.kubernetes.io/provisioned-by": "kubernetes.io/gce-pd"}},
+            "spec": {
+                "csi": {"driver": "pd.csi.storage.gke.io", "volumeHandle": "projects/p/zones/us-east1-a/disks/d"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+            },
+        });
+        serde_json::from_value::<PersistentVolume>(created).unwrap()
+    };
+    let standing = |handle: &str| Volume {
+        csi: Some(CsiSource {
+            driver: "pd.csi.storage.gke.io".into(),
+            handle: handle.into(),
+        }),
+        ..Volume::default()
+    };
+    let rows = [
+        (
+            "us-east1-a",
+            "projects/UNSPECIFIED/zones/us-east1-a/disks/d",
+            true,
+        ),
+        (
+            "us-east1-a",
+            "projects/UNSPECIFIED/zones/us-east1-a/disks/e",
+            false,
+        ),
+        ("us-east1-a", "projects/p/zones/us-east1-a/disks/d", false),
+        // It keeps its CSI source.
+        ("nowhere", "projects/p/zones/us-east1-a/disks/d", true),
+    ];
+    for (zone, handle, ours) in rows {
+        assert_eq!(
+            is_object_of(&standing(handle), &created(zone)),
+            ours,
+            "{zone}: {handle}"
+        );
+    }
+}
+
+#[test]
 fn only_a_secret_that_is_gone_or_forbidden_lets_a_creation_without_a_claim_go_on() {
     let api = |reason| {
         let text = "no".to_owned();

@@ -1,4 +1,4 @@
-//! A record comes back from the ledger as it went in, and no secret goes in.
+//! A record comes back from the ledger as it went in, and no secret goes in, nor into any text.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -119,6 +119,32 @@ proptest! {
         prop_assert_eq!((&back.uid, &back.key), (&record.uid, &record.key));
         prop_assert_eq!(back.doubt, Doubt::FRESH);
         prop_assert!(back.created.is_none() && back.secrets.is_none() && !back.renewable);
+    }
+
+    #[test]
+    fn no_secret_is_printed(
+        plan in plans(),
+        earlier in collection::vec(plans(), 0..2),
+        secrets in collection::btree_map("[A-Z0-9]{12}", "[A-Z0-9]{12}", 1..4),
+    ) {
+        let mut record = Record {
+            secrets: Some(SecretData::new(secrets.clone())),
+            ..record_after(earlier, plan)
+        };
+        // Nobody puts them there; should somebody one day, they are not shown all the same.
+        let with = |plan: &Arc<Plan>| {
+            let mut plan = Plan::clone(plan);
+            plan.request.secrets = secrets.clone();
+            Arc::new(plan)
+        };
+        (record.plan, record.earlier) = (with(&record.plan), record.earlier.iter().map(with).collect());
+        let (request, data) = (record.plan.request_with(secrets.clone()), &record.secrets);
+        let refused = record.fallen_back(true, Doubt::FRESH);
+        let text = format!(
+            "{record:?} {record:#?} {request:?} {request:#?} {data:?} {data:#?} {refused:?} {refused:#?}"
+        );
+        let mut words = secrets.iter().flat_map(|(key, value)| [key, value]);
+        prop_assert!(!words.any(|word| text.contains(word)), "{}", text);
     }
 
     #[test]

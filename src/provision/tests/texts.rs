@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{
     base::{names::VolumeNameError, quantity::QuantityError, secrets::SecretError},
-    cluster::{source, topology::NodeProblem},
+    cluster::{migration::ClassTranslationError, source, topology::NodeProblem},
 };
 
 #[test]
 fn every_refusal_says_what_is_wrong_and_what_to_do() {
     let class = || "fast".to_owned();
     let gone = || NodeProblem::NoCsiNode { node: "n".into() };
-    let rows: [(Refusal, &str); 26] = [
+    let rows: [(Refusal, &str); 27] = [
         (
             NoClass("fast".into()),
             "storage class \"fast\" not found: create it, or name another one",
@@ -31,9 +31,19 @@ fn every_refusal_says_what_is_wrong_and_what_to_do() {
             "claim.spec.selector is set: a selector chooses among volumes that exist, make the claim without it",
         ),
         (
-            Migration("kubernetes.io/aws-ebs".into()),
-            "the claim is for the in-tree plugin kubernetes.io/aws-ebs: this version of the provisioner does not \
-             translate that, use a class whose provisioner is the CSI driver",
+            Class(
+                "fast".into(),
+                ClassTranslationError::Twice("zone".into(), "zones".into()),
+            ),
+            "storage class \"fast\": parameters zone and zones mean the same: make the class anew with one of them",
+        ),
+        (
+            Class(
+                "fast".into(),
+                ClassTranslationError::ZonesAndTopologies("zones".into()),
+            ),
+            "storage class \"fast\": parameter zones and allowedTopologies both say where volumes may be: make the class \
+             anew with one of them",
         ),
         (
             CannotCopy(snapshot()),

@@ -28,7 +28,7 @@ fn d7_a_claim_whose_node_is_gone_goes_back_to_the_scheduler() {
     let world = World::on(ZONES).selecting("gone");
     assert!(concerns(&world.claim, DRIVER), "ctl.ShouldProvision.41");
     assert_eq!(world.decide(), back(), "ctl.Provision.41");
-    world.settings(|world, _, _| assert_eq!(world.decide(), back()));
+    world.settings(|world, _, _| assert_eq!(world.decide(), back(), "D-7"));
     // Whether it waited for the node or not.
     let mut world = World::on(ZONES).allowing(&["zone in a"]).selecting("gone");
     world.class().binding_mode = Some(BindingMode::WaitForFirstConsumer);
@@ -153,7 +153,7 @@ fn d74_a_roll_out_of_the_node_plugin_takes_no_zone_away() {
     nodes[0].vanished = Some(Arc::new(["zone".to_owned()].into()));
     let mut world = World::on(&[]);
     world.nodes = Some(ClusterTopology::new(nodes, false));
-    assert_eq!(world.requisite(), "zone=a; zone=b");
+    assert_eq!(world.requisite(), "zone=a; zone=b", "D-74");
     let world = world.selecting("node-0");
     assert!(
         world.preferred().starts_with("err: the driver is not registered"),
@@ -292,7 +292,7 @@ fn d6_nothing_about_nodes_is_remembered_for_a_claim_but_what_was_sent() {
         let plan = world.plan();
         let sent = plan.request_with(map(&[]));
         world = world.with_nodes(&[("rack=1", "rack")]);
-        assert_eq!(world.preferred(), "rack=1", "{id}: nothing was sent");
+        assert_eq!(world.preferred(), "rack=1", "D-6: {id}: nothing was sent");
         assert_eq!(
             plan.request_with(map(&[])),
             sent,

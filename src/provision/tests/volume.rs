@@ -309,7 +309,7 @@ fn what_the_driver_says_about_a_volume_stands_over_what_we_say() {
             json!({IDENTITY: "me", "pool": "p1"}),
         ),
         (
-            "our own key",
+            "D-35: our own key",
             &[(IDENTITY, "driver")],
             json!({IDENTITY: "driver"}),
         ),

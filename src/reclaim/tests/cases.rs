@@ -183,7 +183,7 @@ fn a_volume_is_deleted_with_the_secret_that_upstream_takes() {
         (
             "ctl.Delete.02",
             |w| w.volume.csi = None,
-            Decision::Tell(Refusal::NotCsi),
+            Decision::Tell(Refusal::OtherSource),
         ),
         (
             "ctl.Delete.03",

@@ -31,7 +31,7 @@ fn b3_a_volume_that_we_cannot_delete_is_never_held_by_us() {
                     world.volume.finalizers.pop();
                 }
                 let decision = match *expected {
-                    "tell" => Decision::Tell(Refusal::NotCsi),
+                    "tell" => Decision::Tell(Refusal::OtherSource),
                     "unprotect" => Decision::Unprotect,
                     _ => Decision::Leave,
                 };

@@ -14,6 +14,7 @@ use crate::{
 
 mod cases;
 mod foreign;
+mod migration;
 
 const DRIVER: &str = "lab.csi.example.com";
 const OTHERS: &str = "kubernetes.io/pv-protection";
@@ -174,6 +175,8 @@ fn phase_policy_finalizer_and_deletion_say_what_a_volume_needs() {
             }
         }
     }
+    let failed = World::but(|w| w.volume.phase = "Failed".into());
+    assert_eq!(failed.decide(), Decision::Leave, "D-46");
 }
 
 /// Every check of a volume that is to be deleted, in the order in which they are made.
@@ -186,7 +189,7 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
         (
             "no CSI source",
             |w| w.volume.csi = None,
-            Decision::Tell(Refusal::NotCsi),
+            Decision::Tell(Refusal::OtherSource),
         ),
         (
             "source of another driver, whose id is not ours to delete",
@@ -196,7 +199,7 @@ fn checks() -> Vec<(&'static str, Change, Decision)> {
                     handle: "vol-1".into(),
                 });
             },
-            Decision::Tell(Refusal::NotCsi),
+            Decision::Tell(Refusal::OtherSource),
         ),
         (
             "half a secret in the class",
@@ -368,15 +371,16 @@ fn a_secret_that_only_the_claim_could_name_is_asked_for() {
          \"${pvc.annotations['key']}\" uses ${pvc.annotations['key']}, unknown here: known are pv.name, pvc.name, \
          pvc.namespace; name the secret for deletion in the volume's annotations \
          volume.kubernetes.io/provisioner-deletion-secret-name and \
-         volume.kubernetes.io/provisioner-deletion-secret-namespace"
+         volume.kubernetes.io/provisioner-deletion-secret-namespace",
+        "D-43"
     );
 }
 
 #[test]
 fn every_refusal_to_delete_says_what_is_wrong_and_what_to_do() {
     assert_eq!(
-        Refusal::NotCsi.to_string(),
-        "the volume has no CSI source of this driver (in-tree volumes are not translated by this version): delete \
-         what is behind it by hand, then the object, and take the provisioner's finalizer off if it is there"
+        Refusal::OtherSource.to_string(),
+        "the volume has no source of this driver, nor of an in-tree plugin that it took over from: delete what is behind \
+         it by hand, then the object, and take the provisioner's finalizer off if it is there"
     );
 }

@@ -5,7 +5,8 @@
 // volumes: a driver restart as the sidecar sees it. Each call is one JSON line
 // in -calls when it is answered; what -delay holds up is also one, without a
 // code, when it begins; with the time, and the process that called. Secrets
-// appear there by key only. What -config can say is in topology.go.
+// appear there by key only, with a digest of their values. What -config can say
+// is in topology.go, its script in answers.go.
 package main
 
 import (
@@ -35,7 +36,8 @@ type call struct {
 	Code     string         `json:"code"`
 	Request  map[string]any `json:"request,omitempty"`
 	VolumeID string         `json:"volumeId,omitempty"`
-	Lost     string         `json:"lost,omitempty"` // how the answer was
+	Secrets  string         `json:"secrets,omitempty"` // a digest of their values
+	Lost     string         `json:"lost,omitempty"`    // how the answer was
 	Pid      int32          `json:"pid,omitempty"`
 	At       int64          `json:"at"` // microseconds of Unix time
 }
@@ -90,19 +92,28 @@ func main() {
 		case *csi.GetCapacityRequest:
 			line.Request = fields(r)
 		}
+		line.Secrets = digest(req)
 		if held {
 			hold(line)
 		}
+		// The script first: a call that it holds up must hold up no other one.
+		mu.Lock()
+		err := mock.reload()
+		scripted := mock.next(line.Method, req)
+		mu.Unlock()
+		scripted.wait()
 		// One call after the other: the mock looks for a name and adds the volume
 		// in two steps, so that two sidecars could get two volumes of one name.
 		mu.Lock()
 		var reply any
-		err := mock.reload()
 		if err == nil {
-			err = mock.scripted(line.Method, req)
+			err = scripted.refusal()
 		}
 		if err == nil {
 			reply, err = handler(ctx, req)
+		}
+		if err == nil {
+			reply, err = scripted.patched(reply)
 		}
 		line.Code = status.Code(err).String()
 		if r, ok := reply.(*csi.CreateVolumeResponse); ok {

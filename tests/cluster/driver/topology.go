@@ -28,8 +28,11 @@ type config struct {
 		ID     string            `json:"id"`
 		Labels map[string]string `json:"labels"`
 	} `json:"node"`
-	Script []upset `json:"script"`
-	Losses losses  `json:"losses"`
+	// Capabilities of the controller that the driver does not have, and has besides.
+	Without []string `json:"without"`
+	With    []string `json:"with"`
+	Script  []upset  `json:"script"`
+	Losses  losses   `json:"losses"`
 }
 
 type segment struct {
@@ -37,19 +40,6 @@ type segment struct {
 	// The room, in bytes and as a number of volumes; without limit when absent.
 	Bytes   *int64 `json:"bytes"`
 	Volumes *int   `json:"volumes"`
-}
-
-// upset is a code that calls of one method get instead of being carried out.
-// Calls are counted from the moment the file says so.
-type upset struct {
-	Method string     `json:"method"`
-	Code   codes.Code `json:"code"` // by name, as RESOURCE_EXHAUSTED
-	// Only the n-th of the calls that are meant, from 1; each of them when 0.
-	Nth int `json:"nth"`
-	// Only calls whose first preferred term is this.
-	Labels map[string]string `json:"labels"`
-
-	met int
 }
 
 // where is what a volume that exists takes.
@@ -88,27 +78,6 @@ func (p *placing) reload() error {
 		return fmt.Errorf("%s: %w", p.path, err)
 	}
 	p.read, p.config = now, fresh
-	return nil
-}
-
-// scripted is the error that the script has for this call.
-func (p *placing) scripted(method string, request any) error {
-	var first map[string]string
-	if create, ok := request.(*csi.CreateVolumeRequest); ok {
-		if terms := terms(create.GetAccessibilityRequirements()); len(terms) > 0 {
-			first = terms[0].GetSegments()
-		}
-	}
-	for i := range p.config.Script {
-		upset := &p.config.Script[i]
-		if upset.Method != method || upset.Labels != nil && !maps.Equal(upset.Labels, first) {
-			continue
-		}
-		upset.met++
-		if upset.Nth == 0 || upset.Nth == upset.met {
-			return status.Errorf(upset.Code, "as the script says of %s", method)
-		}
-	}
 	return nil
 }
 
@@ -177,6 +146,8 @@ func (p *placing) CreateVolume(ctx context.Context, request *csi.CreateVolumeReq
 	reply, err := p.place(ctx, request)
 	if err == nil {
 		reply.Volume.VolumeId = p.prefix() + reply.Volume.VolumeId
+		// The mock names the position of the source in its list, not its id.
+		reply.Volume.ContentSource = request.GetVolumeContentSource()
 	}
 	return reply, err
 }

@@ -25,12 +25,6 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
-	"io"
-	"log"
-	"os"
-
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/kubernetes-csi/external-provisioner/v6/pkg/controller"
 	v1 "k8s.io/api/core/v1"
@@ -39,7 +33,8 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
+
+	"volwright.dev/tests/cluster/lines"
 )
 
 type question struct {
@@ -60,22 +55,7 @@ type answer struct {
 }
 
 func main() {
-	log.SetFlags(0)
-	log.SetPrefix("requirements: ")
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
-	in, out := json.NewDecoder(bufio.NewReader(os.Stdin)), json.NewEncoder(os.Stdout)
-	for {
-		var asked question
-		if err := in.Decode(&asked); err == io.EOF {
-			return
-		} else if err != nil {
-			log.Fatal(err)
-		}
-		if err := out.Encode(asked.answer()); err != nil {
-			log.Fatal(err)
-		}
-	}
+	lines.Answer("requirements", (*question).answer)
 }
 
 func (q *question) answer() answer {

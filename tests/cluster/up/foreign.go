@@ -9,9 +9,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// foreign fills the cluster with bound claims and volumes of another driver,
-// or removes them. They are put straight into etcd, where the API server reads
-// JSON as well as protobuf: forty thousand take seconds instead of a minute.
+// foreign fills the cluster with bound claims, volumes and snapshots of another
+// driver, or removes them. They are put straight into etcd, where the API server reads
+// JSON as well as protobuf: sixty thousand take seconds instead of a minute.
 func (p *plane) foreign(driver string, count int) error {
 	client, err := p.store()
 	if err != nil {
@@ -22,8 +22,9 @@ func (p *plane) foreign(driver string, count int) error {
 	defer cancel()
 
 	const claims, volumes = "/registry/persistentvolumeclaims/foreign/", "/registry/persistentvolumes/foreign-"
+	const snapshots = "/registry/snapshot.storage.k8s.io/volumesnapshots/foreign/"
 	if count == 0 {
-		for _, prefix := range []string{claims, volumes} {
+		for _, prefix := range []string{claims, volumes, snapshots} {
 			if _, err := client.Delete(ctx, prefix, clientv3.WithPrefix()); err != nil {
 				return err
 			}
@@ -39,8 +40,9 @@ func (p *plane) foreign(driver string, count int) error {
 	for i := range count {
 		claim, volume := foreignPair(driver, i)
 		for key, object := range map[string]any{
-			fmt.Sprintf("%sclaim-%d", claims, i): claim,
-			fmt.Sprintf("%s%d", volumes, i):      volume,
+			fmt.Sprintf("%sclaim-%d", claims, i):       claim,
+			fmt.Sprintf("%s%d", volumes, i):            volume,
+			fmt.Sprintf("%ssnapshot-%d", snapshots, i): foreignSnapshot(i),
 		} {
 			encoded, err := json.Marshal(object)
 			if err != nil {
@@ -49,7 +51,7 @@ func (p *plane) foreign(driver string, count int) error {
 			puts = append(puts, clientv3.OpPut(key, string(encoded)))
 		}
 		// etcd takes 128 operations in a transaction by default.
-		if len(puts) == 128 || i == count-1 {
+		if len(puts) > 125 || i == count-1 {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -97,4 +99,19 @@ func foreignPair(driver string, i int) (claim, volume object) {
 		"status": object{"phase": "Bound"},
 	}
 	return claim, volume
+}
+
+func foreignSnapshot(i int) object {
+	const created = "2026-01-01T00:00:00Z"
+	claim, name := fmt.Sprintf("claim-%d", i), fmt.Sprintf("snapshot-%d", i)
+	return object{
+		"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
+		"metadata": object{"name": name, "namespace": "foreign", "uid": fmt.Sprintf("00000000-0000-4000-a000-%012d", i), "creationTimestamp": created,
+			"generation": 1, "finalizers": []string{"snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"},
+			"managedFields": []object{{"manager": "kubectl-create", "operation": "Update", "apiVersion": "snapshot.storage.k8s.io/v1", "time": created,
+				"fieldsType": "FieldsV1", "fieldsV1": object{"f:spec": object{"f:source": object{".": object{}, "f:persistentVolumeClaimName": object{}}}}}}},
+		"spec": object{"source": object{"persistentVolumeClaimName": claim}, "volumeSnapshotClassName": "foreign"},
+		"status": object{"boundVolumeSnapshotContentName": fmt.Sprintf("snapcontent-%d", i), "creationTime": created,
+			"readyToUse": true, "restoreSize": "1Gi"},
+	}
 }

@@ -183,6 +183,8 @@ func (p *plane) arguments(name string) ([]string, error) {
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
 			"--disable-admission-plugins=ServiceAccount",
+			// Alpha: without it the namespace of a source is dropped.
+			"--feature-gates=CrossNamespaceVolumeDataSource=true",
 			"--audit-policy-file=" + p.path("audit-policy.json"), "--audit-log-path=" + p.path("audit.log"),
 			"--audit-log-mode=batch", "--audit-log-batch-max-wait=100ms"}, nil
 	case controllerManager:

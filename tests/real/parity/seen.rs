@@ -1,42 +1,52 @@
-//! What could be seen of a life, as lines without what differs from life to life.
+//! What could be seen of a scenario, as lines without what differs from run to run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+};
 
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::{
-    core::v1::{Event, PersistentVolume},
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::CSIStorageCapacity,
 };
 use kube::{
-    Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    ResourceExt,
+    api::{ListParams, WatchEvent, WatchParams},
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     driver::Driver,
     world::{SOON, World, eventually, text},
 };
 
-pub(super) const SELECTED: &str = "volume.kubernetes.io/selected-node";
+const SELECTED: &str = "volume.kubernetes.io/selected-node";
+const PROVISIONER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 
 pub(super) struct Seen<'a> {
     pub(super) world: &'a World,
-    /// UIDs by name.
-    claims: BTreeMap<String, String>,
-    /// Claims by the handles of their volumes.
-    handles: BTreeMap<String, String>,
-    /// What to write instead.
+    /// The version of the claims before the first one.
+    began: String,
+    /// Values, and what to write instead.
     names: Vec<(String, String)>,
+    /// What the driver was asked for when it gave a volume this handle.
+    handles: BTreeMap<String, String>,
+    /// Which node the lines with this text are about, where that is chance.
+    pub(super) winners: BTreeMap<String, String>,
     pub(super) lines: BTreeSet<String>,
 }
 
 impl<'a> Seen<'a> {
-    pub(super) fn new(world: &'a World) -> Self {
+    pub(super) async fn new(world: &'a World) -> Self {
+        let claims = world.claims.list(&ListParams::default().limit(1)).await;
         Self {
             world,
-            claims: BTreeMap::new(),
-            handles: BTreeMap::new(),
+            began: claims.unwrap().metadata.resource_version.unwrap(),
             names: Vec::new(),
+            handles: BTreeMap::new(),
+            winners: BTreeMap::new(),
             lines: BTreeSet::new(),
         }
     }
@@ -46,106 +56,33 @@ impl<'a> Seen<'a> {
         self.names.push((value.to_owned(), name.to_owned()));
     }
 
-    /// What was called last by another name has its own again.
-    pub(super) fn uncall(&mut self) {
-        self.names.pop();
+    /// A text of the file with the values for their names.
+    pub(super) fn expand(&self, text: &str, driver: &str) -> String {
+        let mut text = text
+            .replace("<lease>", &driver.replace('.', "-"))
+            .replace("<world>", &self.world.namespace)
+            .replace("<driver>", driver);
+        for (value, name) in self.names.iter().rev() {
+            text = text.replace(name, value);
+        }
+        text
     }
 
-    /// A claim for 1 GiB with `more` laid over its spec.
-    pub(super) async fn claim(&mut self, name: &str, class: &str, more: Value) {
-        self.create(name, class, json!({}), more).await;
+    pub(super) fn line(&mut self, line: String) {
+        self.lines.insert(self.shown(line));
     }
 
-    /// A claim as the scheduler leaves it when it wants the volume for this node.
-    pub(super) async fn claim_on(&mut self, name: &str, class: &str, node: &str) {
-        self.create(name, class, json!({SELECTED: node}), json!({})).await;
-    }
-
-    /// A claim with these annotations and with `more` laid over its spec.
-    pub(super) async fn create(&mut self, name: &str, class: &str, annotations: Value, more: Value) {
-        let mut spec = json!({
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": format!("{}-{class}", self.world.namespace),
-            "resources": {"requests": {"storage": "1Gi"}},
-        });
-        spec.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        let claim = json!({"metadata": {"name": name, "annotations": annotations}, "spec": spec});
-        let claim = serde_json::from_value(claim).unwrap();
-        let claim = self
-            .world
-            .claims
-            .create(&PostParams::default(), &claim)
-            .await
-            .unwrap();
-        let uid = claim.uid().unwrap();
-        self.call(&uid, &format!("<uid of {name}>"));
-        self.claims.insert(name.to_owned(), uid);
-    }
-
-    /// The scheduler wants it for this node.
-    pub(super) async fn select(&self, claim: &str, node: &str) {
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {SELECTED: node}}}));
-        let claims = &self.world.claims;
-        claims
-            .patch(claim, &PatchParams::default(), &patch)
-            .await
-            .unwrap();
-    }
-
-    /// Waits until the scheduler is to choose again, and looks at the claim.
-    pub(super) async fn returned(&mut self, claim: &str) {
-        eventually(&format!("{claim} has no node"), SOON, async || {
-            let seen = self.world.claims.get(claim).await.map_err(text)?;
-            match seen.annotations().get(SELECTED) {
-                None => Ok(()),
-                Some(node) => Err(node.clone()),
+    /// With names for the values.
+    pub(super) fn shown(&self, mut line: String) -> String {
+        for (text, winner) in &self.winners {
+            if line.contains(text) {
+                line = line.replace(winner, "<winner>");
             }
-        })
-        .await;
-        self.look_at(&format!("returned claim {claim}"), claim).await;
-    }
-
-    /// Waits until the claim has its volume, and looks at both.
-    pub(super) async fn bound(&mut self, claim: &str) -> PersistentVolume {
-        let volume = self.world.bound(claim, SOON).await;
-        self.volume(&format!("volume of {claim}"), claim, &volume);
-        self.look_at(&format!("claim {claim}"), claim).await;
-        self.world.event(claim, "ProvisioningSucceeded", 1, "").await;
-        volume
-    }
-
-    /// The same of many, which then go away.
-    pub(super) async fn bound_and_deleted(&mut self, claims: &[&str]) {
-        let mut volumes = Vec::new();
-        for claim in claims {
-            volumes.push(self.bound(claim).await);
         }
-        for claim in claims {
-            self.world.delete_claim(claim).await;
-        }
-        for volume in volumes {
-            self.world.gone(&volume, SOON).await;
-        }
-    }
-
-    /// The claim as it is.
-    pub(super) async fn look_at(&mut self, what: &str, claim: &str) {
-        let seen = self.world.claims.get(claim).await.unwrap();
-        let mut value = serde_json::to_value(&seen).unwrap();
-        let metadata = value["metadata"].as_object_mut().unwrap();
-        for added in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
-            metadata.remove(added).unwrap();
-        }
-        self.fields(what, "", &value);
-    }
-
-    pub(super) fn line(&mut self, mut line: String) {
         for (value, name) in &self.names {
             line = line.replace(value, name);
         }
-        self.lines.insert(line.replace(&self.world.namespace, "<world>"));
+        line.replace(&self.world.namespace, "<world>")
     }
 
     /// A line for each field.
@@ -160,59 +97,108 @@ impl<'a> Seen<'a> {
         }
     }
 
-    pub(super) fn volume(&mut self, what: &str, claim: &str, volume: &PersistentVolume) {
+    /// The object as it is, without what the API server adds.
+    pub(super) fn object(&mut self, what: &str, mut object: Value) {
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        let added = [
+            "uid",
+            "resourceVersion",
+            "creationTimestamp",
+            "managedFields",
+            "generation",
+        ];
+        for added in [&added[..], &["deletionGracePeriodSeconds"]].concat() {
+            metadata.remove(added);
+        }
+        if let Some(when) = metadata.get_mut("deletionTimestamp") {
+            *when = json!("<a moment>");
+        }
+        if let Some(Value::Array(finalizers)) = metadata.get_mut("finalizers") {
+            finalizers.sort_by_key(Value::to_string);
+        }
+        if let Some(Value::String(name)) = metadata.remove("generateName") {
+            // The API server's five letters.
+            metadata.insert("name".to_owned(), json!(name));
+        }
+        for moment in ["acquireTime", "renewTime"] {
+            object["spec"]
+                .as_object_mut()
+                .and_then(|spec| spec.remove(moment));
+        }
+        self.fields(what, "", &object);
+    }
+
+    /// The driver counts its volumes, in the order in which it is asked for them.
+    pub(super) fn handles(&mut self, driver: &Driver) {
+        for call in driver.calls_of("CreateVolume") {
+            let name = call.request["name"].as_str().unwrap_or_default();
+            self.handles
+                .insert(call.volume_id.clone(), format!("<handle of {name}>"));
+        }
+    }
+
+    /// Upstream's order is not the same each time, and the identity is another one in each process.
+    pub(super) fn volume(&mut self, what: &str, volume: &PersistentVolume) {
         let mut volume = volume.clone();
-        assert_eq!(volume.name_any(), format!("pvc-{}", self.claims[claim]));
-        let finalizers = volume.metadata.finalizers.as_mut().unwrap();
-        finalizers.sort();
+        let phase = volume.status.as_ref().and_then(|status| status.phase.clone());
+        let spec = volume.spec.as_mut().unwrap();
         // It comes off a volume that is to stay, soon after: whether before we look
         // is a race. The released volume is looked at when it is off.
-        if claim.starts_with("kept") && !what.starts_with("released") {
-            finalizers.retain(|finalizer| finalizer != "external-provisioner.volume.kubernetes.io/finalizer");
+        if spec.persistent_volume_reclaim_policy.as_deref() == Some("Retain")
+            && phase.as_deref() != Some("Released")
+        {
+            let finalizers = volume.metadata.finalizers.as_mut().unwrap();
+            finalizers.retain(|finalizer| finalizer != PROVISIONER);
         }
-        let spec = volume.spec.as_mut().unwrap();
-        spec.claim_ref.as_mut().unwrap().resource_version.take().unwrap();
-        // Upstream writes the keys of a term in the order of a Go map.
+        if let Some(claim) = spec.claim_ref.as_mut() {
+            claim.resource_version.take();
+        }
         let affinity = spec.node_affinity.as_mut().and_then(|it| it.required.as_mut());
         for term in affinity.into_iter().flat_map(|it| &mut it.node_selector_terms) {
             let expressions = term.match_expressions.as_mut().unwrap();
             expressions.sort_by(|left, right| left.key.cmp(&right.key));
         }
-        let csi = spec.csi.as_mut().unwrap();
-        self.handles.insert(csi.volume_handle.clone(), claim.to_owned());
-        // Numbers of the driver's, after the node where each node has a driver.
-        let number = csi.volume_handle.rfind('/').map_or(0, |slash| slash + 1);
-        csi.volume_handle.truncate(number);
-        let identity = "storage.kubernetes.io/csiProvisionerIdentity";
-        let identity = csi.volume_attributes.as_mut().unwrap().get_mut(identity).unwrap();
-        // <milliseconds>-<random>-<driver>
-        *identity = identity.splitn(3, '-').last().unwrap().to_owned();
+        if let Some(csi) = spec.csi.as_mut()
+            && let Some(name) = self.handles.get(&csi.volume_handle)
+        {
+            csi.volume_handle = name.clone();
+        }
+        let attributes = spec.csi.as_mut().and_then(|csi| csi.volume_attributes.as_mut());
+        if let Some(identity) =
+            attributes.and_then(|it| it.get_mut("storage.kubernetes.io/csiProvisionerIdentity"))
+        {
+            // <milliseconds>-<random>-<driver>
+            *identity = identity.splitn(3, '-').last().unwrap().to_owned();
+        }
         let mut value = serde_json::to_value(&volume).unwrap();
         value["status"]
             .as_object_mut()
             .unwrap()
             .remove("lastPhaseTransitionTime");
-        let metadata = value["metadata"].as_object_mut().unwrap();
-        for added in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
-            metadata.remove(added).unwrap();
-        }
-        self.fields(what, "", &value);
+        self.object(what, value);
     }
 
     /// How often it is asked, with failures in between, is chance; what, and after what, is not.
     pub(super) fn calls(&mut self, driver: &Driver) {
         let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        self.handles(driver);
         let at = driver
             .node
             .as_ref()
             .map_or(String::new(), |node| format!(" at {node}"));
         for call in driver.calls() {
             let mut request = call.request.clone();
-            let claim = match call.method.as_str() {
-                "CreateVolume" => format!("{}", request["name"]),
+            let volume = match call.method.as_str() {
+                "CreateVolume" => request["name"].as_str().unwrap_or_default().to_owned(),
                 "DeleteVolume" => {
-                    request.as_object_mut().unwrap().remove("volume_id").unwrap();
-                    self.handles[&call.volume_id].clone()
+                    let handle = &mut request["volume_id"];
+                    let name = self
+                        .handles
+                        .get(&call.volume_id)
+                        .unwrap_or(&call.volume_id)
+                        .clone();
+                    *handle = json!(name);
+                    name
                 }
                 "GetCapacity" => {
                     self.line(format!("GetCapacity{at}: {} for {request}", call.code));
@@ -220,15 +206,22 @@ impl<'a> Seen<'a> {
                 }
                 _ => continue,
             };
-            let what = format!("{}{at} for {claim}", call.method);
+            let copied = request.pointer_mut("/volume_content_source/Type/Volume/volume_id");
+            if let Some(handle) = copied
+                && let Some(name) = handle.as_str().and_then(|it| self.handles.get(it))
+            {
+                *handle = json!(name);
+            }
+            let what = format!("{}{at} of {volume}", call.method);
             let places = match &request["accessibility_requirements"] {
                 Value::Null => "anywhere".to_owned(),
                 places => places.to_string(),
             };
-            request
-                .as_object_mut()
-                .unwrap()
-                .remove("accessibility_requirements");
+            let rest = request.as_object_mut().unwrap();
+            rest.remove("accessibility_requirements");
+            if !call.secrets.is_empty() {
+                rest.insert("digest of secrets".to_owned(), json!(call.secrets));
+            }
             let history = histories.entry(what.clone()).or_default();
             let now = format!("{}, {places}", call.code);
             if history.last() != Some(&now) {
@@ -241,44 +234,15 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// What was said of claims, and of leading.
-    pub(super) async fn events(&mut self, driver: &Driver) {
-        let events: Api<Event> = Api::namespaced(self.world.client.clone(), &self.world.namespace);
-        for event in events.list(&ListParams::default()).await.unwrap() {
-            let reporter = event
-                .source
-                .and_then(|source| source.component)
-                .unwrap_or_default();
-            let object = &event.involved_object;
-            let kind = object.kind.as_deref().unwrap_or_default();
-            // The scheduler's are about Pods.
-            if reporter == "persistentvolume-controller" || kind == "Pod" {
-                continue;
-            }
-            assert_eq!(event.reporting_component.as_ref(), Some(&reporter));
-            // <driver>_<host>_<random>, and the lease's name where it is about that.
-            let reporter = reporter.split('_').next().unwrap_or_default();
-            let name = object.name.as_deref().unwrap_or_default();
-            self.line(format!(
-                "event on {kind} {}: {} {} {:?}, {} by {reporter}",
-                name.replace(&driver.name.replace('.', "-"), "<driver>"),
-                event.type_.unwrap_or_default(),
-                event.reason.unwrap_or_default(),
-                event.message.unwrap_or_default(),
-                object.api_version.as_deref().unwrap_or_default(),
-            ));
-        }
-    }
-
-    /// Waits until the managed objects are exactly these, each as class, values of the topology and mebibytes; and
-    /// looks at them.
-    pub(super) async fn capacities(&mut self, when: &str, wanted: &[(&str, &str, i64)]) {
+    /// Waits until the managed objects are exactly these, each as class and values of the topology, with the room in
+    /// GiB; and looks at them.
+    pub(super) async fn capacities(&mut self, wanted: &BTreeMap<String, f64>) {
         let mut wanted: Vec<_> = wanted
             .iter()
-            .map(|(class, place, room)| format!("{class} in {place}: {room} Mi"))
+            .map(|(place, gib)| format!("{place}: {gib}"))
             .collect();
         wanted.sort();
-        let objects = eventually(&format!("{when} there are {wanted:?}"), SOON, async || {
+        let objects = eventually(&format!("there is the capacity {wanted:?}"), SOON, async || {
             let objects = self.world.capacities().await.map_err(text)?;
             let mut seen: Vec<_> = objects.iter().map(|it| self.short(it)).collect();
             seen.sort();
@@ -290,35 +254,69 @@ impl<'a> Seen<'a> {
         })
         .await;
         for object in objects {
-            let what = format!("{when}, capacity of {}", self.short(&object));
-            let mut value = serde_json::to_value(&object).unwrap();
-            let metadata = value["metadata"].as_object_mut().unwrap();
-            for added in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
-                metadata.remove(added).unwrap();
-            }
-            let name = object.name_any();
-            // The API server's five letters.
-            metadata["name"] = json!(name[..name.len() - 5]);
-            self.fields(&what, "", &value);
+            let short = self.short(&object);
+            let (place, _) = short.rsplit_once(": ").unwrap();
+            self.call(&object.name_any(), &format!("<capacity {place}>"));
+            let what = format!("capacity {short}");
+            self.object(&what, serde_json::to_value(&object).unwrap());
         }
     }
 
     fn short(&self, object: &CSIStorageCapacity) -> String {
+        let world = &self.world.namespace;
         let topology = object.node_topology.clone().unwrap_or_default();
         let places: Vec<_> = topology.match_labels.unwrap_or_default().into_values().collect();
-        let class = object
-            .storage_class_name
-            .strip_prefix(&format!("{}-", self.world.namespace));
-        let room = object.capacity.as_ref().map_or("none", |room| &room.0);
-        let room = room
-            .strip_suffix("Gi")
-            .map(|room| (1024 * room.parse::<i64>().unwrap()).to_string())
-            .or(room.strip_suffix("Mi").map(str::to_owned))
-            .unwrap_or_else(|| room.to_owned());
-        format!(
-            "{} in {}: {room} Mi",
-            class.unwrap_or(&object.storage_class_name),
-            places.join("/")
-        )
+        let class = object.storage_class_name.strip_prefix(&format!("{world}-"));
+        let room = object.capacity.as_ref().map_or("-1", |room| &room.0);
+        let number = |digits: &str| digits.parse::<f64>().unwrap_or(f64::NAN);
+        let gib = match (room.strip_suffix("Gi"), room.strip_suffix("Mi")) {
+            (Some(gib), _) => number(gib),
+            (_, Some(mib)) => number(mib) / 1024.0,
+            _ => number(room) / f64::from(1 << 30),
+        };
+        let class = class.unwrap_or(&object.storage_class_name);
+        let place = places.join("/").replace(&format!("{world}-"), "");
+        format!("{class} {place}: {gib}").replace(" :", ":")
     }
+
+    /// Waits until the scheduler is to choose again, and looks at the version of the claim that says so. A claim that
+    /// needs no scheduler has a later one at once.
+    pub(super) async fn returned(&mut self, claim: &str) {
+        let only = WatchParams::default().fields(&format!("metadata.name={claim}"));
+        let seen = timeout(SOON, async {
+            loop {
+                // The API server ends a watch that reads too slowly.
+                let changes = self.world.claims.watch(&only, &self.began).await.unwrap();
+                if let Some(seen) = first_returned(changes).await {
+                    return seen;
+                }
+            }
+        });
+        let seen = seen
+            .await
+            .unwrap_or_else(|_| panic!("{claim} keeps its node for {SOON:?}"));
+        self.object(
+            &format!("returned claim {claim}"),
+            serde_json::to_value(seen).unwrap(),
+        );
+    }
+}
+
+async fn first_returned(
+    changes: impl Stream<Item = kube::Result<WatchEvent<PersistentVolumeClaim>>>,
+) -> Option<PersistentVolumeClaim> {
+    let mut changes = pin!(changes);
+    let mut had_node = false;
+    while let Some(change) = changes.next().await {
+        let claim = match change.unwrap() {
+            WatchEvent::Added(claim) | WatchEvent::Modified(claim) => claim,
+            other => panic!("{other:?} while a claim was to lose its node"),
+        };
+        let has_node = claim.annotations().contains_key(SELECTED);
+        if had_node && !has_node {
+            return Some(claim);
+        }
+        had_node = has_node;
+    }
+    None
 }

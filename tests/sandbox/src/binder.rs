@@ -151,7 +151,11 @@ fn ask(api: &Api, claim: &Value) {
     let Some(class) = api.get("storageclasses", "", class) else {
         return;
     };
-    let provisioner = text(&class, "/provisioner");
+    let provisioner = match text(&class, "/provisioner") {
+        // In-tree plugins are asked for under the name of the driver that took over.
+        "kubernetes.io/aws-ebs" => "ebs.csi.aws.com",
+        provisioner => provisioner,
+    };
     let waits = text(&class, "/volumeBindingMode") == "WaitForFirstConsumer"
         && annotation(claim, SELECTED_NODE).is_empty();
     if provisioner == NO_PROVISIONER || waits {

@@ -222,7 +222,7 @@ async fn d20_another_order_of_keys_and_what_is_no_key_of_the_driver_is_no_change
     ]);
     register(&api, "a", drivers);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(*nodes.changes.lock(), before);
+    assert_eq!(*nodes.changes.lock(), before, "D-20");
     assert!(Arc::ptr_eq(&built, &nodes.cache.topology()), "built once");
     api.edit(NODES, "", "a", |node| {
         node["metadata"]["labels"]["zone"] = "2".into()
@@ -289,7 +289,7 @@ async fn d68_beside_a_driver_on_one_node_only_the_volumes_that_it_reaches_need_w
     assert_eq!(names, ["anywhere", "here", "there"]);
     let segment: Segment = [("zone", "1")].into_iter().collect();
     let (names, nodes) = reached(segment, true).await;
-    assert_eq!(names, ["anywhere", "here"]);
+    assert_eq!(names, ["anywhere", "here"], "D-68");
     assert_eq!(nodes.segment_of("node-1"), Ok("zone=1".into()));
     assert_eq!((api.count("list", NODES), api.count("watch", NODES)), (0, 0));
 }

@@ -155,8 +155,6 @@ fn settings_that_work_or_do_nothing_are_accepted_with_a_warning() {
         // Swap the image: what upstream takes does not end us, unless ignoring it would do harm.
         "--enable-pprof",
         "--enable-pprof --http-endpoint=:8080",
-        "--feature-gates=CrossNamespaceVolumeDataSource=true",
-        "--feature-gates=AllAlpha=true",
         "--feature-gates=APIServerIdentity=true",
         "--feature-gates=UnknownVersionInteroperabilityProxy=false",
     ] {

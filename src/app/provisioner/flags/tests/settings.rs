@@ -73,6 +73,7 @@ fn without_flags_it_behaves_as_upstream_without_flags() {
             gates: Gates {
                 topology: true,
                 attributes_class: None,
+                cross_namespace: false,
                 release_lease: true,
             },
             warnings: vec![],
@@ -155,6 +156,7 @@ fn each_flag_reaches_its_setting() {
             gates: Gates {
                 topology: false,
                 attributes_class: Some(false),
+                cross_namespace: false,
                 release_lease: false,
             },
             warnings: config.warnings.clone(),
