@@ -57,6 +57,7 @@ if [ "$what" = all ]; then
     pinned kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
     pinned kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager
     pinned kube-scheduler k8s.io/kubernetes/cmd/kube-scheduler
+    pinned kubemark k8s.io/kubernetes/cmd/kubemark
     pinned upstream-provisioner github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
     pinned csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
     build "$bin/requirements" ./requirements
