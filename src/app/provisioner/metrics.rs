@@ -60,7 +60,7 @@ impl Metrics {
     /// # Errors
     /// Two families have the same name.
     pub fn new() -> Result<Self, MetricsError> {
-        let registry = Registry::new()?;
+        let registry = Registry::of_controller()?;
         Ok(Self {
             sidecar: SidecarMetrics::new(&registry)?,
             provision: ProvisionMetrics::new(&registry)?,

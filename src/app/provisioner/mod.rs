@@ -204,11 +204,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         let server = HttpServer::bind(&http.address).await?;
         tracing::info!(address = %server.address()?, "serving metrics and health");
         let stop = stop.clone();
-        tasks.spawn(async move {
-            if let Err(error) = server.serve(endpoints, stop.cancelled_owned()).await {
-                tracing::error!(%error, "metrics and health are served no more");
-            }
-        });
+        tasks.spawn(server.serve(endpoints, stop));
     }
 
     let unsynced = ready.until("first lists of claims, volumes, classes and, with topology, nodes");
