@@ -21,7 +21,7 @@ pub(super) async fn find_driver(
     ready: &Readiness,
 ) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
-    let metrics = metrics.sidecar.clone();
+    let metrics = metrics.calls.clone();
     let driver = Driver::new(
         dialer,
         config.driver.timeout,
