@@ -2,14 +2,16 @@
 //! driver for the node's id, writes Node and CSINode, and tells them how it went.
 //!
 //! It runs in real time on real unix sockets. What a real one does and this does not: it never waits for SETTINGS
-//! before it asks (a listener that accepts nothing fails GetInfo after a second, not the dial after ten), it sends
-//! `:authority` without Huffman's code, and it does not ask NodeGetInfo again later.
+//! before it asks (a listener that accepts nothing fails GetInfo after a second, not the dial after ten), and it does
+//! not ask NodeGetInfo again later.
 
 mod discover;
 mod node;
 pub mod proto;
 mod register;
 mod state;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod wire;
 

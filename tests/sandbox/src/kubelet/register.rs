@@ -1,6 +1,7 @@
 //! The two operations of the kubelet: a socket's plugin is registered, a registered one is unregistered.
 
 use std::{
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -8,7 +9,8 @@ use std::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 use tonic::{
-    Status,
+    Request, Status,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 use tower::service_fn;
@@ -17,7 +19,7 @@ use super::{
     Action, Authority, Event, Shared, Step,
     proto::{InfoRequest, PluginInfo, RegistrationStatus, registration_client::RegistrationClient},
     validate,
-    wire::{Exchange, through},
+    wire::{Exchange, ORIGINAL, through},
 };
 use crate::driver::proto::{NodeGetInfoRequest, NodeGetInfoResponse, node_client::NodeClient};
 
@@ -98,14 +100,9 @@ impl Shared {
     /// A socket without a listener is dialed again until the limit.
     async fn dial(&self, socket: &Path) -> Result<Client, String> {
         self.troubles.meet(Step::Dial)?;
-        let authority = match self.knobs().authority {
-            Authority::Encoded => encoded(&socket.to_string_lossy()),
-            Authority::Raw => socket.to_string_lossy().into_owned(),
-            Authority::Localhost => "localhost".into(),
-        };
         let dialed = timeout(DIAL, async {
             loop {
-                match channel(socket, Some(&authority)).await {
+                match channel(socket).await {
                     Ok(channel) => return Client::new(channel),
                     Err(_) => tokio::time::sleep(self.tick).await,
                 }
@@ -119,11 +116,27 @@ impl Shared {
         dialed
     }
 
+    /// A request that asks the wire for the `:authority` of this socket.
+    fn request<T>(&self, socket: &Path, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let authority = match self.knobs().authority {
+            Authority::Encoded => encoded(socket.as_os_str().as_bytes()),
+            Authority::Raw => socket.to_string_lossy().into_owned(),
+            Authority::Localhost => return request,
+        };
+        // A path that no header can hold is sent as `localhost`.
+        if let Ok(mut authority) = MetadataValue::try_from(authority) {
+            authority.set_sensitive(true);
+            request.metadata_mut().insert(ORIGINAL, authority);
+        }
+        request
+    }
+
     async fn ask(&self, client: &mut Client, socket: &Path) -> Result<PluginInfo, String> {
         self.troubles.meet(Step::GetInfo)?;
         tokio::time::sleep(self.knobs().get_info_delay).await;
         let at = self.now();
-        let answer = within(GET_INFO, client.get_info(InfoRequest {})).await;
+        let answer = within(GET_INFO, client.get_info(self.request(socket, InfoRequest {}))).await;
         let why = answer.as_ref().err().map(ToString::to_string);
         self.record_at(at, socket, Event::GetInfo(answer.clone()));
         answer.map_err(|_| why.unwrap_or_default())
@@ -138,7 +151,7 @@ impl Shared {
         let here = here.unwrap_or_else(|_| endpoint.to_owned());
         let at = self.now();
         let answer = within(NODE_GET_INFO, async {
-            let channel = channel(&here, None).await;
+            let channel = channel(&here).await;
             let channel = channel.map_err(|error| Status::unavailable(format!("{error:?}")))?;
             let mut client = NodeClient::new(channel);
             client.node_get_info(NodeGetInfoRequest {}).await
@@ -169,7 +182,8 @@ impl Shared {
                 error: error.to_owned(),
             };
             let at = self.now();
-            let answer = within(NOTIFY, client.notify_registration_status(status)).await;
+            let request = self.request(socket, status);
+            let answer = within(NOTIFY, client.notify_registration_status(request)).await;
             let answer = answer.map(drop);
             let event = Event::Notified {
                 registered,
@@ -193,15 +207,14 @@ async fn within<T>(
     answer.map(tonic::Response::into_inner)
 }
 
-/// A connection to a socket. `:authority` is this, or `localhost` as from any client here.
-async fn channel(socket: &Path, authority: Option<&str>) -> Result<Channel, tonic::transport::Error> {
-    let (socket, authority) = (socket.to_owned(), authority.map(str::to_owned));
+/// A connection to a socket. `:authority` is what the first request asks for, or `localhost` as from any client here.
+async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    let socket = socket.to_owned();
     let connect = move |_| {
-        let (socket, authority) = (socket.clone(), authority.clone());
+        let socket = socket.clone();
         async move {
-            let authority = authority.unwrap_or_else(|| "localhost".into());
             let stream = UnixStream::connect(socket).await?;
-            Ok::<_, std::io::Error>(TokioIo::new(through(stream, Exchange::Send(authority))))
+            Ok::<_, std::io::Error>(TokioIo::new(through(stream, Exchange::Send)))
         }
     };
     Endpoint::from_static("http://localhost")
@@ -211,9 +224,9 @@ async fn channel(socket: &Path, authority: Option<&str>) -> Result<Channel, toni
 
 /// A path as grpc-go puts it into `:authority`: what RFC 3986, 3.2, has for an authority stays, the rest is
 /// percent-encoded.
-pub(crate) fn encoded(path: &str) -> String {
+pub(crate) fn encoded(path: &[u8]) -> String {
     let mut out = String::new();
-    for byte in path.bytes() {
+    for byte in path.iter().copied() {
         if byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]@".contains(&byte) {
             out.push(byte.into());
         } else {
@@ -228,9 +241,9 @@ mod tests {
     #[test]
     fn a_path_is_encoded_as_grpc_go_encodes_it() {
         assert_eq!(
-            super::encoded("/var/lib/kubelet/plugins_registry/x.y-reg.sock"),
+            super::encoded(b"/var/lib/kubelet/plugins_registry/x.y-reg.sock"),
             "%2Fvar%2Flib%2Fkubelet%2Fplugins_registry%2Fx.y-reg.sock"
         );
-        assert_eq!(super::encoded("a b%c@ü"), "a%20b%25c@%C3%BC");
+        assert_eq!(super::encoded("a b%c@ü".as_bytes()), "a%20b%25c@%C3%BC");
     }
 }

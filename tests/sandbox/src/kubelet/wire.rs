@@ -1,8 +1,9 @@
 //! gRPC over a unix socket with an `:authority` that no Rust client sends and no Rust server takes.
 //!
 //! The kubelet's is the socket's path. Client and server here are stock ones; between them and the socket the value
-//! is exchanged in the bytes. This knows as little of HTTP/2 as it needs: any peer that does what grpc-go and `h2` do
-//! not (padding, priorities, a block in several frames) breaks the connection with a word.
+//! moves from and to a header of its own, as it is coded, so that Huffman's code is theirs. This knows as little of
+//! HTTP/2 as it needs: a peer that does what grpc-go and `h2` do not (padding, priorities, a block in several frames)
+//! breaks the connection with a word.
 
 use std::io;
 
@@ -11,7 +12,8 @@ use tokio::{
     net::UnixStream,
 };
 
-/// The header that a server finds the original `:authority` in; it comes with the first request of a connection.
+/// The header that a client says the `:authority` in that is to be sent, as sensitive; and that a server finds it in,
+/// with the first request of a connection.
 pub(crate) const ORIGINAL: &str = "x-authority";
 
 const PREFACE: usize = 24;
@@ -23,12 +25,12 @@ const PADDED_OR_PRIORITY: u8 = 8 | 32;
 const AUTHORITY: usize = 1;
 const PIPE: usize = 64 * 1024;
 
-/// What is exchanged.
-#[derive(Clone, Debug)]
+/// On whose side the value is exchanged.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Exchange {
-    /// On the client's side: this is sent instead of what the client says.
-    Send(String),
-    /// On the server's side: the server gets `localhost`, and what was sent as [`ORIGINAL`].
+    /// The client's: [`ORIGINAL`] is sent as `:authority` and not as itself.
+    Send,
+    /// The server's: it gets `localhost`, and what was sent as [`ORIGINAL`].
     Receive,
 }
 
@@ -39,9 +41,9 @@ pub(crate) fn through(socket: UnixStream, exchange: Exchange) -> DuplexStream {
         let (from_socket, to_socket) = socket.into_split();
         let (from_us, to_us) = split(inner);
         // An error of either drops both, and so closes the connection.
-        let editor = Editor::new(exchange.clone());
+        let editor = Editor::new(exchange);
         let ended = match exchange {
-            Exchange::Send(_) => {
+            Exchange::Send => {
                 tokio::try_join!(edited(from_us, to_socket, editor), copied(from_socket, to_us))
             }
             Exchange::Receive => {
@@ -131,56 +133,81 @@ impl Editor {
 
     /// One block of headers with its `:authority` exchanged.
     fn block(&mut self, block: &[u8]) -> Result<Vec<u8>, String> {
-        let Some((from, to)) = authority(block)? else {
-            if self.begun {
-                return Ok(block.to_vec());
-            }
+        let fields = fields(block)?;
+        let authority = fields.iter().find(|field| field.name == AUTHORITY);
+        if authority.is_none() && !self.begun {
             return Err("the first request has no literal :authority".into());
-        };
+        }
         self.begun = true;
-        let value = match &self.exchange {
-            Exchange::Send(value) => value,
-            Exchange::Receive => "localhost",
+        let original = fields.iter().find(|field| field.sensitive);
+        let value = match self.exchange {
+            Exchange::Send => original.map(|field| block[field.value..field.end].to_vec()),
+            Exchange::Receive => Some(string("localhost")),
         };
-        let mut out = block[..from].to_vec();
-        out.extend(string(value));
-        out.extend(&block[to..]);
-        if matches!(self.exchange, Exchange::Receive) {
-            // A literal that is not indexed; the value stays as it was coded.
+        let mut out = Vec::new();
+        for field in &fields {
+            let whole = &block[field.begin..field.end];
+            match &value {
+                Some(value) if field.name == AUTHORITY => {
+                    out.extend(&block[field.begin..field.value]);
+                    out.extend(value);
+                }
+                Some(_) if field.sensitive && matches!(self.exchange, Exchange::Send) => {}
+                _ => out.extend(whole),
+            }
+        }
+        if let (Exchange::Receive, Some(authority)) = (self.exchange, authority) {
+            // A literal that is not indexed.
             out.push(0);
             out.extend(string(ORIGINAL));
-            out.extend(&block[from..to]);
+            out.extend(&block[authority.value..authority.end]);
         }
         Ok(out)
     }
 }
 
-/// Where the value of `:authority` stands in a block as a literal.
-fn authority(block: &[u8]) -> Result<Option<(usize, usize)>, String> {
-    let mut at = 0;
+/// Where something stands in a block.
+struct Field {
+    begin: usize,
+    /// Where the value begins, coded as a string; the end where there is none.
+    value: usize,
+    end: usize,
+    /// The index of a literal's name; 0 where it has none, and for what is no literal.
+    name: usize,
+    /// A literal that is never to be indexed, so that no table changes when it is taken out.
+    sensitive: bool,
+}
+
+/// RFC 7541, 6.
+fn fields(block: &[u8]) -> Result<Vec<Field>, String> {
+    let (mut fields, mut at) = (Vec::new(), 0);
     while let Some(first) = block.get(at) {
-        // An indexed field, or a change of the table's size: no value.
-        let bits = match first {
-            0x80.. => Err(7),
-            0x40.. => Ok(6),
-            0x20.. => Err(5),
-            _ => Ok(4),
+        let begin = at;
+        // An indexed field, or a change of the table's size: no literal.
+        let (literal, width) = match first {
+            0x80.. => (false, 7),
+            0x40.. => (true, 6),
+            0x20.. => (false, 5),
+            _ => (true, 4),
         };
-        let (Ok(width) | Err(width)) = bits;
-        let name = integer(block, &mut at, width)?;
-        if bits.is_err() {
-            continue;
-        }
-        if name == 0 {
+        let sensitive = (0x10..0x20).contains(first);
+        let index = integer(block, &mut at, width)?;
+        if literal && index == 0 {
             skip(block, &mut at)?;
         }
-        let from = at;
-        skip(block, &mut at)?;
-        if name == AUTHORITY {
-            return Ok(Some((from, at)));
+        let value = at;
+        if literal {
+            skip(block, &mut at)?;
         }
+        fields.push(Field {
+            begin,
+            value,
+            end: at,
+            name: if literal { index } else { 0 },
+            sensitive,
+        });
     }
-    Ok(None)
+    Ok(fields)
 }
 
 fn skip(block: &[u8], at: &mut usize) -> Result<(), String> {
@@ -260,9 +287,9 @@ mod tests {
     }
 
     /// All at once and byte by byte.
-    fn pass(exchange: &Exchange, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        let whole = Editor::new(exchange.clone()).push(bytes)?;
-        let mut editor = Editor::new(exchange.clone());
+    fn pass(exchange: Exchange, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let whole = Editor::new(exchange).push(bytes)?;
+        let mut editor = Editor::new(exchange);
         let mut single = Vec::new();
         for byte in bytes {
             single.extend(editor.push(&[*byte])?);
@@ -271,27 +298,33 @@ mod tests {
         Ok(whole)
     }
 
+    /// A sensitive header with this value.
+    fn wanted(value: &str) -> Vec<u8> {
+        [b"\x10\x0bx-authority", &string(value)[..]].concat()
+    }
+
     #[test]
-    fn only_the_value_of_the_authority_is_exchanged() {
+    fn a_client_says_in_a_header_what_is_sent_as_authority() {
         let path = "%2Fa".repeat(100);
         for value in ["", "localhost", "/raw/path.sock", &path] {
-            let all = [
-                START,
-                &frame(4, 0, b"settings"),
-                &frame(1, 4, &block("placeholder")),
-                &frame(0, 1, b"data"),
-            ]
-            .concat();
-            let expected = [
-                START,
-                &frame(4, 0, b"settings"),
-                &frame(1, 4, &block(value)),
-                &frame(0, 1, b"data"),
-            ]
-            .concat();
-            let sent = pass(&Exchange::Send(value.into()), &all).unwrap();
-            assert_eq!(sent, expected, "{value}");
+            let headers = [block("placeholder"), wanted(value)].concat();
+            let all = |headers: &[u8]| {
+                let frames = [
+                    frame(4, 0, b"settings"),
+                    frame(1, 4, headers),
+                    frame(0, 1, b"data"),
+                ];
+                [START, &frames.concat()].concat()
+            };
+            let sent = pass(Exchange::Send, &all(&headers)).unwrap();
+            assert_eq!(sent, all(&block(value)), "{value}");
         }
+    }
+
+    #[test]
+    fn without_that_header_nothing_changes() {
+        let all = [START, &frame(1, 4, &block("localhost"))].concat();
+        assert_eq!(pass(Exchange::Send, &all).unwrap(), all);
     }
 
     #[test]
@@ -300,15 +333,22 @@ mod tests {
         let mut received = block("localhost");
         received.extend(b"\x00\x0bx-authority\x04/raw");
         let expected = [START, &frame(1, 4, &received)].concat();
-        assert_eq!(pass(&Exchange::Receive, &all).unwrap(), expected);
+        assert_eq!(pass(Exchange::Receive, &all).unwrap(), expected);
     }
 
     #[test]
     fn a_later_request_may_refer_to_the_authority() {
+        let first = [START, &frame(1, 4, &block("x"))].concat();
         let later = frame(1, 5, &[0x83, 0xbe]);
-        let all = [START, &frame(1, 4, &block("x")), &later].concat();
-        let passed = pass(&Exchange::Send("y".into()), &all).unwrap();
-        assert!(passed.ends_with(&later));
+        let wanting = frame(1, 5, &[&[0x83, 0xbe][..], &wanted("y")].concat());
+        for (exchange, second) in [
+            (Exchange::Send, &later),
+            (Exchange::Send, &wanting),
+            (Exchange::Receive, &later),
+        ] {
+            let passed = pass(exchange, &[&first, &second[..]].concat()).unwrap();
+            assert!(passed.ends_with(&later), "{exchange:?}");
+        }
     }
 
     #[test]
@@ -323,7 +363,7 @@ mod tests {
             frame(1, 4, &[0x7f, 0xff, 0xff, 0xff, 0xff]),
         ] {
             let all = [START, &bad].concat();
-            assert!(pass(&Exchange::Receive, &all).is_err(), "{bad:?}");
+            assert!(pass(Exchange::Receive, &all).is_err(), "{bad:?}");
         }
     }
 }

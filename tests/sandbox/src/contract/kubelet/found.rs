@@ -1,6 +1,6 @@
 //! Which sockets the kubelet finds, when, and what it calls.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::ffi::OsStrExt, time::Duration};
 
 use tokio::time::Instant;
 
@@ -77,7 +77,7 @@ async fn authority(ground: Ground) -> CaseResult {
     let mut plugin = ground.plugin()?;
     plugin.open()?;
     let heard = ground.registered(&plugin, 1).await?;
-    let path = encoded(&plugin.socket.to_string_lossy());
+    let path = encoded(plugin.socket.as_os_str().as_bytes());
     same("of GetInfo", heard[0].authority.as_deref(), Some(&*path))?;
     same("of NodeGetInfo", heard[1].authority.as_deref(), Some("localhost"))?;
     same("of the second call over a connection", &heard[2].authority, &None)

@@ -3,7 +3,7 @@
 
 mod found;
 mod ground;
-mod plugin;
+pub(crate) mod plugin;
 mod refused;
 mod written;
 
