@@ -265,9 +265,10 @@ fn main() -> ExitCode {
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(manifests::apply(c))
         }));
-        trials.push(together("a ServiceAccount's files are enough", |c| {
-            Box::pin(access::in_cluster(c))
-        }));
+        trials.push(together(
+            "a ServiceAccount's files and two flags are enough",
+            |c| Box::pin(access::in_cluster(c)),
+        ));
         trials.push(together(
             "c19: a proxy is asked for the way to the API server",
             |c| Box::pin(access::c19_proxied(c)),
