@@ -6,6 +6,7 @@
 //! - [`app`] puts a sidecar together: flags, start-up, leadership. Nothing imports it but the binaries in `bin/`.
 //! - [`provision`], [`reclaim`], [`protect`] and [`capacity`] are controllers: a claim becomes a volume, a released volume
 //!   goes away, what volumes are made from stays meanwhile, and how much room there is gets published.
+//! - [`probe`] is one as well: whether the driver is alive.
 //! - [`csi`] is the driver's side: the RPC client, who the driver is, whether it is ready.
 //! - [`cluster`] is the API server's side: reflectors and cache, work queue and workers, requests, events.
 //! - [`lease`] elects one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says
@@ -19,6 +20,7 @@ pub mod cluster;
 pub mod csi;
 pub mod lease;
 pub mod ledger;
+pub mod probe;
 pub mod protect;
 pub mod provision;
 pub mod reclaim;

@@ -1,4 +1,5 @@
 //! The sidecars: command lines and composition roots.
 
+pub mod liveness;
 pub mod provisioner;
 pub mod sidecar;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::tokens::Name;
 
-pub(crate) const CONTROLLERS: [&str; 4] = ["provision", "reclaim", "protect", "capacity"];
+pub(crate) const CONTROLLERS: [&str; 5] = ["provision", "reclaim", "protect", "capacity", "probe"];
 pub(crate) const FOUNDATIONS: [&str; 6] = ["csi", "cluster", "lease", "ledger", "telemetry", "base"];
 
 /// Outside crates that only some places may name.
@@ -15,7 +15,10 @@ pub(crate) const OWNERS: [(&[&str], &[&str]); 7] = [
         &["src/cluster/"],
     ),
     (&["hyper_rustls", "rustls"], &["src/cluster/"]),
-    (&["axum", "prometheus", "tracing_subscriber"], &["src/telemetry/"]),
+    (
+        &["axum", "hyper", "prometheus", "tracing_subscriber"],
+        &["src/telemetry/"],
+    ),
     (&["clap"], &["flags.rs", "/flags/"]),
     // A controller or a foundation has an error type of its own.
     (&["anyhow"], &["src/app/", "src/bin/"]),
@@ -46,6 +49,9 @@ pub(crate) const LONGEST: usize = 400;
 
 /// The types that each controller has one of.
 pub(crate) const ONE_PER_CONTROLLER: [&str; 3] = ["Facts", "Decision", "Refusal"];
+
+/// The types that each sidecar has one of.
+pub(crate) const ONE_PER_SIDECAR: [&str; 2] = ["Config", "Fatal"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {
