@@ -8,6 +8,7 @@
 //!   goes away, what volumes are made from stays meanwhile, and how much room there is gets published.
 //! - [`probe`] is one as well: whether the driver is alive.
 //! - [`csi`] is the driver's side: the RPC client, who the driver is, whether it is ready.
+//! - [`kubelet`] is the kubelet's side: the registration socket and who answers there.
 //! - [`cluster`] is the API server's side: reflectors and cache, work queue and workers, requests, events.
 //! - [`lease`] elects one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says
 //!   so.
@@ -18,6 +19,7 @@ pub mod base;
 pub mod capacity;
 pub mod cluster;
 pub mod csi;
+pub mod kubelet;
 pub mod lease;
 pub mod ledger;
 pub mod probe;

@@ -5,11 +5,19 @@ use std::fmt;
 use crate::tokens::Name;
 
 pub(crate) const CONTROLLERS: [&str; 5] = ["provision", "reclaim", "protect", "capacity", "probe"];
-pub(crate) const FOUNDATIONS: [&str; 6] = ["csi", "cluster", "lease", "ledger", "telemetry", "base"];
+pub(crate) const FOUNDATIONS: [&str; 7] = [
+    "csi",
+    "kubelet",
+    "cluster",
+    "lease",
+    "ledger",
+    "telemetry",
+    "base",
+];
 
 /// Outside crates that only some places may name.
-pub(crate) const OWNERS: [(&[&str], &[&str]); 7] = [
-    (&["tonic", "tonic_prost"], &["src/csi/"]),
+pub(crate) const OWNERS: [(&[&str], &[&str]); 8] = [
+    (&["tonic", "tonic_prost"], &["src/csi/", "src/kubelet/"]),
     (
         &["kube", "kube_client", "kube_core", "kube_runtime"],
         &["src/cluster/"],
