@@ -2,4 +2,5 @@
 
 pub mod liveness;
 pub mod provisioner;
+pub mod registrar;
 pub mod sidecar;

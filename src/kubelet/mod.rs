@@ -24,4 +24,4 @@ mod socket;
 
 pub use health::{HealthError, check};
 pub use registration::{KubeletCall, PluginInfo, serve};
-pub use socket::{Action, RegistrationSocket, Removal, SocketError};
+pub use socket::{Action, RegistrationSocket, Removal, SocketError, SocketFile};

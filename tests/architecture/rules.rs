@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::tokens::Name;
 
-pub(crate) const CONTROLLERS: [&str; 5] = ["provision", "reclaim", "protect", "capacity", "probe"];
+pub(crate) const CONTROLLERS: [&str; 6] =
+    ["provision", "reclaim", "protect", "capacity", "register", "probe"];
 pub(crate) const FOUNDATIONS: [&str; 7] = [
     "csi",
     "kubelet",
@@ -23,10 +24,9 @@ pub(crate) const OWNERS: [(&[&str], &[&str]); 8] = [
         &["src/cluster/"],
     ),
     (&["hyper_rustls", "rustls"], &["src/cluster/"]),
-    (
-        &["axum", "hyper", "prometheus", "tracing_subscriber"],
-        &["src/telemetry/"],
-    ),
+    (&["axum", "prometheus", "tracing_subscriber"], &["src/telemetry/"]),
+    // Servers: of pages, and of the kubelet.
+    (&["hyper"], &["src/telemetry/", "src/kubelet/"]),
     (&["clap"], &["flags.rs", "/flags/"]),
     // A controller or a foundation has an error type of its own.
     (&["anyhow"], &["src/app/", "src/bin/"]),

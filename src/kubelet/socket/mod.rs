@@ -110,6 +110,17 @@ pub enum Removal {
     NotOurs,
 }
 
+/// What is at the path of a registration socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketFile {
+    /// The socket that we listen on.
+    Ours,
+    /// Nothing.
+    Gone,
+    /// Something else, or nobody can tell.
+    NotOurs,
+}
+
 /// A registration socket that listens. Dropping it leaves the file, as a crash does; the next registrar cleans up.
 #[derive(Debug)]
 pub struct RegistrationSocket {
@@ -152,9 +163,13 @@ impl RegistrationSocket {
         &self.path
     }
 
-    /// Whether the file at the path is still the socket that we listen on.
-    pub fn is_ours(&self) -> bool {
-        self.found().is_ok_and(|found| found == self.identity)
+    /// What the file at the path is.
+    pub fn file(&self) -> SocketFile {
+        match self.found() {
+            Ok(found) if found == self.identity => SocketFile::Ours,
+            Err(error) if is_absent(&error) => SocketFile::Gone,
+            _ => SocketFile::NotOurs,
+        }
     }
 
     /// Removes the file if it is still ours, which tells the kubelet to unregister the driver.
