@@ -7,6 +7,7 @@
 mod capacities;
 mod custom;
 mod history;
+pub mod kubelet;
 mod lists;
 mod metadata;
 mod objects;
@@ -57,13 +58,13 @@ pub type Install = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// One thing to rely on.
-pub(crate) struct Case {
+pub(crate) struct Case<P = Probe> {
     pub(crate) name: String,
-    pub(crate) run: Box<dyn FnOnce(Probe) -> BoxFuture<'static, CaseResult> + Send>,
+    pub(crate) run: Box<dyn FnOnce(P) -> BoxFuture<'static, CaseResult> + Send>,
 }
 
-impl Case {
-    pub(crate) fn new<F>(name: impl Into<String>, run: impl FnOnce(Probe) -> F + Send + 'static) -> Self
+impl<P> Case<P> {
+    pub(crate) fn new<F>(name: impl Into<String>, run: impl FnOnce(P) -> F + Send + 'static) -> Self
     where
         F: Future<Output = CaseResult> + Send + 'static,
     {
@@ -111,7 +112,7 @@ pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
     (ran, failed)
 }
 
-async fn check(case: Case, probe: &Probe) -> Option<(String, String)> {
+async fn check<P: Clone>(case: Case<P>, probe: &P) -> Option<(String, String)> {
     let running = (case.run)(probe.clone());
     let ended = tokio::time::timeout(LIMIT, running).await;
     let ended = ended.unwrap_or_else(|_| Err("does not come to an end".into()));

@@ -344,7 +344,7 @@ impl Node for Driver {
             Ok(NodeGetInfoResponse {
                 node_id: state.identity.node_id.clone(),
                 accessible_topology: topology.map(|segments| proto::Topology { segments }),
-                ..Default::default()
+                max_volumes_per_node: state.identity.max_volumes_per_node,
             })
         })
         .await

@@ -97,6 +97,8 @@ pub struct Identity {
     pub node_id: String,
     /// `accessible_topology` of NodeGetInfo; `None` leaves it out.
     pub node_topology: Option<BTreeMap<String, String>>,
+    /// `max_volumes_per_node` of NodeGetInfo; 0 says nothing.
+    pub max_volumes_per_node: i64,
 }
 
 /// One volume at the driver.
@@ -193,6 +195,7 @@ impl Driver {
             minimum_volume_size: None,
             node_id: "node".into(),
             node_topology: None,
+            max_volumes_per_node: 0,
         };
         let state = State {
             identity,
