@@ -127,6 +127,10 @@ fn main() -> ExitCode {
                 })
             },
         ));
+        trials.push(together(
+            "the contract that the double keeps is a real kubelet's",
+            |c| Box::pin(contract::of_kubelet_holds(c)),
+        ));
         let handle = runtime.handle().clone();
         trials.push(Trial::test(
             "csi-sanity finds nothing wrong with the example driver",

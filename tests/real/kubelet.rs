@@ -2,10 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use k8s_openapi::api::{
@@ -14,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
-use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
     cluster::Cluster,
@@ -27,7 +24,7 @@ use crate::{
 /// The node that scenarios share; they differ by their drivers.
 pub(crate) const NODE: &str = "real";
 
-/// Stopped when it is dropped: what measures comes after all scenarios that need one.
+/// Stopped when it is dropped.
 pub(crate) struct Kubelet {
     cluster: &'static Cluster,
     client: Client,
@@ -38,16 +35,10 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// The one that scenarios share, ready. The first who asks starts it, and again the first after all have let go.
-    pub(crate) async fn shared(cluster: &'static Cluster) -> Arc<Self> {
-        static RUNNING: Mutex<Weak<Kubelet>> = Mutex::const_new(Weak::new());
-        let mut running = RUNNING.lock().await;
-        if let Some(kubelet) = running.upgrade() {
-            return kubelet;
-        }
-        let kubelet = Arc::new(Self::new(cluster, NODE).await);
-        *running = Arc::downgrade(&kubelet);
-        kubelet
+    /// The one that scenarios share, ready: the first who asks starts it, and it ends with the run.
+    pub(crate) async fn shared(cluster: &'static Cluster) -> &'static Self {
+        static SHARED: OnceCell<Kubelet> = OnceCell::const_new();
+        SHARED.get_or_init(|| Self::new(cluster, NODE)).await
     }
 
     /// One more, ready.
