@@ -7,7 +7,8 @@ target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 cache := $(or $(VOLWRIGHT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volwright)
 triple := $(shell rustc -vV | sed -n 's/^host: //p')
 # Naming the triple keeps the flag for static linking away from build scripts.
-binary := $(target)/$(triple)/release/csi-provisioner
+sidecars := $(target)/$(triple)/release
+names := $(basename $(notdir $(wildcard src/bin/*.rs)))
 play := $(target)/cluster
 deny_version := 0.20.2
 deny := $(or $(shell command -v cargo-deny),$(cache)/tools/bin/cargo-deny)
@@ -17,9 +18,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 .PHONY: test
-test: fmt deny clippy binary ## everything that must hold before a change is taken
+test: fmt deny clippy binaries ## everything that must hold before a change is taken
 	tests/cluster/build.sh $(if $(TEST_KUBECONFIG),small) >/dev/null
-	CSI_PROVISIONER=$(binary) cargo test --workspace --locked
+	SIDECARS=$(sidecars) cargo test --workspace --locked
 
 .PHONY: fmt
 fmt: ## formatting
@@ -42,14 +43,14 @@ $(cache)/tools/bin/cargo-deny:
 	CARGO_TARGET_DIR=$(target)/tools cargo install cargo-deny@$(deny_version) --locked --root $(cache)/tools
 	rm -rf $(target)/tools
 
-.PHONY: binary
-binary: ## the static release binary
+.PHONY: binaries
+binaries: ## the static release binaries, one for each sidecar
 	RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" \
-		cargo build --release --locked --target $(triple) --bin csi-provisioner
+		cargo build --release --locked --target $(triple) --bins
 
-.PHONY: image
-image: binary ## an OCI archive, no container runtime needed; prints its path
-	@manifests/image.sh $(binary) $(target)/csi-provisioner.oci.tar
+.PHONY: images
+images: binaries ## an OCI archive for each sidecar, no container runtime needed; prints their paths
+	@for name in $(names); do manifests/image.sh $(sidecars)/$$name $(target)/$$name.oci.tar; done
 
 # A dev build: the release build with its one codegen unit takes several times
 # as long, for a demonstration of a second.
@@ -68,22 +69,22 @@ dev: ## the sidecar out of cluster against `make cluster`, with an in-memory dri
 	@CARGO_TARGET_DIR=$(target) tests/cluster/dev.sh -v=4
 
 .PHONY: parity
-parity: binary ## the scenarios of tests/parity on upstream's binary and on ours, line by line
+parity: binaries ## the scenarios of tests/parity on upstream's binary and on ours, line by line
 	tests/cluster/build.sh >/dev/null
-	PARITY=all CSI_PROVISIONER=$(binary) cargo test --workspace --locked --test real -- parity
+	PARITY=all SIDECARS=$(sidecars) cargo test --workspace --locked --test real -- parity
 
 .PHONY: bench
-bench: binary ## what a decision, a record and a list cost; then figures beside upstream's
+bench: binaries ## what a decision, a record and a list cost; then figures beside upstream's
 	cargo bench --locked --bench decide --bench ledger --bench decode
 	tests/cluster/build.sh >/dev/null
-	CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures
+	SIDECARS=$(sidecars) cargo test --locked --test real -- figures
 
 # Half of the kills without election, half with it. SEED draws other moments.
 .PHONY: kill-test
 KILLS ?= 500
-kill-test: binary ## KILLS=500 kill -9 under load; what is forgotten, beside upstream
+kill-test: binaries ## KILLS=500 kill -9 under load; what is forgotten, beside upstream
 	tests/cluster/build.sh >/dev/null
-	CSI_PROVISIONER=$(binary) KILLS=$(KILLS) cargo test --locked --test real -- "kill test"
+	SIDECARS=$(sidecars) KILLS=$(KILLS) cargo test --locked --test real -- "kill test"
 
 .PHONY: chaos
 chaos: ## replicas or one process, claims that come and go, and whatever may break, SEEDS=n times
@@ -92,8 +93,8 @@ chaos: ## replicas or one process, claims that come and go, and whatever may bre
 # What exceeds its share of `make test`: more of the same, on the same machine.
 .PHONY: test-all
 test-all: test ## `make test`, then the real cluster again and again, and 100000 foreign objects
-	for round in 1 2 3; do CSI_PROVISIONER=$(binary) cargo test --locked --test real; done
+	for round in 1 2 3; do SIDECARS=$(sidecars) cargo test --locked --test real; done
 	CRASH_FULL=1 CHAOS_SEEDS=300 cargo test --locked --test crash
 	MODEL_DEPTH=12 cargo test --release --locked --lib -- ledger::tests::model
-	KILLS=100 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- "kill test"
-	FOREIGN=100000 CSI_PROVISIONER=$(binary) cargo test --locked --test real -- figures
+	KILLS=100 SIDECARS=$(sidecars) cargo test --locked --test real -- "kill test"
+	FOREIGN=100000 SIDECARS=$(sidecars) cargo test --locked --test real -- figures

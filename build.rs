@@ -1,7 +1,8 @@
-//! Turns `proto/csi.proto` into messages, in Rust and without protoc.
+//! Turns `proto/csi.proto` into messages, and `proto/pluginregistration.proto` into a service, in Rust and without
+//! protoc.
 //!
-//! No gRPC client is generated: the one way to call the driver is the door in `src/csi/rpc.rs`, and no stub of
-//! ours may open a second one.
+//! No gRPC client of CSI is generated: the one way to call the driver is the door in `src/csi/rpc.rs`, and no stub of
+//! ours may open a second one. The registration service is served to the kubelet, and called by the self-check.
 //!
 //! prost drops the option `csi_secret`, the descriptors keep it. Every message that has such a field gets a
 //! `Debug` from here that hides its value, so that no log line, now or with a later specification, can show it.
@@ -59,5 +60,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .disable_comments(["."])
         .skip_debug(redacted)
         .compile_fds(compiler.file_descriptor_set())?;
+
+    println!("cargo:rerun-if-changed=proto/pluginregistration.proto");
+    tonic_prost_build::configure()
+        // What `connect` would need; the self-check brings a connection of its own.
+        .build_transport(false)
+        .disable_comments(["."])
+        .compile_fds(protox::compile(["pluginregistration.proto"], ["proto"])?)?;
     Ok(())
 }

@@ -185,7 +185,7 @@ fn page_of_metrics(bencher: Bencher) {
         "/csi.v1.Controller/DeleteVolume",
     ] {
         metrics
-            .sidecar
+            .calls
             .call("bench.csi.example.com", method, "OK", None, took);
     }
     bencher.bench(|| metrics.registry.page(&[]));

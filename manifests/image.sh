@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # manifests/image.sh BINARY ARCHIVE
 #
-# Writes an OCI archive that holds one static binary and nothing else, without
+# Writes an OCI archive that holds one static sidecar and nothing else, without
 # a container runtime: the format is a tar of small JSON files and one layer.
 # The entry point and the user are those of upstream's image, so that a
 # Deployment needs no other change. The same binary gives the same bytes.
 set -euo pipefail
 
 binary=$1 archive=$2
+name=$(basename "$binary")
 if readelf -l "$binary" 2>/dev/null | grep -q 'Requesting program interpreter'; then
     echo "$binary is not static: an empty image has no loader to start it" >&2
     exit 1
@@ -35,15 +36,15 @@ blob() { # FILE: files it under its digest, prints digest and size as JSON
     mv "$1" "$work/oci/blobs/sha256/$digest"
 }
 
-install -m 0755 "$binary" "$work/root/csi-provisioner"
+install -m 0755 "$binary" "$work/root/$name"
 pack "$work/root" >"$work/layer"
 diff=sha256:$(sha256sum "$work/layer" | cut -d' ' -f1)
 layer=$(blob "$work/layer")
 
 cat >"$work/config" <<JSON
 {"architecture":"$arch","os":"linux",
- "config":{"Entrypoint":["/csi-provisioner"],"User":"0","WorkingDir":"/",
-  "Labels":{"org.opencontainers.image.title":"csi-provisioner","org.opencontainers.image.version":"$version",
+ "config":{"Entrypoint":["/$name"],"User":"0","WorkingDir":"/",
+  "Labels":{"org.opencontainers.image.title":"$name","org.opencontainers.image.version":"$version",
    "org.opencontainers.image.licenses":"Apache-2.0"}},
  "rootfs":{"type":"layers","diff_ids":["$diff"]}}
 JSON
@@ -63,7 +64,7 @@ cat >"$work/oci/index.json" <<JSON
  "manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",$manifest,
   "platform":{"architecture":"$arch","os":"linux"},
   "annotations":{"org.opencontainers.image.ref.name":"$version",
-   "io.containerd.image.name":"docker.io/volwright/csi-provisioner:$version"}}]}
+   "io.containerd.image.name":"docker.io/volwright/$name:$version"}}]}
 JSON
 printf '{"imageLayoutVersion":"1.0.0"}' >"$work/oci/oci-layout"
 

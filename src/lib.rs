@@ -6,7 +6,10 @@
 //! - [`app`] puts a sidecar together: flags, start-up, leadership. Nothing imports it but the binaries in `bin/`.
 //! - [`provision`], [`reclaim`], [`protect`] and [`capacity`] are controllers: a claim becomes a volume, a released volume
 //!   goes away, what volumes are made from stays meanwhile, and how much room there is gets published.
+//! - [`register`] and [`probe`] are controllers beside a driver on its node: the kubelet gets to know it, and whether it
+//!   is alive.
 //! - [`csi`] is the driver's side: the RPC client, who the driver is, whether it is ready.
+//! - [`kubelet`] is the kubelet's side: the registration socket and who answers there.
 //! - [`cluster`] is the API server's side: reflectors and cache, work queue and workers, requests, events.
 //! - [`lease`] elects one leader; [`ledger`] remembers what may exist at the driver although no PersistentVolume says
 //!   so.
@@ -17,9 +20,12 @@ pub mod base;
 pub mod capacity;
 pub mod cluster;
 pub mod csi;
+pub mod kubelet;
 pub mod lease;
 pub mod ledger;
+pub mod probe;
 pub mod protect;
 pub mod provision;
 pub mod reclaim;
+pub mod register;
 pub mod telemetry;

@@ -1,5 +1,5 @@
-//! The image holds what it promises and runs with nothing around it: the archive
-//! that `make image` writes is unpacked into an empty root and started there.
+//! An image holds what it promises and runs with nothing around it: each archive
+//! that `make images` writes is unpacked into an empty root and started there.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -37,30 +37,35 @@ const AUTHORITY: &str = "\
     dmlYWVY5VWowSUNQVS84WnBIYVJpWjlidU9JRHI0MGJPai9SOHJVM3MwPQotLS0tLUVORCBDRVJUSUZJQ0FURS0tLS0tCg==";
 
 #[test]
-fn the_image_runs_in_an_empty_root() {
-    let scratch = Scratch::new();
-    let archive = make_image();
-    let config = unpack(&archive, &scratch.0);
+fn each_image_holds_one_sidecar_that_runs_in_an_empty_root() {
+    for archive in make_images() {
+        let scratch = Scratch::new();
+        let config = unpack(&archive, &scratch.0);
+        let name = archive.file_name().and_then(|it| it.to_str()).expect("a name");
+        let name = name.strip_suffix(".oci.tar").expect("an archive");
+        let entry = &config["config"]["Entrypoint"];
+        assert_eq!(*entry, serde_json::json!([format!("/{name}")]));
+        assert_eq!(config["config"]["User"], "0", "the user of upstream's image");
+        let root = scratch.0.join("root");
+        let files: Vec<_> = fs::read_dir(&root)
+            .expect("the root")
+            .map(|it| it.expect("a file").file_name())
+            .collect();
+        assert_eq!(files, [name], "nothing else is in the image");
 
-    assert_eq!(
-        config["config"]["Entrypoint"],
-        serde_json::json!(["/csi-provisioner"])
-    );
-    assert_eq!(config["config"]["User"], "0", "the user of upstream's image");
-    let root = scratch.0.join("root");
-    let files: Vec<_> = fs::read_dir(&root)
-        .expect("the root")
-        .map(|it| it.expect("a file").file_name())
-        .collect();
-    assert_eq!(files, ["csi-provisioner"], "nothing else is in the image");
+        let help = Running::start(&root, name, &["--help"]).end(Duration::from_secs(10));
+        let said = String::from_utf8_lossy(&help.stderr).into_owned();
+        assert!(
+            help.status.success() && said.contains("--csi-address"),
+            "{help:?}"
+        );
+        if name == "csi-provisioner" {
+            finds_the_api_server(&scratch, &root);
+        }
+    }
+}
 
-    let version = Running::start(&root, &["--version"]).end(Duration::from_secs(10));
-    let said = String::from_utf8_lossy(&version.stdout).into_owned();
-    assert!(
-        version.status.success() && said.contains(env!("CARGO_PKG_VERSION")),
-        "{version:?}"
-    );
-
+fn finds_the_api_server(scratch: &Scratch, root: &Path) {
     // glibc's static resolver is the part of a static binary that may fail
     // only at run time, so a name is looked up and connected to.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -70,7 +75,8 @@ fn the_image_runs_in_an_empty_root() {
     fs::write(root.join("kubeconfig"), kubeconfig(port)).expect("a kubeconfig");
     // The driver comes first: before it has said its name nothing is asked of the API server.
     let _driver = driver(&root.join("socket"), &scratch.0.join("calls"));
-    let sidecar = Running::start(&root, &["--kubeconfig=/kubeconfig", "--csi-address=/socket"]);
+    let arguments = ["--kubeconfig=/kubeconfig", "--csi-address=/socket"];
+    let sidecar = Running::start(root, "csi-provisioner", &arguments);
     let hello = first_words(&listener, Duration::from_secs(20));
     drop(listener);
     let ended = sidecar.stop();
@@ -82,9 +88,9 @@ fn the_image_runs_in_an_empty_root() {
     );
 }
 
-/// Asks the Makefile, which knows how the image is built, and takes the archive
+/// Asks the Makefile, which knows how images are built, and takes the archives
 /// that it names. Nothing is built again that is fresh.
-fn make_image() -> PathBuf {
+fn make_images() -> Vec<PathBuf> {
     let mut make = Command::new("make");
     // What cargo tells its tests is part of what build scripts are built for:
     // with it nothing would be fresh. The same goes for an outer make.
@@ -99,14 +105,17 @@ fn make_image() -> PathBuf {
         }
     }
     let made = make
-        .args(["--silent", "--no-print-directory", "image"])
+        .args(["--silent", "--no-print-directory", "images"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()
         .expect("make");
-    assert!(made.status.success(), "make image failed");
-    let said = String::from_utf8(made.stdout).expect("a path");
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(said.lines().last().expect("a path on the last line"))
+    assert!(made.status.success(), "make images failed");
+    let said = String::from_utf8(made.stdout).expect("paths");
+    let base = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let archives: Vec<_> = said.lines().map(|path| base.join(path)).collect();
+    assert!(!archives.is_empty(), "make images names no archive");
+    archives
 }
 
 /// The in-memory driver of the real control plane, outside the root.
@@ -228,7 +237,7 @@ fn first_words(listener: &TcpListener, limit: Duration) -> Option<Vec<u8>> {
 struct Running(Option<Child>);
 
 impl Running {
-    fn start(root: &Path, arguments: &[&str]) -> Self {
+    fn start(root: &Path, name: &str, arguments: &[&str]) -> Self {
         let is_root = fs::metadata("/proc/self").expect("/proc").uid() == 0;
         let mut command = Command::new("setpriv");
         command.args(BOUND).args(match is_root {
@@ -236,7 +245,7 @@ impl Running {
             false => &["unshare", "--user", "--map-root-user", "--root"],
         });
         command.arg(root);
-        command.arg("/csi-provisioner").args(arguments);
+        command.arg(format!("/{name}")).args(arguments);
         // An image from scratch sets no variables either; PATH finds chroot.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         Self::spawn(command.stdin(Stdio::null()))

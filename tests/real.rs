@@ -4,7 +4,7 @@
 //!
 //! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is never looked at. `SIDECAR=upstream`
 //! runs upstream's binary where ours would run, which shows that the scenarios are right (on our own control plane).
-//! `CSI_PROVISIONER` names another build of ours, `FOREIGN` how many claims and volumes of another driver the memory
+//! `SIDECARS` names the folder of another build of ours, `FOREIGN` how many claims and volumes of another driver the memory
 //! figure is taken with, and `KILLS` how often the kill test kills, upstream's binary too.
 //!
 //! A harness of its own, because all scenarios share one control plane and most of them only wait: they run side by

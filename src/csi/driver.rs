@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     connect::Dialer,
-    driver_info::{DriverInfo, NodeInfo, UnsupportedDriver, check_name},
+    driver_info::{DriverInfo, NodeInfo, UnsupportedDriver},
     driver_state::{DriverState, NotReadyReason},
     fence::{MayCall, NotSent},
     proto::{
@@ -42,8 +42,18 @@ pub struct Driver {
     pub(super) connections: Arc<AtomicU64>,
     /// How often it has come back; see [`Driver::returns`].
     pub(super) returns: Arc<watch::Sender<u64>>,
-    /// Asked where its node is, too.
-    serves_one_node: bool,
+    dialer: Dialer,
+    needs: Needs,
+}
+
+/// What a sidecar has to know of its driver besides the name, which GetPluginInfo tells all of them. Nothing else is
+/// asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// What it can do: GetPluginCapabilities and ControllerGetCapabilities.
+    pub capabilities: bool,
+    /// Where its node is: NodeGetInfo, for a sidecar that serves this one node.
+    pub node: bool,
 }
 
 /// Why the driver could not be identified, or was refused.
@@ -52,7 +62,7 @@ pub enum IdentifyError {
     /// One of the calls failed.
     #[error("asking the CSI driver who it is ({method}) failed: {0}", method = .0.method)]
     RpcError(#[from] RpcError),
-    /// It answered, and no sidecar can serve it.
+    /// It answered, and this sidecar cannot serve it.
     #[error(transparent)]
     UnsupportedDriver(#[from] UnsupportedDriver),
     /// Another driver has taken the socket. It is reported and gets no calls.
@@ -71,7 +81,7 @@ pub enum IdentifyError {
 impl Driver {
     /// Connects to nothing yet. `timeout` is the deadline of each call; `on_call` is told of every finished one.
     /// Must be called inside a tokio runtime.
-    pub fn new(dialer: &Dialer, timeout: Duration, on_call: OnCall) -> Self {
+    pub fn new(dialer: &Dialer, timeout: Duration, needs: Needs, on_call: OnCall) -> Self {
         let (recheck, connections) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
         let rpc = RpcClient {
             channel: dialer.channel(recheck.clone(), connections.clone()),
@@ -88,15 +98,18 @@ impl Driver {
             driver_state: Arc::new(watch::Sender::new(DriverState::not_checked())),
             connections,
             returns: Arc::new(watch::Sender::new(0)),
-            serves_one_node: false,
+            dialer: dialer.clone(),
+            needs,
         }
     }
 
-    /// The same driver, which is asked where its node is whenever it is identified: for a sidecar that serves this one
-    /// node.
-    pub fn serving_one_node(mut self) -> Self {
-        self.serves_one_node = true;
-        self
+    /// The same driver over a connection of its own, which is made when the first call needs it: whether one can be made
+    /// is part of what that call tells.
+    pub fn reconnected(&self) -> Self {
+        let mut driver = self.clone();
+        let (recheck, connections) = (self.rpc.recheck.clone(), self.connections.clone());
+        driver.rpc.channel = self.dialer.channel(recheck, connections);
+        driver
     }
 
     /// The same driver, which gets no CreateVolume, DeleteVolume or GetCapacity while `may_call` says no. That is asked
@@ -140,17 +153,19 @@ impl Driver {
         Ok(answer.ready.unwrap_or(true))
     }
 
-    /// Asks for name and capabilities, in upstream's order, and for the node if it serves one; then [`Driver::driver_state`] says `Ready`. The first name
-    /// stays: calls are counted under it, and a driver with another one is refused from then on. Whether the
-    /// capabilities suffice is for the caller to decide.
+    /// Asks for the name and what else the sidecar needs, in upstream's order; then [`Driver::driver_state`] says
+    /// `Ready`. The first name stays: calls are counted under it, and a driver with another one is refused from then on.
+    /// Whether the capabilities suffice is for the caller to decide.
     ///
     /// # Errors
-    /// [`IdentifyError`] when a call fails or the driver's name is refused.
+    /// [`IdentifyError`] when a call fails or the driver is refused.
     pub async fn identify(&self) -> Result<DriverInfo, IdentifyError> {
         // This answers all notifications so far; a connection made from here on has to be asked again.
         let _ = self.rpc.recheck.notified().now_or_never();
         let info: GetPluginInfoResponse = self.rpc.call(GET_PLUGIN_INFO, GetPluginInfoRequest {}).await?;
-        check_name(&info.name)?;
+        if info.name.is_empty() {
+            return Err(UnsupportedDriver::NoName.into());
+        }
         let expected = self.rpc.driver_name.get_or_init(|| info.name.as_str().into());
         if **expected != *info.name {
             return Err(IdentifyError::OtherDriver {
@@ -158,6 +173,20 @@ impl Driver {
                 found: info.name,
             });
         }
+        let mut driver_info = DriverInfo::new(info);
+        if self.needs.capabilities {
+            // Before the driver is asked for more: no volume of such a driver could be written down.
+            driver_info.check_name()?;
+            self.read_capabilities(&mut driver_info).await?;
+        }
+        if self.needs.node {
+            driver_info.node = Some(self.node_info().await?);
+        }
+        self.set_ready(&driver_info);
+        Ok(driver_info)
+    }
+
+    async fn read_capabilities(&self, driver_info: &mut DriverInfo) -> Result<(), RpcError> {
         let plugin = self
             .rpc
             .call(GET_PLUGIN_CAPABILITIES, GetPluginCapabilitiesRequest {})
@@ -171,20 +200,20 @@ impl Driver {
             Err(rpc_error) if rpc_error.code == Code::Unimplemented => Default::default(),
             answer => answer?,
         };
-        let mut driver_info = DriverInfo::read(info, &plugin, &controller);
-        if self.serves_one_node {
-            let answer = self.rpc.call(NODE_GET_INFO, NodeGetInfoRequest {}).await;
-            let answer: NodeGetInfoResponse = answer.map_err(|error| match error.code {
-                Code::Unimplemented => UnsupportedDriver::NoNodeService.into(),
-                _ => IdentifyError::from(error),
-            })?;
-            let topology = answer.accessible_topology.unwrap_or_default();
-            driver_info.node = Some(NodeInfo {
-                segment: topology.segments.into(),
-            });
-        }
-        self.set_ready(&driver_info);
-        Ok(driver_info)
+        driver_info.read_capabilities(&plugin, &controller);
+        Ok(())
+    }
+
+    async fn node_info(&self) -> Result<NodeInfo, IdentifyError> {
+        let answer = self.rpc.call(NODE_GET_INFO, NodeGetInfoRequest {}).await;
+        let answer: NodeGetInfoResponse = answer.map_err(|error| match error.code {
+            Code::Unimplemented => UnsupportedDriver::NoNodeService.into(),
+            _ => IdentifyError::from(error),
+        })?;
+        let topology = answer.accessible_topology.unwrap_or_default();
+        Ok(NodeInfo {
+            segment: topology.segments.into(),
+        })
     }
 
     /// CreateVolume. An answer may lack anything; checking it is the caller's task.

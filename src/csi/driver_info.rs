@@ -1,4 +1,4 @@
-//! Pure. Who the driver is and what it can do, read from its three answers.
+//! Pure. Who the driver is and what it can do, read from its answers.
 
 use super::proto::{
     self, ControllerGetCapabilitiesResponse, GetPluginCapabilitiesResponse, GetPluginInfoResponse,
@@ -9,7 +9,8 @@ use crate::base::segment::Segment;
 /// The longest name that Kubernetes accepts in a PersistentVolume, and CSI for a driver; bytes.
 const NAME_LIMIT: usize = 63;
 
-/// What the driver says of itself. Capabilities that this specification does not know are left out.
+/// What the driver says of itself, as far as the sidecar needs to know. Capabilities that this specification does not
+/// know are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DriverInfo {
     /// What classes and claims call the driver.
@@ -47,7 +48,7 @@ pub struct NodeInfo {
     pub segment: Segment,
 }
 
-/// Why no sidecar can serve a driver.
+/// Why a sidecar cannot serve a driver.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedDriver {
     /// GetPluginInfo answered without a name.
@@ -71,17 +72,31 @@ pub enum UnsupportedDriver {
 }
 
 impl DriverInfo {
-    /// Reads the answers as they are.
-    pub fn read(
-        info: GetPluginInfoResponse,
-        plugin: &GetPluginCapabilitiesResponse,
-        controller: &ControllerGetCapabilitiesResponse,
-    ) -> Self {
-        let mut driver_info = Self {
+    /// A driver of which nothing but its name and version is known.
+    pub(super) fn new(info: GetPluginInfoResponse) -> Self {
+        Self {
             name: info.name,
             vendor_version: info.vendor_version,
             ..Self::default()
-        };
+        }
+    }
+
+    /// Whether a PersistentVolume could name the driver.
+    pub(super) fn check_name(&self) -> Result<(), UnsupportedDriver> {
+        match nameable(&self.name) {
+            true => Ok(()),
+            false => Err(UnsupportedDriver::OddName {
+                name: self.name.clone(),
+            }),
+        }
+    }
+
+    /// Adds what the two answers name.
+    pub fn read_capabilities(
+        &mut self,
+        plugin: &GetPluginCapabilitiesResponse,
+        controller: &ControllerGetCapabilitiesResponse,
+    ) {
         for capability in &plugin.capabilities {
             // Upstream skips entries without content too.
             let Some(plugin_capability::Type::Service(service)) = &capability.r#type else {
@@ -89,8 +104,8 @@ impl DriverInfo {
             };
             use plugin_capability::service::Type as Is;
             match service.r#type() {
-                Is::ControllerService => driver_info.controller_service = true,
-                Is::VolumeAccessibilityConstraints => driver_info.topology = true,
+                Is::ControllerService => self.controller_service = true,
+                Is::VolumeAccessibilityConstraints => self.topology = true,
                 _ => {}
             }
         }
@@ -100,31 +115,17 @@ impl DriverInfo {
             };
             use proto::controller_service_capability::rpc::Type as Is;
             match rpc.r#type() {
-                Is::CreateDeleteVolume => driver_info.create_delete_volume = true,
-                Is::PublishUnpublishVolume => driver_info.publish_unpublish = true,
-                Is::ListVolumes => driver_info.list_volumes = true,
-                Is::GetCapacity => driver_info.get_capacity = true,
-                Is::CreateDeleteSnapshot => driver_info.create_delete_snapshot = true,
-                Is::CloneVolume => driver_info.clone = true,
-                Is::SingleNodeMultiWriter => driver_info.single_node_multi_writer = true,
-                Is::ModifyVolume => driver_info.modify_volume = true,
+                Is::CreateDeleteVolume => self.create_delete_volume = true,
+                Is::PublishUnpublishVolume => self.publish_unpublish = true,
+                Is::ListVolumes => self.list_volumes = true,
+                Is::GetCapacity => self.get_capacity = true,
+                Is::CreateDeleteSnapshot => self.create_delete_snapshot = true,
+                Is::CloneVolume => self.clone = true,
+                Is::SingleNodeMultiWriter => self.single_node_multi_writer = true,
+                Is::ModifyVolume => self.modify_volume = true,
                 _ => {}
             }
         }
-        driver_info
-    }
-}
-
-/// A driver without a usable name is refused before it is asked for more.
-pub(super) fn check_name(name: &str) -> Result<(), UnsupportedDriver> {
-    if name.is_empty() {
-        Err(UnsupportedDriver::NoName)
-    } else if !nameable(name) {
-        Err(UnsupportedDriver::OddName {
-            name: name.to_owned(),
-        })
-    } else {
-        Ok(())
     }
 }
 
@@ -170,9 +171,12 @@ mod tests {
         for (name, good) in rows {
             assert_eq!(nameable(name), good, "{name:?}");
             let refused = UnsupportedDriver::OddName { name: name.into() };
-            assert_eq!(check_name(name), if good { Ok(()) } else { Err(refused) });
+            let driver_info = DriverInfo {
+                name: name.into(),
+                ..DriverInfo::default()
+            };
+            assert_eq!(driver_info.check_name(), if good { Ok(()) } else { Err(refused) });
         }
-        assert_eq!(check_name(""), Err(UnsupportedDriver::NoName));
     }
 
     #[test]
@@ -191,8 +195,8 @@ mod tests {
             })
             .into(),
         };
-        let driver_info =
-            DriverInfo::read(GetPluginInfoResponse::default(), &Default::default(), &controller);
+        let mut driver_info = DriverInfo::default();
+        driver_info.read_capabilities(&Default::default(), &controller);
         assert_eq!(
             driver_info,
             DriverInfo {

@@ -159,7 +159,11 @@ impl Driver {
         Ok(())
     }
 
-    async fn check_ready(&self) -> Result<(), NotReadyReason> {
+    /// Whether the driver can be reached and says that it is ready: one Probe.
+    ///
+    /// # Errors
+    /// [`NotReadyReason`]
+    pub async fn check_ready(&self) -> Result<(), NotReadyReason> {
         let answers = || self.rpc.answers.load(Ordering::Relaxed);
         let before = answers();
         match self.probe().await {

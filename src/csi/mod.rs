@@ -15,7 +15,7 @@ pub mod rpc;
 pub mod rpc_error;
 
 pub use connect::{Address, ConnectError, Dialer};
-pub use driver::{Driver, IdentifyError};
+pub use driver::{Driver, IdentifyError, Needs};
 pub use driver_info::{DriverInfo, NodeInfo, UnsupportedDriver};
 pub use driver_state::{DriverState, NotADriver, NotReadyReason};
 pub use fence::{MayCall, NotSent};

@@ -33,7 +33,7 @@ const INCOMPLETE: Duration = Duration::from_secs(60);
 pub type SourceOf = Box<dyn Fn(&str) -> Option<Source> + Send + Sync>;
 
 /// Who needs what.
-pub struct Needs {
+pub struct SourceNeeds {
     /// UID and source of each claim of ours that waits, and of each open record.
     pub all: Box<dyn Fn() -> Vec<(String, Source)> + Send + Sync>,
     /// Who of them needs this source.
@@ -95,7 +95,7 @@ pub struct Protection {
     pub(super) api: ApiClient,
     active: Active,
     pub(super) pool: Arc<WorkerPool>,
-    pub(super) needs: Needs,
+    pub(super) needs: SourceNeeds,
     /// `None`: finalizers that others have left are not sought.
     pub(super) sweep_interval: Option<Duration>,
     pub(super) holders: Mutex<Holders>,
@@ -115,7 +115,7 @@ impl Protection {
         api: ApiClient,
         active: Active,
         pool: Arc<WorkerPool>,
-        needs: Needs,
+        needs: SourceNeeds,
         sweep_interval: Option<Duration>,
     ) -> Self {
         let snapshots = driver.create_delete_snapshot.then_some(SourceKind::Snapshot);

@@ -3,18 +3,25 @@
 //! Plain HTTP without authentication, as upstream's: no request changes anything, and no page shows a secret.
 
 use std::{
+    collections::BTreeMap,
+    convert::Infallible,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::State,
-    http::{HeaderValue, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
 };
-use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     metrics::{CONTENT_TYPE, Registry},
@@ -23,6 +30,16 @@ use super::{
 
 /// How long open requests may take once the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may take to send the head of its next request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How old a connection may become. Kubelet makes one a probe, and Prometheus makes another one when it has to.
+const CONNECTION_AGE: Duration = Duration::from_secs(300);
+/// Bytes of a request's head and of answers that wait to be read.
+const LONGEST_HEAD: usize = 16 << 10;
+/// How many clients are served at once.
+const CONNECTIONS: usize = 1024;
+/// How long until accepting is tried again after a failure.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Why the pages cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +48,7 @@ pub enum HttpError {
     #[error(
         "cannot serve HTTP on {0:?}: give host:port, or :port for all interfaces, with a port from 0 to 65535"
     )]
-    Address(String),
+    Malformed(String),
     /// The system refused the address.
     #[error("cannot serve HTTP on {address:?}: {source}")]
     Bind {
@@ -40,25 +57,112 @@ pub enum HttpError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The server failed while it ran.
-    #[error("the HTTP server stopped: {0}")]
-    Serve(std::io::Error),
+    /// The system does not tell which port it chose.
+    #[error("cannot tell the address of the HTTP server: {0}")]
+    Address(std::io::Error),
 }
 
 /// A health check; an error says what is wrong.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What the pages show.
-#[derive(Clone)]
-pub struct Endpoints {
-    /// Shown under `metrics_path`.
-    pub metrics: Registry,
-    /// `--metrics-path`; begins with a slash.
-    pub metrics_path: String,
-    /// Shown under `/readyz`: 200 and the notes when nothing is missing, else 503 with what is missing.
-    pub ready: Readiness,
-    /// Each has a page `/healthz/<name>`: 200, or 500 with what is wrong. `/healthz` shows all of them together.
-    pub checks: Vec<(&'static str, Check)>,
+/// What a page answers.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Answers each request for one path, whatever its method.
+type Page = Arc<dyn Fn(Uri) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// The pages, by path. Of two for the same path the first counts: which they are is the sidecar's to say.
+#[derive(Clone, Default)]
+pub struct Endpoints(BTreeMap<String, Page>);
+
+impl Endpoints {
+    /// With another page.
+    pub fn page<F>(mut self, path: impl Into<String>, page: impl Fn(Uri) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let page: Page = Arc::new(move |uri| Box::pin(page(uri)));
+        self.0.entry(path.into()).or_insert(page);
+        self
+    }
+
+    /// With the metrics; `path` is `--metrics-path` and begins with a slash.
+    pub fn metrics(self, path: &str, registry: &Registry) -> Self {
+        let registry = registry.clone();
+        self.page(path, move |uri| {
+            let page = registry.page(&names(uri.query().unwrap_or_default()));
+            std::future::ready(match page {
+                Ok(page) => {
+                    let mut answer = Response::new(Full::from(page));
+                    let kind = HeaderValue::from_static(CONTENT_TYPE);
+                    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                    answer
+                }
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            })
+        })
+    }
+
+    /// With `/readyz`: 200 and the notes when nothing is missing, else 503 with what is missing.
+    pub fn ready(self, ready: &Readiness) -> Self {
+        let ready = ready.clone();
+        self.page("/readyz", move |_| {
+            std::future::ready(match ready.missing() {
+                missing if missing.is_empty() => {
+                    let lines: Vec<_> = std::iter::once("ok".to_owned()).chain(ready.notes()).collect();
+                    text(StatusCode::OK, lines.join("\n"))
+                }
+                missing => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("not ready, waiting for:\n{}", missing.join("\n")),
+                ),
+            })
+        })
+    }
+
+    /// With a page `/healthz/<name>` for each check, 200 or 500 with what is wrong; and `/healthz` for all of them
+    /// together.
+    pub fn health(self, checks: Vec<(&'static str, Check)>) -> Self {
+        let single = checks.clone().into_iter().map(|check| vec![check]);
+        let with_single = single.fold(self, |endpoints, check| {
+            endpoints.checked(format!("/healthz/{}", check[0].0), check)
+        });
+        with_single.checked("/healthz".to_owned(), checks)
+    }
+
+    fn checked(self, path: String, checks: Vec<(&'static str, Check)>) -> Self {
+        self.page(path, move |_| {
+            let wrong: Vec<_> = checks
+                .iter()
+                .filter_map(|(name, check)| check().err().map(|why| format!("{name}: {why}")))
+                .collect();
+            std::future::ready(match wrong.is_empty() {
+                true => text(StatusCode::OK, "ok"),
+                false => text(StatusCode::INTERNAL_SERVER_ERROR, wrong.join("\n")),
+            })
+        })
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let uri = request.into_parts().0.uri;
+        Ok(match self.0.get(uri.path()) {
+            Some(page) => page(uri).await,
+            None => text(StatusCode::NOT_FOUND, "404 page not found"),
+        })
+    }
+}
+
+/// An answer in plain text.
+pub fn text(code: StatusCode, text: impl Into<String>) -> Answer {
+    let mut answer = Response::new(Full::from(text.into()));
+    *answer.status_mut() = code;
+    let headers = answer.headers_mut();
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, kind);
+    // The text may contain names from outside; no browser shall guess a type from them.
+    let strict = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, strict);
+    answer
 }
 
 /// A server that listens. It answers once [`HttpServer::serve`] runs.
@@ -71,7 +175,7 @@ impl HttpServer {
     /// # Errors
     /// The address is malformed, or the system refuses it.
     pub async fn bind(address: &str) -> Result<Self, HttpError> {
-        let (host, port) = split(address).ok_or_else(|| HttpError::Address(address.to_owned()))?;
+        let (host, port) = split(address).ok_or_else(|| HttpError::Malformed(address.to_owned()))?;
         let bound = match host {
             "" => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
                 // The kernel may have no IPv6.
@@ -93,29 +197,65 @@ impl HttpServer {
     /// # Errors
     /// The system does not tell.
     pub fn address(&self) -> Result<SocketAddr, HttpError> {
-        self.0.local_addr().map_err(HttpError::Serve)
+        self.0.local_addr().map_err(HttpError::Address)
     }
 
     /// Answers until `stop` is done; requests that are open then have two seconds to end.
-    ///
-    /// # Errors
-    /// The listener fails.
-    pub async fn serve(
-        self,
-        endpoints: Endpoints,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), HttpError> {
-        // One handler for all paths: the router would take `{x}` in `--metrics-path` for a pattern.
-        let router = Router::new().fallback(answer).with_state(Arc::new(endpoints));
-        let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = axum::serve(self.0, router).with_graceful_shutdown(async move {
-            stop.await;
-            let _ = stopping.send(());
-        });
-        tokio::select! {
-            done = server.into_future() => done.map_err(HttpError::Serve),
-            () = async { let _ = stopped.await; tokio::time::sleep(SHUTDOWN_TIMEOUT).await } => Ok(()),
+    pub async fn serve(self, endpoints: Endpoints, stop: CancellationToken) {
+        // Those that are open count as long as their task; the kernel keeps the rest waiting.
+        let (open, room) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+        while let Some(Ok(place)) = stop.run_until_cancelled(room.clone().acquire_owned()).await {
+            let Some(accepted) = stop.run_until_cancelled(self.0.accept()).await else {
+                break;
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let connection = connection(stream, endpoints.clone(), stop.clone());
+                    open.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                // Too many open files, or a client that has left: neither is a reason to stop.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    sleep(ACCEPT_RETRY).await;
+                }
+            }
         }
+        drop(self);
+        open.close();
+        open.wait().await;
+    }
+}
+
+/// Serves one client until it goes, is silent or too old, or we stop.
+async fn connection(stream: TcpStream, endpoints: Endpoints, stop: CancellationToken) {
+    let service = service_fn(move |request| endpoints.clone().answer(request));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(LONGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => Some(ended),
+        () = stop.cancelled() => None,
+        // A client may send and never read: what cannot be written is given up with the connection.
+        () = sleep(CONNECTION_AGE) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            served.as_mut().graceful_shutdown();
+            match timeout(SHUTDOWN_TIMEOUT, served).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection has ended");
     }
 }
 
@@ -128,59 +268,6 @@ fn split(address: &str) -> Option<(&str, u16)> {
         None => host,
     };
     Some((host, port.parse().ok()?))
-}
-
-async fn answer(State(endpoints): State<Arc<Endpoints>>, uri: Uri) -> Response {
-    let Endpoints {
-        metrics,
-        metrics_path,
-        ready,
-        checks,
-    } = &*endpoints;
-    match uri.path() {
-        path if path == metrics_path => match metrics.page(&names(uri.query().unwrap_or_default())) {
-            Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        },
-        "/healthz" => health(checks.iter()),
-        "/readyz" => match ready.missing() {
-            missing if missing.is_empty() => {
-                let lines: Vec<_> = std::iter::once("ok".to_owned()).chain(ready.notes()).collect();
-                plain(StatusCode::OK, lines.join("\n"))
-            }
-            missing => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("not ready, waiting for:\n{}", missing.join("\n")),
-            ),
-        },
-        path => match checks
-            .iter()
-            .find(|(name, _)| path.strip_prefix("/healthz/") == Some(name))
-        {
-            Some(check) => health(std::iter::once(check)),
-            None => plain(StatusCode::NOT_FOUND, "404 page not found".into()),
-        },
-    }
-}
-
-fn health<'a>(checks: impl Iterator<Item = &'a (&'static str, Check)>) -> Response {
-    let wrong: Vec<_> = checks
-        .filter_map(|(name, check)| check().err().map(|why| format!("{name}: {why}")))
-        .collect();
-    match wrong.is_empty() {
-        true => plain(StatusCode::OK, "ok".into()),
-        false => plain(StatusCode::INTERNAL_SERVER_ERROR, wrong.join("\n")),
-    }
-}
-
-fn plain(code: StatusCode, text: String) -> Response {
-    let mut answer = (code, text).into_response();
-    // The text may contain names from outside; no browser shall guess a type from them.
-    answer.headers_mut().insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    answer
 }
 
 /// The values of `name[]` in a query.
@@ -212,13 +299,10 @@ mod tests {
         (code, answer)
     }
 
-    fn endpoints() -> Endpoints {
-        Endpoints {
-            metrics: Registry::new().unwrap(),
-            metrics_path: "/metrics".into(),
-            ready: Readiness::default(),
-            checks: Vec::new(),
-        }
+    fn endpoints(metrics_path: &str, ready: &Readiness, checks: Vec<(&'static str, Check)>) -> Endpoints {
+        let registry = Registry::of_controller().unwrap();
+        let endpoints = Endpoints::default().metrics(metrics_path, &registry);
+        endpoints.ready(ready).health(checks)
     }
 
     #[test]
@@ -249,15 +333,12 @@ mod tests {
             true => Err("lease not renewed".into()),
             false => Ok(()),
         });
-        let endpoints = Endpoints {
-            checks: vec![("leader-election", check)],
-            ..endpoints()
-        };
-        let ready = endpoints.ready.clone();
+        let ready = Readiness::default();
+        let endpoints = endpoints("/metrics", &ready, vec![("leader-election", check)]);
         let server = HttpServer::bind(":0").await.unwrap();
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().unwrap().port()));
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(server.serve(endpoints, async { drop(stopped.await) }));
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(server.serve(endpoints, stop.clone()));
 
         let (code, page) = get(
             at,
@@ -297,8 +378,8 @@ mod tests {
             "{body}"
         );
 
-        stop.send(()).unwrap();
-        server.await.unwrap().unwrap();
+        stop.cancel();
+        server.await.unwrap();
         assert!(TcpStream::connect(at).await.is_err());
     }
 
@@ -307,13 +388,8 @@ mod tests {
         for path in ["/{x}", "/*", "/a//b", "/healthz"] {
             let server = HttpServer::bind("127.0.0.1:0").await.unwrap();
             let at = server.address().unwrap();
-            let server = tokio::spawn(server.serve(
-                Endpoints {
-                    metrics_path: path.into(),
-                    ..endpoints()
-                },
-                std::future::pending(),
-            ));
+            let endpoints = endpoints(path, &Readiness::default(), Vec::new());
+            let server = tokio::spawn(server.serve(endpoints, CancellationToken::new()));
             assert_eq!(get(at, "/healthz/leader-election").await.0, 404);
             assert!(get(at, path).await.1.contains("process_open_fds"), "{path}");
             server.abort();

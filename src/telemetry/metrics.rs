@@ -6,6 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 pub use prometheus::DEFAULT_BUCKETS;
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
     core::{Collector, Desc},
@@ -16,6 +18,9 @@ use super::queue::{QueueFamilies, QueueMetrics, bounds_as_go_writes_them};
 
 /// What the page is served as.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(target_os = "linux")]
+const START_TIME: &str = "process_start_time_seconds";
 
 /// A family cannot be registered or written; a defect in this program.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +47,41 @@ fn register<F: Collector + Clone + 'static>(
 }
 
 impl Registry {
-    /// A registry with the families that every page has: of the process, of the page itself, and of work queues.
+    /// A registry of a controller: with the families of the process, of the page itself, and of work queues.
     ///
     /// # Errors
     /// Two families have the same name.
-    pub fn new() -> Result<Self, MetricsError> {
-        let families = prometheus::Registry::new();
+    pub fn of_controller() -> Result<Self, MetricsError> {
+        let registry = Self::new()?;
+        let Inner {
+            families,
+            queues,
+            page_requests,
+            page_requests_in_flight,
+        } = &*registry.0;
         #[cfg(target_os = "linux")]
-        families.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
+        families.register(Box::new(ProcessCollector::for_self()))?;
+        register(families, queues.clone())?;
+        register(families, page_requests.clone())?;
+        register(families, page_requests_in_flight.clone())?;
+        Ok(registry)
+    }
+
+    /// The registry of a sidecar without queues, whose upstream shows of the process only when it started.
+    ///
+    /// # Errors
+    /// Two families have the same name.
+    pub fn of_probe() -> Result<Self, MetricsError> {
+        let registry = Self::new()?;
+        #[cfg(target_os = "linux")]
+        registry
+            .0
+            .families
+            .register(Box::new(StartTime(ProcessCollector::for_self())))?;
+        Ok(registry)
+    }
+
+    fn new() -> Result<Self, MetricsError> {
         let page_requests = IntCounterVec::new(
             Opts::new(
                 "promhttp_metric_handler_requests_total",
@@ -67,10 +97,10 @@ impl Registry {
             "Requests for the metrics page that are being answered.",
         )?;
         Ok(Self(Arc::new(Inner {
-            queues: register(&families, QueueFamilies::new()?)?,
-            page_requests: register(&families, page_requests)?,
-            page_requests_in_flight: register(&families, page_requests_in_flight)?,
-            families,
+            families: prometheus::Registry::new(),
+            queues: QueueFamilies::new()?,
+            page_requests,
+            page_requests_in_flight,
         })))
     }
 
@@ -212,6 +242,23 @@ impl Collector for OptionalLabel {
     }
 }
 
+/// Of what the library knows of the process, `process_start_time_seconds`.
+#[cfg(target_os = "linux")]
+struct StartTime(ProcessCollector);
+
+#[cfg(target_os = "linux")]
+impl Collector for StartTime {
+    fn desc(&self) -> Vec<&Desc> {
+        let all = self.0.desc().into_iter();
+        all.filter(|desc| desc.fq_name == START_TIME).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let all = self.0.collect().into_iter();
+        all.filter(|family| family.name() == START_TIME).collect()
+    }
+}
+
 struct ComputedGauges {
     gauges: Vec<IntGauge>,
     values: Box<dyn Fn() -> Vec<i64> + Send + Sync>,
@@ -276,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_family_appears_with_its_first_value() {
-        let registry = Registry::new().unwrap();
+        let registry = Registry::of_controller().unwrap();
         let seconds = registry.histogram("seconds", "S.", ["class"], DEFAULT_BUCKETS);
         let (seconds, held) = (seconds.unwrap(), registry.gauge("held", "H.", ["state"]).unwrap());
         let panics = registry.counter("panics_total", "P.", []).unwrap();
@@ -305,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_name_is_registered_once() {
-        let registry = Registry::new().unwrap();
+        let registry = Registry::of_controller().unwrap();
         registry.counter("panics_total", "P.", []).unwrap();
         let error = registry.clone().counter("panics_total", "P.", []).err().unwrap();
         assert!(error.to_string().contains("a defect in this program"), "{error}");
@@ -313,7 +360,7 @@ mod tests {
 
     #[test]
     fn the_page_can_be_narrowed_to_named_families() {
-        let registry = Registry::new().unwrap();
+        let registry = Registry::of_controller().unwrap();
         registry.queue("claims").add();
         let only = ["workqueue_depth".to_owned(), "no_such_family".to_owned()];
         let page = registry.page(&only).unwrap();
@@ -324,7 +371,7 @@ mod tests {
 
     #[test]
     fn label_values_cannot_break_the_page() {
-        let registry = Registry::new().unwrap();
+        let registry = Registry::of_controller().unwrap();
         let failed = registry
             .counter("failed_total", "F.", ["class", "source"])
             .unwrap();

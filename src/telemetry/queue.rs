@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn depth_and_times_are_those_that_the_queue_reports() {
         let seconds = Duration::from_secs;
-        let registry = Registry::new().unwrap();
+        let registry = Registry::of_controller().unwrap();
         let value = |series| value(&registry, series);
         let queue = registry.queue("claims");
         for _ in ["a", "b", "c"] {
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn unfinished_work_is_asked_for_when_the_page_is_read() {
-        let registry = Registry::new().unwrap();
+        let registry = Registry::of_controller().unwrap();
         let value = |series| value(&registry, series);
         let queue = registry.queue("claims");
         let gauges = || {

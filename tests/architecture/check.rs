@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     rules::{
-        Breach, LONGEST, MUST_BE_PURE, ONE_PER_CONTROLLER, OWNERS, Place, Rule, forbidden, is_impure,
-        is_nondeterministic, place,
+        Breach, LONGEST, MUST_BE_PURE, ONE_PER_CONTROLLER, ONE_PER_SIDECAR, OWNERS, Place, Rule, forbidden,
+        is_impure, is_nondeterministic, place,
     },
     sources::{Sources, inside, is_pure, is_pure_module, is_test},
     tokens::Found,
@@ -152,11 +152,18 @@ fn shared_names(sources: &Sources) -> Vec<Breach> {
     breaches
 }
 
+/// Controllers may each have one of some names, and so may sidecars.
 fn may_share(name: &str, a: &str, b: &str) -> bool {
-    let controller = |file: &str| {
-        let first = file.split('/').nth(1).unwrap_or_default().to_owned();
-        matches!(place(&first), Some(Place::Controller(_))).then_some(first)
+    let owner = |file: &str| {
+        let mut parts = file.split('/').skip(1);
+        let (first, second) = (parts.next()?, parts.next()?);
+        let owner = match place(first)? {
+            Place::Controller(_) if ONE_PER_CONTROLLER.contains(&name) => first,
+            Place::App if ONE_PER_SIDECAR.contains(&name) => second,
+            _ => return None,
+        };
+        Some(owner.to_owned())
     };
-    let (a, b) = (controller(a), controller(b));
-    ONE_PER_CONTROLLER.contains(&name) && a.is_some() && b.is_some() && a != b
+    let (a, b) = (owner(a), owner(b));
+    a.is_some() && b.is_some() && a != b
 }

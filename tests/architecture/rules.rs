@@ -4,18 +4,29 @@ use std::fmt;
 
 use crate::tokens::Name;
 
-pub(crate) const CONTROLLERS: [&str; 4] = ["provision", "reclaim", "protect", "capacity"];
-pub(crate) const FOUNDATIONS: [&str; 6] = ["csi", "cluster", "lease", "ledger", "telemetry", "base"];
+pub(crate) const CONTROLLERS: [&str; 6] =
+    ["provision", "reclaim", "protect", "capacity", "register", "probe"];
+pub(crate) const FOUNDATIONS: [&str; 7] = [
+    "csi",
+    "kubelet",
+    "cluster",
+    "lease",
+    "ledger",
+    "telemetry",
+    "base",
+];
 
 /// Outside crates that only some places may name.
-pub(crate) const OWNERS: [(&[&str], &[&str]); 7] = [
-    (&["tonic", "tonic_prost"], &["src/csi/"]),
+pub(crate) const OWNERS: [(&[&str], &[&str]); 8] = [
+    (&["tonic", "tonic_prost"], &["src/csi/", "src/kubelet/"]),
     (
         &["kube", "kube_client", "kube_core", "kube_runtime"],
         &["src/cluster/"],
     ),
     (&["hyper_rustls", "rustls"], &["src/cluster/"]),
     (&["axum", "prometheus", "tracing_subscriber"], &["src/telemetry/"]),
+    // Servers: of pages, and of the kubelet.
+    (&["hyper"], &["src/telemetry/", "src/kubelet/"]),
     (&["clap"], &["flags.rs", "/flags/"]),
     // A controller or a foundation has an error type of its own.
     (&["anyhow"], &["src/app/", "src/bin/"]),
@@ -46,6 +57,9 @@ pub(crate) const LONGEST: usize = 400;
 
 /// The types that each controller has one of.
 pub(crate) const ONE_PER_CONTROLLER: [&str; 3] = ["Facts", "Decision", "Refusal"];
+
+/// The types that each sidecar has one of.
+pub(crate) const ONE_PER_SIDECAR: [&str; 2] = ["Config", "Fatal"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {

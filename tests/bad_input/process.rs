@@ -1,12 +1,6 @@
 //! The process under test: how it is started, and how its log is read.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Stdio,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use sandbox::{ADMIN, kubeconfig};
 use tokio::{
@@ -15,44 +9,14 @@ use tokio::{
     time::timeout,
 };
 
-/// A folder that goes away with the test.
-pub(crate) struct Folder(PathBuf);
+#[path = "../process/start.rs"]
+mod start;
 
-impl Folder {
-    pub(crate) fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("volwright-bad-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
+pub(crate) use start::{Folder, flag};
 
-    pub(crate) fn at(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The process, with nothing from our environment. It ends when dropped, and also when whoever started it is killed.
+/// The provisioner.
 pub(crate) fn command(folder: &Folder, flags: &[String]) -> Command {
-    // setpriv asks for that and becomes the process: the child's id is its id.
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_csi-provisioner")])
-        .args(flags)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", &folder.0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
+    start::command(env!("CARGO_BIN_EXE_csi-provisioner"), folder, flags)
 }
 
 fn process(folder: &Folder, flags: &[String]) -> Child {
@@ -98,10 +62,6 @@ pub(crate) async fn read_until(child: &mut Child, words: &str) -> BufReader<Chil
     });
     assert!(found.await.unwrap_or(false), "{words:?} is not in\n{said}");
     log
-}
-
-pub(crate) fn flag(name: &str, value: &str) -> String {
-    format!("--{name}={value}")
 }
 
 /// A kubeconfig for a server at this address.

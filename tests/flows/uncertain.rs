@@ -19,7 +19,7 @@ use volwright::{
         leases::Leases,
         workers::WorkerPool,
     },
-    csi::{ConnectError, Dialer, Driver},
+    csi::{ConnectError, Dialer, Driver, Needs},
     ledger::{CrashSafe, Ledger, LedgerSettings},
     provision::{
         self,
@@ -63,7 +63,7 @@ impl Working {
             };
             async move { service.connect_over(sandbox::Line::new()).map_err(refused) }
         });
-        let driver = Driver::new(&dialer, secs(15), Arc::new(|_| {}));
+        let driver = Driver::new(&dialer, secs(15), Needs::default(), Arc::new(|_| {}));
         let driver_info = driver.identify().await.expect("a driver");
         let driver = driver.fenced(Arc::new(move || leads.leads()));
         let api = ApiClient::new(world.client(), None).fenced(active.clone());
@@ -103,7 +103,7 @@ impl Working {
             active.clone(),
             Box::new(|_| {}),
         );
-        let registry = Registry::new().expect("a registry");
+        let registry = Registry::of_controller().expect("a registry");
         let provision = Arc::new(Provision::new(
             driver.clone(),
             driver_info.clone(),

@@ -65,7 +65,7 @@ pub(crate) async fn side_by_side(cluster: &'static Cluster) {
 
     let row = |what: &str, a: f64, b: f64| println!("  {what:<58}{a:>10.2}{b:>10.2}");
     if !sidecar::is_release() {
-        println!("\nthe debug build of ours: CSI_PROVISIONER names the release build");
+        println!("\nthe debug build of ours: SIDECARS names the folder of the release build");
     }
     println!(
         "\nfigures{:>63}{:>10}",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cluster::{self, Cluster};
 
 /// The shapes in which the sidecar runs, by their components.
-const SHAPES: [&[&str]; 7] = [
+const SHAPES: [&[&str]; 8] = [
     &["secrets"],
     &["cross-namespace"],
     &["topology"],
@@ -15,6 +15,7 @@ const SHAPES: [&[&str]; 7] = [
     &["topology", "capacity"],
     &["node-deployment"],
     &["node-deployment", "node-deployment/capacity"],
+    &["node"],
 ];
 
 /// Checked by the API server and its admission.
@@ -27,6 +28,7 @@ pub(crate) async fn apply(cluster: &'static Cluster) {
     b9_secrets_are_granted_by_an_overlay_with_the_component_only(cluster);
     each_shape_has_its_flags_variables_and_roles(cluster);
     a_component_that_does_not_fit_is_refused(cluster);
+    the_node_side_joins_driver_and_kubelet_and_has_no_rights(cluster);
 }
 
 fn applies(cluster: &Cluster, folder: &Path) {
@@ -159,6 +161,37 @@ fn check(expected: &Expected, objects: &[Value], namespace: &str) {
             assert_eq!(object["subjects"][0]["namespace"], namespace, "{object:#}");
         }
     }
+}
+
+fn the_node_side_joins_driver_and_kubelet_and_has_no_rights(cluster: &Cluster) {
+    let objects = cluster.printed("-k", &cluster.overlay(Some("elsewhere"), &["node"]));
+    let node = objects
+        .iter()
+        .find(|object| object["kind"] == "DaemonSet")
+        .unwrap();
+    assert_eq!(node["metadata"]["namespace"], "elsewhere");
+    let pod = &node["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let at = |volume: &str| {
+        let volumes = pod["volumes"].as_array().unwrap();
+        let found = volumes.iter().find(|it| it["name"] == volume).unwrap();
+        found["hostPath"]["path"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(at("registration"), "/var/lib/kubelet/plugins_registry");
+    let sidecar = |name: &str, image: &str| {
+        let containers = pod["containers"].as_array().unwrap();
+        let found = containers.iter().find(|it| it["name"] == name).unwrap();
+        let wanted = format!("volwright/{image}:{}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(found["image"], wanted);
+        found
+    };
+    let registrar = sidecar("node-driver-registrar", "csi-node-driver-registrar");
+    let path = format!("--kubelet-registration-path={}/csi.sock", at("plugin"));
+    assert!(
+        registrar["args"].as_array().unwrap().contains(&json!(path)),
+        "{registrar:#}"
+    );
+    sidecar("livenessprobe", "livenessprobe");
 }
 
 /// The texts under this pointer, sorted.

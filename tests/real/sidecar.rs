@@ -1,6 +1,6 @@
 //! A provisioner as a process: ours, or upstream's beside it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
@@ -30,7 +30,17 @@ pub(crate) fn under_test() -> Binary {
 
 /// Whether the figures of ours are those of a build that is shipped.
 pub(crate) fn is_release() -> bool {
-    std::env::var_os("CSI_PROVISIONER").is_some() || !cfg!(debug_assertions)
+    std::env::var_os("SIDECARS").is_some() || !cfg!(debug_assertions)
+}
+
+/// The path of our sidecar of this name: in the folder that `SIDECARS` names, or of this build.
+pub(crate) fn built(name: &str) -> String {
+    let debug = Path::new(env!("CARGO_BIN_EXE_csi-provisioner"));
+    let path = match std::env::var_os("SIDECARS") {
+        Some(folder) => Path::new(&folder).join(name),
+        None => debug.with_file_name(name),
+    };
+    path.to_str().unwrap().to_owned()
 }
 
 /// How the sidecar is told where the API server is.
@@ -127,8 +137,7 @@ impl Sidecar {
             .await;
 
         let program = match binary {
-            Binary::Ours => std::env::var("CSI_PROVISIONER")
-                .unwrap_or_else(|_| env!("CARGO_BIN_EXE_csi-provisioner").to_owned()),
+            Binary::Ours => built("csi-provisioner"),
             Binary::Upstream => world
                 .cluster
                 .bin

@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use crate::{
     app::{
         provisioner::gates::Gates,
-        sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
+        sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings, process},
     },
     base::{backoff::Backoff, names::UidLength},
     cluster::rate_limiter::RateLimit,
@@ -49,6 +49,16 @@ pub struct Config {
     pub gates: Gates,
     /// What the operator should know; to be logged once the log runs.
     pub warnings: Vec<String>,
+}
+
+impl process::Settings for Config {
+    fn logging(&self) -> LogSettings {
+        self.logging.clone()
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
 /// The driver's socket.

@@ -27,7 +27,7 @@ pub fn parse(
     check::config(&program, &flags, env)
 }
 
-const NAME: &str = "csi-provisioner";
+pub(super) const NAME: &str = "csi-provisioner";
 
 /// All flags, by purpose.
 #[rustfmt::skip] // One line per flag.

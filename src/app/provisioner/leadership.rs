@@ -25,7 +25,7 @@ pub(super) async fn run_elected(
     stop: &CancellationToken,
 ) {
     let (identity, mut leadership) = (election.identity().to_owned(), election.leadership());
-    controllers.metrics.sidecar.leading(election.name(), false);
+    controllers.metrics.controller.leading(election.name(), false);
     // Without release the Lease is renewed until the work has stopped, and then left to expire.
     let election_stop = if release {
         stop.clone()
@@ -37,13 +37,13 @@ pub(super) async fn run_elected(
             let now = leadership.borrow_and_update().clone();
             if let Leadership::Leading(term) = now {
                 controllers.publish(reference(&term.lease), event(&identity, "became leader"));
-                controllers.metrics.sidecar.leading(&term.lease.name, true);
+                controllers.metrics.controller.leading(&term.lease.name, true);
                 let over = async {
                     tokio::select! {
                         _ = leadership.wait_for(|now| !matches!(now, Leadership::Leading(_))) => {}
                         () = stop.cancelled() => {}
                     }
-                    controllers.metrics.sidecar.leading(&term.lease.name, false);
+                    controllers.metrics.controller.leading(&term.lease.name, false);
                 };
                 controllers.run_term(Some(&facts(&term)), over).await;
                 controllers.publish(reference(&term.lease), event(&identity, "stopped leading"));

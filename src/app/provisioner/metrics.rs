@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ledger::LedgerMetrics;
 use crate::{
-    app::sidecar::metrics::SidecarMetrics,
+    app::sidecar::metrics::{CallMetrics, ControllerMetrics},
     base::backoff::Backoff,
     cluster::{queue::QueueEvent, workers::WorkerPool},
     provision::metrics::ProvisionMetrics,
@@ -19,8 +19,10 @@ use crate::{
 pub struct Metrics {
     /// Where they are registered.
     pub registry: Registry,
-    /// Those of every sidecar.
-    pub sidecar: SidecarMetrics,
+    /// Calls to the driver.
+    pub calls: CallMetrics,
+    /// Those of every controller.
+    pub controller: ControllerMetrics,
     /// Those of provisioning.
     pub provision: ProvisionMetrics,
     /// Those of deletion.
@@ -38,7 +40,7 @@ impl Metrics {
         backoff: Backoff,
         tasks: TaskTracker,
     ) -> Arc<WorkerPool> {
-        let (queue, panics) = (self.registry.queue(name), self.sidecar.clone());
+        let (queue, panics) = (self.registry.queue(name), self.controller.clone());
         let counted = queue.clone();
         let on_event = move |event| match event {
             QueueEvent::Add => counted.add(),
@@ -60,9 +62,10 @@ impl Metrics {
     /// # Errors
     /// Two families have the same name.
     pub fn new() -> Result<Self, MetricsError> {
-        let registry = Registry::new()?;
+        let registry = Registry::of_controller()?;
         Ok(Self {
-            sidecar: SidecarMetrics::new(&registry)?,
+            calls: CallMetrics::new(&registry)?,
+            controller: ControllerMetrics::new(&registry)?,
             provision: ProvisionMetrics::new(&registry)?,
             reclaim: ReclaimMetrics::new(&registry)?,
             ledger: LedgerMetrics::new(&registry)?,
@@ -84,19 +87,20 @@ mod tests {
     fn full() -> Registry {
         let Metrics {
             registry,
-            sidecar,
+            calls,
+            controller,
             provision,
             reclaim,
             ledger,
         } = Metrics::new().unwrap();
-        sidecar.call(
+        calls.call(
             "lab.csi.example.com",
             "/csi.v1.Controller/CreateVolume",
             "OK",
             None,
             Duration::from_millis(300),
         );
-        sidecar.call(
+        calls.call(
             "ebs.csi.aws.com",
             "/csi.v1.Controller/DeleteVolume",
             "OK",
@@ -107,9 +111,9 @@ mod tests {
         provision.provision_failed("gold", "VolumeSnapshot");
         reclaim.delete_succeeded("gold", Duration::from_secs(1));
         reclaim.delete_failed("gold");
-        sidecar.leading("lab-csi-example-com", true);
-        sidecar.renewed_slowly("lab-csi-example-com");
-        sidecar.panicked();
+        controller.leading("lab-csi-example-com", true);
+        controller.renewed_slowly("lab-csi-example-com");
+        controller.panicked();
         ledger.status(&LedgerStatus {
             records: 2,
             oldest: Some(Timestamp::UNIX_EPOCH + Duration::from_secs(7)),

@@ -40,7 +40,7 @@ use self::{
 };
 pub use crate::app::sidecar::identity::Identity;
 use crate::{
-    app::sidecar::{eligibility::Eligibility, signals, startup::wait_for_cache_sync},
+    app::sidecar::{eligibility::Eligibility, process, signals, startup::wait_for_cache_sync},
     cluster::{
         active::Active,
         api::ApiClient,
@@ -54,7 +54,6 @@ use crate::{
     telemetry::{
         Readiness,
         http::{HttpError, HttpServer},
-        log,
         metrics::MetricsError,
     },
 };
@@ -120,9 +119,9 @@ pub enum Fatal {
     System(#[from] std::io::Error),
 }
 
-impl Fatal {
-    /// Upstream's exit codes: 1 for the driver's side, 255 for what it logs as fatal.
-    const fn code(&self) -> u8 {
+impl process::ExitStatus for Fatal {
+    /// 1 for the driver's side, 255 for what upstream logs as fatal.
+    fn code(&self) -> u8 {
         match self {
             Self::Address(_) | Self::NotADriver(_) | Self::Changed(_) => 1,
             Self::Access(_)
@@ -138,34 +137,8 @@ impl Fatal {
 
 /// The process.
 pub fn main() -> ExitCode {
-    let config = match flags::parse(std::env::args(), |name| std::env::var(name).ok()) {
-        Ok(config) => config,
-        Err(exit) => {
-            print!("{}", exit.stdout);
-            eprint!("{}", exit.stderr);
-            return exit.code.into();
-        }
-    };
-    log::init(config.logging.clone());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "csi-provisioner");
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    // Two threads, whatever the node has: the work is waiting, and each thread costs memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    let ended = runtime
-        .map_err(Fatal::from)
-        .and_then(|runtime| runtime.block_on(start(config)));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fatal) => {
-            tracing::error!("{fatal}");
-            fatal.code().into()
-        }
-    }
+    let settings = flags::parse(std::env::args(), |name| std::env::var(name).ok());
+    process::run(flags::NAME, process::Threads::Two, settings, start)
 }
 
 async fn start(config: Config) -> Result<(), Fatal> {
@@ -204,11 +177,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         let server = HttpServer::bind(&http.address).await?;
         tracing::info!(address = %server.address()?, "serving metrics and health");
         let stop = stop.clone();
-        tasks.spawn(async move {
-            if let Err(error) = server.serve(endpoints, stop.cancelled_owned()).await {
-                tracing::error!(%error, "metrics and health are served no more");
-            }
-        });
+        tasks.spawn(server.serve(endpoints, stop));
     }
 
     let unsynced = ready.until("first lists of claims, volumes, classes and, with topology, nodes");
@@ -280,7 +249,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
         None => None,
         Some(settings) => {
             let candidate = identity.candidate(settings, namespace, lease_name(&driver_info.name));
-            let (name, metrics) = (candidate.name.clone(), metrics.sidecar.clone());
+            let (name, metrics) = (candidate.name.clone(), metrics.controller.clone());
             let election = Election::new(lease, candidate, active, keeps_ledger, move || {
                 metrics.renewed_slowly(&name)
             });

@@ -9,7 +9,7 @@ use crate::{
     cluster::{active::Active, api::ApiClient, cache::Cache, objects::Claim, source::Source},
     csi::DriverInfo,
     ledger::Ledger,
-    protect::reconcile::{NeededBy, Needs, Protection},
+    protect::reconcile::{NeededBy, Protection, SourceNeeds},
     provision::record::Record,
 };
 
@@ -58,10 +58,10 @@ struct Kept {
 }
 
 /// Who needs what: the claims that wait for a volume of ours, and the open records.
-fn needs(cache: Arc<Cache>, ledger: Arc<Ledger<Record>>, kept: Kept) -> Needs {
+fn needs(cache: Arc<Cache>, ledger: Arc<Ledger<Record>>, kept: Kept) -> SourceNeeds {
     let (claims, records) = (cache.clone(), ledger.clone());
     let (waiting, recorded, shards) = (cache.clone(), ledger.clone(), ledger.clone());
-    Needs {
+    SourceNeeds {
         all: Box::new(move || {
             let uids = cache.claim_uids().into_iter();
             let claims = uids.filter_map(|uid| {

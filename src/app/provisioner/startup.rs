@@ -6,7 +6,7 @@ use super::{Fatal, config::Config, metrics::Metrics, requirements};
 use crate::{
     app::sidecar::startup,
     cluster::migration::in_tree_name,
-    csi::{Dialer, Driver, DriverInfo},
+    csi::{Dialer, Driver, DriverInfo, Needs},
     telemetry::Readiness,
 };
 
@@ -21,10 +21,14 @@ pub(super) async fn find_driver(
     ready: &Readiness,
 ) -> Result<(Driver, DriverInfo), Fatal> {
     let _pending = ready.until("CSI driver");
-    let metrics = metrics.sidecar.clone();
+    let metrics = metrics.calls.clone();
     let driver = Driver::new(
         dialer,
         config.driver.timeout,
+        Needs {
+            capabilities: true,
+            node: config.node.is_some(),
+        },
         Arc::new(move |call| {
             // Upstream has the label for drivers that took over from a plugin only.
             let migrated = in_tree_name(&call.driver_name).map(|_| call.migrated);
@@ -32,10 +36,6 @@ pub(super) async fn find_driver(
             metrics.call(&call.driver_name, call.method, &code, migrated, call.took);
         }),
     );
-    let driver = match config.node {
-        Some(_) => driver.serving_one_node(),
-        None => driver,
-    };
     startup::wait_until_ready(&driver).await?;
     let driver_info = startup::identify(&driver).await?;
     requirements::check(&driver_info)?;

@@ -104,6 +104,15 @@ impl Exit {
         }
     }
 
+    /// An end without words, as asked for.
+    pub(crate) fn success() -> Self {
+        Self {
+            code: 0,
+            stdout: String::new(),
+            stderr: String::new(),
+        }
+    }
+
     /// The end that `--version` asks for.
     pub(crate) fn version(program: &str) -> Self {
         Self {

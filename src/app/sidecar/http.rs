@@ -1,4 +1,4 @@
-//! The HTTP endpoint for metrics and health: its flags and settings.
+//! The HTTP endpoint of a controller, for metrics and health: its flags and settings.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,11 @@ use crate::{
         ParsedFlags,
     },
     lease::Health,
-    telemetry::{Readiness, http::Endpoints, metrics::Registry},
+    telemetry::{
+        Readiness,
+        http::{Check, Endpoints},
+        metrics::Registry,
+    },
 };
 
 /// The flags of [`HttpSettings`].
@@ -74,17 +78,13 @@ impl HttpSettings {
         ready: &Readiness,
         health: &Arc<OnceLock<Health>>,
     ) -> Endpoints {
-        let mut endpoints = Endpoints {
-            metrics: metrics.clone(),
-            metrics_path: self.metrics_path.clone(),
-            ready: ready.clone(),
-            checks: Vec::new(),
-        };
+        let mut checks: Vec<(&str, Check)> = Vec::new();
         if elected && self.leader_health {
             let health = health.clone();
             let check = move || health.get().map_or(Ok(()), Health::check);
-            endpoints.checks.push(("leader-election", Arc::new(check)));
+            checks.push(("leader-election", Arc::new(check)));
         }
-        endpoints
+        let endpoints = Endpoints::default().metrics(&self.metrics_path, metrics);
+        endpoints.ready(ready).health(checks)
     }
 }

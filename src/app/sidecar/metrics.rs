@@ -1,4 +1,4 @@
-//! What every sidecar counts: calls to the driver, leadership, panics.
+//! What sidecars count: calls to the driver all of them, leadership and panics the controllers.
 
 use std::time::Duration;
 
@@ -12,29 +12,48 @@ const CALL_BUCKETS: [f64; 13] = [
 /// The label that calls to some drivers have only.
 const MIGRATED: &str = "migrated";
 
-/// The families that every sidecar has. Clones count into the same ones.
+/// Calls to the driver, which every sidecar with metrics counts. Clones count into the same family.
 #[derive(Clone)]
-pub struct SidecarMetrics {
-    calls: Histogram<4>,
+pub struct CallMetrics(Histogram<4>);
+
+impl CallMetrics {
+    /// Registers the family.
+    ///
+    /// # Errors
+    /// It is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        Ok(Self(registry.histogram_with_optional(
+            "csi_sidecar_operations_seconds",
+            "Time that calls to the CSI driver took, with the gRPC code of the answer.",
+            ["driver_name", "method_name", "grpc_status_code", MIGRATED],
+            MIGRATED,
+            &CALL_BUCKETS,
+        )?))
+    }
+
+    /// A call to the driver was answered. `method` is the full gRPC path, `code` the code's Go name (`OK`, …). `migrated`:
+    /// for drivers that took over from an in-tree plugin, whether what the plugin left behind was the reason.
+    pub fn call(&self, driver: &str, method: &str, code: &str, migrated: Option<bool>, took: Duration) {
+        let migrated = migrated.map_or("", |migrated| if migrated { "true" } else { "false" });
+        self.0.observe([driver, method, code, migrated], took);
+    }
+}
+
+/// What every controller has besides: leadership and panics. Clones count into the same families.
+#[derive(Clone)]
+pub struct ControllerMetrics {
     leading: Gauge<1>,
     slow_path: Counter<1>,
     panics: Counter<0>,
 }
 
-impl SidecarMetrics {
+impl ControllerMetrics {
     /// Registers the families.
     ///
     /// # Errors
     /// They are registered already.
     pub fn new(registry: &Registry) -> Result<Self, MetricsError> {
         Ok(Self {
-            calls: registry.histogram_with_optional(
-                "csi_sidecar_operations_seconds",
-                "Time that calls to the CSI driver took, with the gRPC code of the answer.",
-                ["driver_name", "method_name", "grpc_status_code", MIGRATED],
-                MIGRATED,
-                &CALL_BUCKETS,
-            )?,
             leading: registry.gauge(
                 "leader_election_master_status",
                 "1 while this replica holds the lease of that name, else 0.",
@@ -51,13 +70,6 @@ impl SidecarMetrics {
                 [],
             )?,
         })
-    }
-
-    /// A call to the driver was answered. `method` is the full gRPC path, `code` the code's Go name (`OK`, …). `migrated`:
-    /// for drivers that took over from an in-tree plugin, whether what the plugin left behind was the reason.
-    pub fn call(&self, driver: &str, method: &str, code: &str, migrated: Option<bool>, took: Duration) {
-        let migrated = migrated.map_or("", |migrated| if migrated { "true" } else { "false" });
-        self.calls.observe([driver, method, code, migrated], took);
     }
 
     /// Whether this replica holds that lease.

@@ -11,5 +11,6 @@ pub mod kubernetes;
 pub mod literal;
 pub mod log;
 pub mod metrics;
+pub(super) mod process;
 pub(super) mod signals;
 pub(super) mod startup;

@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     base::reminder::{LOG_INTERVAL, Reminder},
     cluster::cache::{Need, SyncStatus},
-    csi::{Driver, DriverInfo, IdentifyError, NotADriver},
+    csi::{Code, Driver, DriverInfo, IdentifyError, NotADriver, RpcError},
 };
 
 /// Waits until the driver is ready.
@@ -27,11 +27,27 @@ pub(crate) async fn wait_until_ready(driver: &Driver) -> Result<(), NotADriver> 
 /// # Errors
 /// The driver is refused.
 pub(crate) async fn identify(driver: &Driver) -> Result<DriverInfo, IdentifyError> {
+    // It was there a moment ago: a driver that restarts just now comes back.
+    identify_unless(driver, |_| false).await
+}
+
+/// Waits for a driver that is not asked whether it is ready, and asks it who it is.
+///
+/// # Errors
+/// The driver is refused, or what listens there does not know the question.
+pub(crate) async fn wait_for_driver(driver: &Driver) -> Result<DriverInfo, IdentifyError> {
+    identify_unless(driver, |rpc_error| rpc_error.code == Code::Unimplemented).await
+}
+
+async fn identify_unless(
+    driver: &Driver,
+    is_final: impl Fn(&RpcError) -> bool,
+) -> Result<DriverInfo, IdentifyError> {
     let (mut reminder, origin) = (Reminder::default(), Instant::now());
     loop {
         match log_while_pending("who it is", driver.identify()).await {
-            // It was there a moment ago: a driver that restarts just now comes back.
-            Err(error @ IdentifyError::RpcError(_)) => {
+            Err(IdentifyError::RpcError(rpc_error)) if !is_final(&rpc_error) => {
+                let error = IdentifyError::RpcError(rpc_error);
                 if reminder.is_due(&error, origin.elapsed()) {
                     tracing::warn!("waiting: {error}");
                 }

@@ -204,7 +204,12 @@ async fn over_a_real_socket_a_restart_needs_no_new_handle() {
     let path = std::env::temp_dir().join(format!("volwright-driver-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let address: Address = format!("unix://{}", path.display()).parse().unwrap();
-    let driver = Driver::new(&Dialer::to(address), Duration::from_secs(10), Arc::new(|_| {}));
+    let driver = Driver::new(
+        &Dialer::to(address),
+        Duration::from_secs(10),
+        Needs::default(),
+        Arc::new(|_| {}),
+    );
     assert!(
         create(&driver)
             .await

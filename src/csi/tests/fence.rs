@@ -95,7 +95,7 @@ async fn a_connection_that_takes_long_carries_no_call_past_the_lease() {
     let calls = socket.calls.clone();
     let on_call = Arc::new(move |call: &Call| calls.lock().unwrap().push(call.clone()));
     let (switch, may_call) = fence(true);
-    let driver = Driver::new(&dialer, TIMEOUT, on_call).fenced(may_call);
+    let driver = Driver::new(&dialer, TIMEOUT, Needs::default(), on_call).fenced(may_call);
     let calling = tokio::spawn({
         let driver = driver.clone();
         async move { create_fenced(&driver).await }

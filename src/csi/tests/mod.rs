@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Address, Call, Code, ConnectError, Dialer, Driver, DriverState, IdentifyError, NotADriver,
+    Address, Call, Code, ConnectError, Dialer, Driver, DriverState, IdentifyError, Needs, NotADriver,
     NotReadyReason, RpcError, UnsupportedDriver,
     proto::{
         ControllerGetCapabilitiesResponse, ControllerServiceCapability, CreateVolumeRequest,
@@ -171,12 +171,20 @@ struct Socket {
 
 impl Socket {
     fn driver(&self) -> Driver {
+        self.driver_for(Needs {
+            capabilities: true,
+            ..Needs::default()
+        })
+    }
+
+    fn driver_for(&self, needs: Needs) -> Driver {
         let socket = self.clone();
         let dialer = Dialer::over(move || std::future::ready(socket.dial()));
         let calls = self.calls.clone();
         Driver::new(
             &dialer,
             TIMEOUT,
+            needs,
             Arc::new(move |call| calls.lock().unwrap().push(call.clone())),
         )
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use super::reconcile::{NeededBy, Needs, Protection};
+use super::reconcile::{NeededBy, Protection, SourceNeeds};
 use crate::{
     base::backoff::Backoff,
     cluster::{
@@ -104,7 +104,7 @@ impl Lab {
             ApiClient::new(api.client(ADMIN), None),
             active.clone(),
             pool,
-            Needs {
+            SourceNeeds {
                 all: Box::new(move || {
                     count.fetch_add(1, Relaxed);
                     let all = all.lock().clone().into_iter();

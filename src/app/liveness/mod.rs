@@ -1,0 +1,121 @@
+//! The livenessprobe, from its command line to its end: it tells the kubelet whether the driver beside it is alive.
+
+pub mod flags;
+
+use std::{process::ExitCode, sync::Arc};
+
+use http::StatusCode;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::flags::{Config, MetricsPlace};
+use crate::{
+    app::sidecar::{metrics::CallMetrics, process, signals, startup::wait_for_driver},
+    csi::{Address, Dialer, Driver, IdentifyError, Needs, connect::BadAddress},
+    probe::Probe,
+    telemetry::{
+        http::{Endpoints, HttpError, HttpServer, text},
+        metrics::{MetricsError, Registry},
+    },
+};
+
+/// Why the sidecar ended by itself. A driver that is away is no reason: that is what it is there to tell.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The driver cannot be addressed.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    /// What listens on the socket is no CSI driver, or has no name.
+    #[error(transparent)]
+    Identify(#[from] IdentifyError),
+    /// An HTTP endpoint.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A signal handler could not be registered.
+    #[error("the operating system refuses: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl process::ExitStatus for Fatal {
+    /// Upstream ends with 0 when `/healthz` cannot be served, and kubelet then restarts the driver for ever.
+    fn code(&self) -> u8 {
+        1
+    }
+}
+
+/// The process.
+pub fn main() -> ExitCode {
+    process::run(
+        flags::NAME,
+        process::Threads::Main,
+        flags::parse(std::env::args()),
+        async |config: Config| {
+            let dialer = Dialer::to(config.address.parse::<Address>()?);
+            run(config, dialer, signals::stop()?).await
+        },
+    )
+}
+
+/// The sidecar, until `stop`.
+///
+/// # Errors
+/// [`Fatal`]
+pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Result<(), Fatal> {
+    let registry = Registry::of_probe()?;
+    let calls = CallMetrics::new(&registry)?;
+    let driver = Driver::new(
+        &dialer,
+        config.timeout,
+        Needs::default(),
+        // Upstream never has the label `migrated` here.
+        Arc::new(move |call| {
+            let code = call.code.to_string();
+            calls.call(&call.driver_name, call.method, &code, None, call.took);
+        }),
+    );
+    // Nothing listens before the driver is known: a kubelet that asks meanwhile is refused, as by upstream's.
+    let Some(found) = stop.run_until_cancelled(wait_for_driver(&driver)).await else {
+        return Ok(());
+    };
+    let driver_info = found?;
+    tracing::info!(
+        driver = driver_info.name,
+        version = driver_info.vendor_version,
+        "CSI driver"
+    );
+
+    let health = healthz(Arc::new(Probe::new(driver)));
+    let with_metrics = |endpoints: Endpoints| endpoints.metrics(&config.metrics_path, &registry);
+    let mut listeners = match &config.metrics {
+        MetricsPlace::Nowhere => vec![(&config.health, health)],
+        MetricsPlace::WithHealth => vec![(&config.health, with_metrics(health))],
+        MetricsPlace::At(address) => vec![
+            (&config.health, health),
+            (address, with_metrics(Endpoints::default())),
+        ],
+    };
+    let mut servers = JoinSet::new();
+    for (address, endpoints) in listeners.drain(..) {
+        let server = HttpServer::bind(address).await?;
+        tracing::info!(address = %server.address()?, "serving HTTP");
+        servers.spawn(server.serve(endpoints, stop.clone()));
+    }
+    servers.join_all().await;
+    Ok(())
+}
+
+/// `/healthz`: 200, or 500 with what is wrong.
+fn healthz(probe: Arc<Probe>) -> Endpoints {
+    Endpoints::default().page("/healthz", move |_| {
+        let probe = probe.clone();
+        async move {
+            match probe.check().await {
+                Ok(()) => text(StatusCode::OK, "ok"),
+                Err(reason) => text(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string()),
+            }
+        }
+    })
+}

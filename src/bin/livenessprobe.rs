@@ -1,0 +1,7 @@
+//! The `livenessprobe` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    volwright::app::liveness::main()
+}

@@ -1,0 +1,22 @@
+//! The node's sidecars as processes, beside a driver on a real socket and in real time.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test stops at the first surprise"
+)]
+
+#[path = "node/driver.rs"]
+mod driver;
+#[path = "node/http.rs"]
+mod http;
+#[path = "node/liveness.rs"]
+mod liveness;
+#[path = "node/liveness_pages.rs"]
+mod liveness_pages;
+#[path = "node/liveness_start.rs"]
+mod liveness_start;
+#[path = "node/process.rs"]
+mod process;
