@@ -1,11 +1,17 @@
 //! A client made of raw HTTP/2 frames, for tests: it sends what no library would.
 
+use std::{io, time::Duration};
+
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
+    time::timeout,
 };
 
 use super::hpack::{Decoder, write_literal};
+
+/// What is waited for longer than this does not come, and the test fails.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -37,14 +43,19 @@ impl Raw {
         }
     }
 
+    /// Type, flags, stream and payload of the next frame; `None` when the server has gone or says nothing for long.
     pub(super) async fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        timeout(PATIENCE, self.next_frame()).await.ok()?.ok()
+    }
+
+    async fn next_frame(&mut self) -> io::Result<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
-        self.stream.read_exact(&mut head).await.ok()?;
+        self.stream.read_exact(&mut head).await?;
+        let [_, _, _, kind, flags, stream @ ..] = head;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let mut payload = vec![0; length];
-        self.stream.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
-        Some((head[3], head[4], stream, payload))
+        self.stream.read_exact(&mut payload).await?;
+        Ok((kind, flags, u32::from_be_bytes(stream), payload))
     }
 
     /// The message and the `grpc-status` that the server answers on a stream; `None` when it resets the stream or

@@ -21,7 +21,7 @@ use super::*;
 use crate::kubelet::{
     hpack::{Decoder, write_literal},
     proto::registration_client::RegistrationClient,
-    raw::{EMPTY_MESSAGE, GET_INFO, Raw, call, frame, message},
+    raw::{EMPTY_MESSAGE, GET_INFO, PATIENCE, Raw, call, frame, message},
 };
 
 /// A server on a socket in a directory of its own.
@@ -66,6 +66,10 @@ impl Stage {
 
     async fn raw(&self) -> Raw {
         Raw::new(UnixStream::connect(self.path()).await.unwrap()).await
+    }
+
+    async fn told(&mut self) -> Option<KubeletCall> {
+        timeout(PATIENCE, self.calls.recv()).await.unwrap()
     }
 
     async fn stop(&mut self) -> RegistrationSocket {
@@ -127,7 +131,7 @@ async fn get_info_is_answered_whatever_the_authority_says() {
         ];
         raw.stream.write_all(&frames.concat()).await.unwrap();
         assert_eq!(raw.answer(1).await, Some((info(), "0".into())), "{authority}");
-        assert_eq!(stage.calls.recv().await, Some(KubeletCall::GetInfo));
+        assert_eq!(stage.told().await, Some(KubeletCall::GetInfo));
     }
     stage.stop().await;
 }
@@ -220,7 +224,7 @@ async fn malformed_bytes_end_their_connection_and_no_other() {
         .await
         .unwrap();
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
     client.get_info(InfoRequest {}).await.unwrap();
 }
 
@@ -233,7 +237,7 @@ async fn what_the_kubelet_does_is_told_in_order() {
     client.get_info(InfoRequest {}).await.unwrap();
     let mut told = Vec::new();
     for _ in 0..3 {
-        told.push(stage.calls.recv().await.unwrap());
+        told.push(stage.told().await.unwrap());
     }
     assert_eq!(
         told,
@@ -288,10 +292,10 @@ async fn a_failed_registration_is_told_although_the_client_leaves_without_a_word
         frame(0, 0x1, 1, &message),
     ];
     raw.stream.write_all(&frames.concat()).await.unwrap();
-    while !matches!(raw.frame().await, Some((1, _, 1, _))) {}
+    while !matches!(raw.frame().await.unwrap(), (1, _, 1, _)) {}
     drop(raw);
     assert_eq!(
-        stage.calls.recv().await,
+        stage.told().await,
         Some(KubeletCall::NotRegistered { error: "x".into() })
     );
 }
@@ -310,7 +314,7 @@ async fn silent_clients_do_not_shut_the_kubelet_out_and_delay_the_end_by_a_secon
     }
     // The oldest ones have been closed.
     let mut rest = Vec::new();
-    let _ = silent[0].read_to_end(&mut rest).await;
+    let _ = timeout(PATIENCE, silent[0].read_to_end(&mut rest)).await.unwrap();
     let begin = Instant::now();
     stage.stop().await;
     assert!(begin.elapsed() < 3 * DRAIN);
@@ -371,28 +375,17 @@ async fn a_driver_under_another_name_is_served_after_the_first_one_has_ended() {
         name: "csi.renamed".into(),
         ..plugin()
     };
+    let (stop, stopped) = oneshot::channel::<()>();
     let asked = async {
         let mut client = client(second.path()).await;
-        client.get_info(InfoRequest {}).await.unwrap().into_inner().name
+        let info = client.get_info(InfoRequest {}).await.unwrap().into_inner();
+        drop(stop);
+        info.name
     };
-    let (name, ()) = oneshot_stop(asked, |stop| serve(&second, plugin, |_| {}, stop)).await;
+    let (name, ()) = tokio::join!(
+        asked,
+        serve(&second, plugin, |_| {}, async { drop(stopped.await) })
+    );
     assert_eq!(name, "csi.renamed");
     assert_eq!(std::fs::read_dir(stage.directory.path()).unwrap().count(), 1);
-}
-
-/// Runs both, and stops the second one when the first is done.
-async fn oneshot_stop<A, S: Future<Output = ()>>(
-    first: impl Future<Output = A>,
-    second: impl FnOnce(futures::future::BoxFuture<'static, ()>) -> S,
-) -> (A, ()) {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let second = second(Box::pin(async { drop(stopped.await) }));
-    tokio::join!(
-        async {
-            let done = first.await;
-            drop(stop);
-            done
-        },
-        second
-    )
 }
