@@ -8,16 +8,24 @@ use std::{
 use futures::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::driver::Trouble;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
 use crate::{
-    driver::Place,
-    http::{Client, healthz, send},
+    driver::{NAME, Place},
+    http::{Client, get, healthz, send},
     liveness::start,
+    liveness_pages::counted,
 };
 
 /// What a process may have open where nobody has raised it.
 const FILES: u64 = 1024;
+
+/// However busy the machine is, the driver answers in time.
+const PATIENT: &[&str] = &["--probe-timeout=25s"];
 
 /// Lets this process have as many files open as it may.
 fn raise_files() {
@@ -37,15 +45,13 @@ async fn connect(at: SocketAddr) -> TcpStream {
 async fn a_thousand_who_ask_at_once_make_one_call_at_a_time_and_few_in_all() {
     raise_files();
     let place = Place::new();
-    let sidecar = start(&place, &[]);
+    let sidecar = start(&place, PATIENT);
     let at = sidecar.address().await;
     sidecar.limit_files(FILES);
     let slow = Trouble::Delay(Duration::from_millis(300));
     place.driver.upset("Probe", 100, slow);
     // Without a runtime in between, each asks as soon as it is connected.
-    let began = Instant::now();
     let asking: Vec<_> = (0..1000).map(|_| Client::asking(at, "/healthz")).collect();
-    println!("{:?}", began.elapsed());
     for answer in join_all(asking.into_iter().map(Client::told)).await {
         assert_eq!(answer, (200, "ok".into()));
     }
@@ -56,10 +62,28 @@ async fn a_thousand_who_ask_at_once_make_one_call_at_a_time_and_few_in_all() {
 }
 
 #[tokio::test]
+async fn a_kubelet_that_waits_less_than_the_probe_may_take_leaves_a_count_and_a_line_in_the_log() {
+    let place = Place::new();
+    let sidecar = start(&place, &["--probe-timeout=500ms"]);
+    let at = sidecar.address().await;
+    place.driver.upset("Probe", 1, Trouble::Hang);
+    let gave_up = timeout(Duration::from_millis(100), healthz(at)).await;
+    assert!(gave_up.is_err(), "{gave_up:?}");
+    sidecar
+        .says(
+            1,
+            "the driver fails its health check: something accepts connections",
+        )
+        .await;
+    let (_, page) = get(at, "/metrics").await;
+    assert_eq!(counted(&page, NAME, "Probe", "DeadlineExceeded"), 1, "{page}");
+}
+
+#[tokio::test]
 async fn clients_that_only_hold_connections_open_keep_nobody_out() {
     raise_files();
     let place = Place::new();
-    let sidecar = start(&place, &[]);
+    let sidecar = start(&place, PATIENT);
     let at = sidecar.address().await;
     sidecar.limit_files(FILES);
     let mut held = Vec::new();
@@ -67,8 +91,9 @@ async fn clients_that_only_hold_connections_open_keep_nobody_out() {
         held.extend(join_all((0..500).map(|_| connect(at))).await);
         let began = Instant::now();
         assert_eq!(healthz(at).await.0, 200, "{} are open", held.len());
+        // The time that one may take to send a request's head is 30 s.
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(2), "{round}: {took:?}");
+        assert!(took < Duration::from_secs(10), "{round}: {took:?}");
     }
     assert!(!sidecar.log().contains("cannot accept"), "{}", sidecar.log());
 }
@@ -77,7 +102,7 @@ async fn clients_that_only_hold_connections_open_keep_nobody_out() {
 async fn clients_that_send_too_much_or_too_little_or_never_read_cost_others_nothing() {
     raise_files();
     let place = Place::new();
-    let sidecar = start(&place, &[]);
+    let sidecar = start(&place, PATIENT);
     let at = sidecar.address().await;
     assert_eq!(healthz(at).await.0, 200);
     let before = sidecar.memory("VmHWM");
@@ -85,7 +110,10 @@ async fn clients_that_send_too_much_or_too_little_or_never_read_cost_others_noth
     // Some who ask for the longest page again and again and never read, until no more can be written.
     let pages = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
     let mut held = join_all((0..8).map(async |_| {
-        let mut stream = connect(at).await;
+        // A small buffer at their end makes that soon.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a socket");
+        let mut stream = socket.connect(at).await.expect("a connection");
         let patience = Duration::from_millis(500);
         while let Ok(written) = timeout(patience, stream.write_all(pages.as_bytes())).await {
             written.expect("it reads, or waits");
@@ -124,13 +152,13 @@ async fn clients_that_send_too_much_or_too_little_or_never_read_cost_others_noth
 }
 
 #[tokio::test]
-async fn twenty_thousand_probes_leave_the_memory_as_it_was_after_the_first_thousand() {
+async fn ten_thousand_probes_leave_the_memory_as_it_was_after_the_first_thousand() {
     let place = Place::new();
-    let sidecar = start(&place, &[]);
+    let sidecar = start(&place, PATIENT);
     let at = sidecar.address().await;
     ask_often(at, 1_000).await;
     let before = sidecar.memory("RssAnon");
-    ask_often(at, 19_000).await;
+    ask_often(at, 9_000).await;
     let after = sidecar.memory("RssAnon");
     println!("{before} KiB, then {after} KiB");
     assert!(after < before + 1024, "{before} KiB, then {after} KiB");
