@@ -90,6 +90,11 @@ impl Sidecar {
         kill_process(id.expect("an id"), signal).expect("it runs");
     }
 
+    /// Ends it by force.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("it runs");
+    }
+
     /// Waits for its end: exit code and log.
     pub(crate) async fn ended(mut self) -> (i32, String) {
         let ended = timeout(PATIENCE, self.child.wait()).await;
