@@ -55,8 +55,8 @@ images: binaries ## an OCI archive for each sidecar, no container runtime needed
 # A dev build: the release build with its one codegen unit takes several times
 # as long, for a demonstration of a second.
 .PHONY: demo
-demo: ## 20 claims become volumes and go away again; needs only Rust
-	@cargo build --locked --bin csi-provisioner --example demo
+demo: ## 20 claims become volumes and go away again, a kubelet gets to know the driver; needs only Rust
+	@cargo build --locked --bin csi-provisioner --bin csi-node-driver-registrar --example demo
 	@$(target)/debug/examples/demo
 
 .PHONY: cluster

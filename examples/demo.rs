@@ -1,23 +1,28 @@
-//! `make demo`: twenty claims become volumes and go away again, wherever Rust is.
+//! `make demo`: twenty claims become volumes and go away again, and a node gets to know the driver, wherever Rust is.
 //!
-//! A Kubernetes API with its binder and a CSI driver live in this process (tests/sandbox). The sidecar is the real
-//! binary, a process of its own with the rights of manifests/ and an election, as in a cluster.
+//! A Kubernetes API with its binder, a kubelet and a CSI driver live in this process (tests/sandbox). The sidecars are
+//! the real binaries, processes of their own; the provisioner has the rights of manifests/ and an election, as in a
+//! cluster.
 
 use std::{
     collections::BTreeMap,
     io::Write,
-    path::{Path, PathBuf},
-    process::{ExitCode, ExitStatus},
+    path::Path,
+    process::{ExitCode, ExitStatus, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use sandbox::{Api, Driver, binder, driver::Trouble};
+use sandbox::{
+    Api, Driver, Kubelet, binder,
+    driver::Trouble,
+    kubelet::{Event, Options, Seen},
+};
 use serde_json::{Value, json};
 use tokio::{
     process::{Child, Command},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{self, SignalKind, signal},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -25,7 +30,9 @@ const DRIVER: &str = "demo.csi.example.com";
 const LEASE: &str = "demo-csi-example-com";
 const USER: &str = "system:serviceaccount:default:csi-provisioner";
 const CLAIMS: usize = 20;
-/// For all of it, which takes two seconds; whoever waits longer waits for nothing.
+/// The Node that the kubelet stands for.
+const NODE: &str = "node-1";
+/// For all of it, which takes three seconds; whoever waits longer waits for nothing.
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -39,66 +46,114 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whatever happens, the sidecar is stopped and the folder removed.
+/// Whatever happens, the sidecars are stopped and the folder removed.
 async fn run() -> Result<()> {
-    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut stage = Stage {
+        folder: tempfile::tempdir().context("a folder for sockets and logs")?,
+        api: Api::new(),
+        driver: Driver::new(DRIVER),
+        term: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        end: Instant::now() + LIMIT,
+    };
     let start = Instant::now();
-    let folder = tempfile::tempdir().context("a folder for the socket and the log")?;
-    let (api, driver) = (Api::new(), Driver::new(DRIVER));
-    let mut sidecar = launch(folder.path(), &api, &driver).await?;
-    let outcome = tokio::select! {
-        told = tell(&api, &driver, start + LIMIT) => told.map(|()| true),
-        ended = sidecar.wait() => Err(anyhow!("csi-provisioner ended by itself: {}", ended?)),
-        _ = term.recv() => Ok(false),
-        _ = interrupt.recv() => Ok(false),
-    };
-    let outcome = match (outcome, stop(&mut sidecar).await) {
-        (Ok(true), Ok(status)) => return sum_up(&api, status, start.elapsed()),
-        (Ok(false), Ok(_)) => bail!("interrupted"),
-        (Err(error), _) | (_, Err(error)) => error,
-    };
-    let log = std::fs::read_to_string(log(folder.path())).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default();
-    eprintln!("\n\nThe end of the sidecar's log:\n{}", tail.join("\n"));
-    Err(outcome)
+    let provisioner = launch(&stage).await?;
+    let (api, driver, end) = (stage.api.clone(), stage.driver.clone(), stage.end);
+    let status = stage.accompany(provisioner, tell(&api, &driver, end)).await?;
+    sum_up(&api, status, start.elapsed())?;
+    register(&mut stage).await
 }
 
-fn log(folder: &Path) -> PathBuf {
-    folder.join("sidecar.log")
+/// What both parts play on.
+struct Stage {
+    folder: tempfile::TempDir,
+    api: Api,
+    driver: Driver,
+    term: unix::Signal,
+    interrupt: unix::Signal,
+    end: Instant,
 }
 
-async fn launch(folder: &Path, api: &Api, driver: &Driver) -> Result<Child> {
-    // Cargo puts an example one folder below the binaries.
-    let example = std::env::current_exe()?;
-    let built = example.parent().and_then(Path::parent).unwrap_or(Path::new("."));
-    let binary = built.join("csi-provisioner");
-    let (socket, kubeconfig) = (folder.join("csi.sock"), folder.join("kubeconfig"));
+struct Sidecar {
+    name: &'static str,
+    process: Child,
+}
 
+impl Stage {
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn start(&self, name: &'static str, flags: &[String]) -> Result<Sidecar> {
+        // Cargo puts an example one folder below the binaries.
+        let example = std::env::current_exe()?;
+        let built = example.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+        let binary = built.join(name);
+        let log = std::fs::File::create(self.at(&format!("{name}.log")))?;
+        let process = Command::new(&binary)
+            .args(flags)
+            // KUBECONFIG would win, and lead to somebody's cluster.
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{}: build it first, `make demo` does", binary.display()))?;
+        Ok(Sidecar { name, process })
+    }
+
+    /// Plays a part beside its sidecar, and stops that at the end; gives its end.
+    async fn accompany(
+        &mut self,
+        mut sidecar: Sidecar,
+        part: impl Future<Output = Result<()>>,
+    ) -> Result<ExitStatus> {
+        let name = sidecar.name;
+        let outcome = tokio::select! {
+            played = part => played.map(|()| true),
+            ended = sidecar.process.wait() => Err(anyhow!("{name} ended by itself: {}", ended?)),
+            _ = self.term.recv() => Ok(false),
+            _ = self.interrupt.recv() => Ok(false),
+        };
+        let outcome = match (outcome, stop(&mut sidecar).await) {
+            (Ok(true), Ok(status)) => return Ok(status),
+            (Ok(false), Ok(_)) => bail!("interrupted"),
+            (Err(error), _) | (_, Err(error)) => error,
+        };
+        let log = std::fs::read_to_string(self.at(&format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default();
+        eprintln!("\n\nThe end of the log of {name}:\n{}", tail.join("\n"));
+        Err(outcome)
+    }
+}
+
+async fn launch(stage: &Stage) -> Result<Sidecar> {
+    let (api, kubeconfig) = (&stage.api, stage.at("kubeconfig"));
     api.load_rbac(include_str!("../manifests/rbac.yaml"), "default")
         .map_err(|error| anyhow!("manifests/rbac.yaml: {error}"))?;
     let (address, _) = api.serve_on_loopback().await?;
     std::fs::write(&kubeconfig, sandbox::kubeconfig(address, USER))?;
     binder::start(api);
-    driver.listen(&socket).context("the driver's socket")?;
-
-    let log = std::fs::File::create(log(folder))?;
-    let sidecar = Command::new(&binary)
-        .arg(format!("--kubeconfig={}", kubeconfig.display()))
-        .arg(format!("--csi-address={}", socket.display()))
-        .args(["--leader-election", "--leader-election-namespace=default"])
-        // KUBECONFIG would win, and lead to somebody's cluster.
-        .env_clear()
-        .stdin(std::process::Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("{}: build it first, `make demo` does", binary.display()))?;
+    let socket = stage.at("csi.sock");
+    stage
+        .driver
+        .listen(Path::new(&socket))
+        .context("the driver's socket")?;
+    let sidecar = stage.start(
+        "csi-provisioner",
+        &[
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--csi-address={socket}"),
+            "--leader-election".into(),
+            "--leader-election-namespace=default".into(),
+        ],
+    )?;
     println!("A Kubernetes API on http://{address} and the CSI driver {DRIVER}, both in this process.");
     println!(
         "csi-provisioner runs as process {}, with the rights of manifests/rbac.yaml.",
-        sidecar.id().unwrap_or_default()
+        sidecar.process.id().unwrap_or_default()
     );
     Ok(sidecar)
 }
@@ -166,15 +221,15 @@ async fn tell(api: &Api, driver: &Driver, end: Instant) -> Result<()> {
 }
 
 /// As a rollout would, and by force where that has no effect.
-async fn stop(sidecar: &mut Child) -> Result<ExitStatus> {
-    if let Some(pid) = sidecar.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+async fn stop(Sidecar { name, process }: &mut Sidecar) -> Result<ExitStatus> {
+    if let Some(pid) = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
         kill_process(pid, Signal::TERM)?;
     }
-    match timeout(LIMIT, sidecar.wait()).await {
+    match timeout(LIMIT, process.wait()).await {
         Ok(ended) => Ok(ended?),
         Err(_) => {
-            sidecar.kill().await?;
-            bail!("csi-provisioner still ran {LIMIT:?} after SIGTERM, it was killed")
+            process.kill().await?;
+            bail!("{name} still ran {LIMIT:?} after SIGTERM, it was killed")
         }
     }
 }
@@ -200,6 +255,75 @@ fn sum_up(api: &Api, status: ExitStatus, took: Duration) -> Result<()> {
         .collect();
     println!("What it wrote: {}.", writes.join(", "));
     Ok(())
+}
+
+/// The other sidecar: the driver becomes known to the kubelet of its node.
+async fn register(stage: &mut Stage) -> Result<()> {
+    let topology = BTreeMap::from([("topology.demo.example.com/zone".into(), "b".into())]);
+    stage.driver.configure(|driver| {
+        driver.node_id = "disks-of-node-1".into();
+        driver.node_topology = Some(topology);
+        driver.max_volumes_per_node = 24;
+    });
+    let registry = stage.at("plugins_registry");
+    let mut options = Options::new(Path::new(&registry));
+    options.node = NODE.into();
+    options.tick = Duration::from_millis(100);
+    let kubelet = Kubelet::start(&stage.api, options).await.context("a kubelet")?;
+    let registrar = stage.start(
+        "csi-node-driver-registrar",
+        &[
+            format!("--csi-address={}", stage.at("csi.sock")),
+            format!("--kubelet-registration-path={}", stage.at("csi.sock")),
+            format!("--plugin-registration-path={registry}"),
+        ],
+    )?;
+    println!(
+        "csi-node-driver-registrar runs as process {} beside the same driver, and the kubelet of {NODE} in this one.",
+        registrar.process.id().unwrap_or_default()
+    );
+    let (api, end) = (stage.api.clone(), stage.end);
+    let status = stage.accompany(registrar, show_node(&api, &kubelet, end)).await?;
+    let gone = |seen: &[Seen]| seen.iter().any(|it| matches!(it.event, Event::Unregistered(_)));
+    saw(&kubelet, end, gone).await?;
+    let left = csi_node(&api)["spec"]["drivers"].to_string();
+    if !status.success() || left.contains(DRIVER) {
+        bail!("on SIGTERM it ended with {status}, and the CSINode has the drivers {left}");
+    }
+    println!(
+        "On SIGTERM it took its socket away and ended with {status}; the CSINode has no driver any more."
+    );
+    Ok(())
+}
+
+async fn show_node(api: &Api, kubelet: &Kubelet, end: Instant) -> Result<()> {
+    let start = Instant::now();
+    let told = |seen: &[Seen]| seen.iter().any(|it| it.event.notified(true));
+    let seen = saw(kubelet, end, told).await?;
+    let socket = seen.first().and_then(|it| it.socket.file_name());
+    println!(
+        "The kubelet found {} and registered the driver after {:.1?}. CSINode {NODE}:",
+        socket.unwrap_or_default().display(),
+        start.elapsed()
+    );
+    let driver = &csi_node(api)["spec"]["drivers"][0];
+    println!(
+        "    {} calls this node {}, tells its {}, and takes {} volumes here.",
+        driver["name"].as_str().context("a driver's name")?,
+        driver["nodeID"].as_str().context("a driver's id of the node")?,
+        driver["topologyKeys"][0].as_str().context("a topology key")?,
+        driver["allocatable"]["count"]
+    );
+    Ok(())
+}
+
+async fn saw(kubelet: &Kubelet, end: Instant, what: impl Fn(&[Seen]) -> bool) -> Result<Vec<Seen>> {
+    let left = end.saturating_duration_since(Instant::now());
+    kubelet.wait(left, what).await.map_err(|why| anyhow!(why))
+}
+
+fn csi_node(api: &Api) -> Value {
+    api.get("csinodes", "", NODE).unwrap_or_default()
 }
 
 /// Who leads. The Leases of the ledger stand beside the leader's.

@@ -22,3 +22,13 @@ mod liveness_pages;
 mod liveness_start;
 #[path = "node/process.rs"]
 mod process;
+#[path = "node/registrar.rs"]
+mod registrar;
+#[path = "node/registrar_end.rs"]
+mod registrar_end;
+#[path = "node/registrar_health.rs"]
+mod registrar_health;
+#[path = "node/registrar_path.rs"]
+mod registrar_path;
+#[path = "node/registrar_takeover.rs"]
+mod registrar_takeover;

@@ -16,8 +16,10 @@ use crate::{
     kubelet::{self, HealthError, KubeletCall, PluginInfo, RegistrationSocket, SocketError, SocketFile},
 };
 
-/// How often driver and socket are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the driver is asked for its name.
+const DRIVER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the socket's file is looked at: as often as the kubelet acts on what it finds.
+const SOCKET_INTERVAL: Duration = Duration::from_secs(1);
 /// A kubelet looks at its plugin directory each second; one that has not called for so long will not.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -175,7 +177,7 @@ async fn refused(
 async fn renamed(driver: &Driver) {
     let (mut reminder, origin) = (Reminder::default(), Instant::now());
     loop {
-        sleep(LOOK_INTERVAL).await;
+        sleep(DRIVER_INTERVAL).await;
         match driver.identify().await {
             Ok(_) => {}
             Err(IdentifyError::OtherDriver { expected, found }) => {
@@ -195,7 +197,7 @@ async fn renamed(driver: &Driver) {
 async fn vanished(socket: &RegistrationSocket) {
     let (mut reminder, origin) = (Reminder::default(), Instant::now());
     loop {
-        sleep(LOOK_INTERVAL).await;
+        sleep(SOCKET_INTERVAL).await;
         match socket.file() {
             SocketFile::Ours => {}
             SocketFile::NotOurs => {
@@ -213,3 +215,6 @@ async fn vanished(socket: &RegistrationSocket) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

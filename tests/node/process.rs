@@ -103,6 +103,11 @@ impl Sidecar {
         prlimit(Some(self.pid()), Resource::Nofile, limit).expect("it runs");
     }
 
+    /// Ends it by force.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("it runs");
+    }
+
     /// Waits for its end: exit code and log.
     pub(crate) async fn ended(mut self) -> (i32, String) {
         let ended = timeout(PATIENCE, self.child.wait()).await;
