@@ -194,6 +194,8 @@ func (p *plane) arguments(name string) ([]string, error) {
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
 			"--disable-admission-plugins=ServiceAccount",
+			// Drivers need it on a node, to mount.
+			"--allow-privileged",
 			// Alpha: without it the namespace of a source is dropped.
 			"--feature-gates=CrossNamespaceVolumeDataSource=true",
 			"--audit-policy-file=" + p.path("audit-policy.json"), "--audit-log-path=" + p.path("audit.log"),
