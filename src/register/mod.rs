@@ -113,12 +113,13 @@ pub async fn register(
                 () = renamed(driver) => End::Renamed,
                 () = vanished(&socket) => End::Vanished,
             };
+            *health.0.lock() = None;
+            // Before the last answers go out: that is when the kubelet begins to unregister the driver.
+            let removed = socket.remove().await;
             done.cancel();
-            end
+            (end, removed)
         };
-        let ((), end) = join(served, watched).await;
-        *health.0.lock() = None;
-        let removed = socket.remove().await;
+        let ((), (end, removed)) = join(served, watched).await;
         match end {
             End::Stopped => return Ok(removed.map(|_| Ended::Stopped)?),
             End::Renamed => return Ok(removed.map(|_| Ended::Renamed)?),
@@ -193,14 +194,16 @@ async fn renamed(driver: &Driver) {
     }
 }
 
-/// Looks until the socket's file is gone.
+/// Looks until the socket's file is gone, twice in a row.
 async fn vanished(socket: &RegistrationSocket) {
     let (mut reminder, origin) = (Reminder::default(), Instant::now());
+    let mut missed = false;
     loop {
         sleep(SOCKET_INTERVAL).await;
         match socket.file() {
             SocketFile::Ours => {}
             SocketFile::NotOurs => {
+                missed = false;
                 if reminder.is_due(&(), origin.elapsed()) {
                     tracing::info!(
                         "another registrar has taken over {}: this one goes on when that has gone",
@@ -208,6 +211,8 @@ async fn vanished(socket: &RegistrationSocket) {
                     );
                 }
             }
+            // A registrar that takes over removes our socket a moment before it makes its own.
+            SocketFile::Gone if !missed => missed = true,
             SocketFile::Gone => {
                 tracing::warn!("{} has been removed: it is made again", socket.path().display());
                 return;
