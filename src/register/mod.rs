@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     base::reminder::Reminder,
     csi::{Driver, IdentifyError},
-    kubelet::{self, HealthError, KubeletCall, PluginInfo, RegistrationSocket, SocketError, SocketFile},
+    kubelet::{
+        self, HealthError, KubeletCall, PluginInfo, RegistrationSocket, Removal, SocketError, SocketFile,
+    },
 };
 
 /// How often the driver is asked for its name.
@@ -208,10 +210,14 @@ async fn vanished(socket: &RegistrationSocket) {
                     );
                 }
             }
-            SocketFile::Gone => {
-                tracing::warn!("{} has been removed: it is made again", socket.path().display());
-                return;
-            }
+            // It also is for a moment while another registrar puts its own there. Removing waits for that moment's end.
+            SocketFile::Gone => match socket.remove().await {
+                Ok(Removal::NotOurs) => {}
+                _ => {
+                    tracing::warn!("{} has been removed: it is made again", socket.path().display());
+                    return;
+                }
+            },
         }
     }
 }
