@@ -74,9 +74,10 @@ parity: binaries ## the scenarios of tests/parity on upstream's binary and on ou
 	PARITY=all SIDECARS=$(sidecars) cargo test --workspace --locked --test real -- parity
 
 .PHONY: bench
-bench: binaries ## what a decision, a record and a list cost; then figures beside upstream's
+bench: binaries ## what a decision, a record and a list cost, and the sidecars of a node; then figures beside upstream's
 	cargo bench --locked --bench decide --bench ledger --bench decode
 	tests/cluster/build.sh >/dev/null
+	SIDECARS=$(sidecars) cargo bench --locked --bench node
 	SIDECARS=$(sidecars) cargo test --locked --test real -- figures
 
 # Half of the kills without election, half with it. SEED draws other moments.

@@ -14,6 +14,8 @@ mod driver;
 mod http;
 #[path = "node/liveness.rs"]
 mod liveness;
+#[path = "node/liveness_load.rs"]
+mod liveness_load;
 #[path = "node/liveness_pages.rs"]
 mod liveness_pages;
 #[path = "node/liveness_start.rs"]

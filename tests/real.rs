@@ -1,6 +1,6 @@
 //! The release binary as a process on a real control plane: kube-apiserver, etcd,
-//! kube-controller-manager and kube-scheduler on loopback, a driver that we did not write, the
-//! ServiceAccount's own token and the shipped rights (tests/cluster).
+//! kube-controller-manager and kube-scheduler on loopback, a kubelet without containers, a driver that we did not write,
+//! the ServiceAccount's own token and the shipped rights (tests/cluster).
 //!
 //! `TEST_KUBECONFIG` names a throw-away cluster to use instead; `KUBECONFIG` is never looked at. `SIDECAR=upstream`
 //! runs upstream's binary where ours would run, which shows that the scenarios are right (on our own control plane).
@@ -31,6 +31,8 @@ mod driver;
 mod figures;
 #[path = "real/kill.rs"]
 mod kill;
+#[path = "real/kubelet.rs"]
+mod kubelet;
 #[path = "real/ledger.rs"]
 mod ledger;
 #[path = "real/manifests.rs"]
@@ -49,6 +51,8 @@ mod parity;
 mod placing;
 #[path = "real/program.rs"]
 mod program;
+#[path = "real/registrar.rs"]
+mod registrar;
 #[path = "real/replicas.rs"]
 mod replicas;
 #[path = "real/requirements.rs"]
@@ -122,6 +126,10 @@ fn main() -> ExitCode {
                     Ok(())
                 })
             },
+        ));
+        trials.push(together(
+            "the contract that the double keeps is a real kubelet's",
+            |c| Box::pin(contract::of_kubelet_holds(c)),
         ));
         let handle = runtime.handle().clone();
         trials.push(Trial::test(
@@ -262,12 +270,33 @@ fn main() -> ExitCode {
                 Box::pin(cross_namespace::a_clone_needs_a_grant(c))
             }));
         }
+        trials.push(together(
+            "a real kubelet knows two drivers as long as they have a registrar each, though not the same one",
+            |c| Box::pin(registrar::two_drivers(c)),
+        ));
+        trials.push(together(
+            "what a real kubelet has refused is registered by the next start of the registrar",
+            |c| Box::pin(registrar::refused(c)),
+        ));
+        trials.push(together(
+            "a real kubelet gets to know that a driver has another name, the registrar stays",
+            |c| Box::pin(registrar::renamed(c)),
+        ));
+        trials.push(together(
+            "a real kubelet that restarts finds every driver again",
+            |c| Box::pin(registrar::kubelet_restarted(c)),
+        ));
+        trials.push(together(
+            "a Pod on a real kubelet gets the volume of its claim, and gives it back",
+            |c| Box::pin(registrar::mounted(c)),
+        ));
         trials.push(together("the manifests apply as they are", |c| {
             Box::pin(manifests::apply(c))
         }));
-        trials.push(together("a ServiceAccount's files are enough", |c| {
-            Box::pin(access::in_cluster(c))
-        }));
+        trials.push(together(
+            "a ServiceAccount's files and two flags are enough",
+            |c| Box::pin(access::in_cluster(c)),
+        ));
         trials.push(together(
             "c19: a proxy is asked for the way to the API server",
             |c| Box::pin(access::c19_proxied(c)),

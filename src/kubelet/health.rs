@@ -40,8 +40,8 @@ pub enum HealthError {
     TimedOut { path: String, timeout: Duration },
 }
 
-/// Asks the server behind the registration socket at `path` who it is; it should be `name`. Takes no longer than `limit` in
-/// all. The answer to `/healthz`: 404 for [`HealthError::Missing`], 500 for the rest.
+/// Asks the server behind the registration socket at `path` who it is; it should be `name`. Takes no longer than
+/// `limit` in all. The answer to `/healthz`: 404 for [`HealthError::Missing`], 500 for the rest.
 ///
 /// # Errors
 /// What is wrong.
@@ -110,4 +110,128 @@ async fn ask(path: &Path) -> Result<String, Unanswered> {
         .insert(SELF_CHECK, MetadataValue::from_static("true"));
     let answer = RegistrationClient::new(channel).get_info(request).await;
     Ok(answer.map_err(Unanswered::Call)?.into_inner().name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::net::UnixListener as StdListener, time::Instant};
+
+    use tokio::{net::UnixListener, sync::mpsc};
+
+    use super::*;
+    use crate::kubelet::{PluginInfo, RegistrationSocket, serve};
+
+    const LIMIT: Duration = Duration::from_millis(300);
+
+    /// What is wrong at a path of a directory of its own, which is shown as DIR.
+    async fn wrong(make: impl FnOnce(&Path)) -> (HealthError, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x-reg.sock");
+        make(&path);
+        let begin = Instant::now();
+        let error = check(&path, "csi.example", LIMIT).await.unwrap_err();
+        assert!(begin.elapsed() < LIMIT * 10);
+        let text = error
+            .to_string()
+            .replace(&directory.path().display().to_string(), "DIR");
+        (error, text)
+    }
+
+    #[tokio::test]
+    async fn a_server_under_our_name_is_healthy_and_the_self_check_is_no_call_of_the_kubelet() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = RegistrationSocket::bind(directory.path(), "csi.example")
+            .await
+            .unwrap();
+        let plugin = PluginInfo {
+            name: "csi.example".into(),
+            endpoint: "/csi.sock".into(),
+        };
+        let (tell, mut calls) = mpsc::unbounded_channel();
+        let (stop, mut stopped) = mpsc::channel::<()>(1);
+        let path = socket.path().to_owned();
+        let checked = async move {
+            check(&path, "csi.example", Duration::from_secs(10))
+                .await
+                .unwrap();
+            let error = check(&path, "csi.other", Duration::from_secs(10))
+                .await
+                .unwrap_err();
+            drop(stop);
+            (path, error)
+        };
+        let serving = serve(&socket, plugin, move |call| tell.send(call).unwrap(), async {
+            stopped.recv().await;
+        });
+        let ((path, error), ()) = tokio::join!(checked, serving);
+        assert!(matches!(error, HealthError::OtherName { .. }));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the registration socket {} gives the driver's name as \"csi.example\", and \"csi.other\" is expected",
+                path.display()
+            )
+        );
+        assert_eq!(calls.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_told_from_what_is_wrong() {
+        let (error, text) = wrong(|_| {}).await;
+        assert!(matches!(error, HealthError::Missing { .. }));
+        assert_eq!(
+            text,
+            "the registration socket DIR/x-reg.sock does not exist: something has removed it, and a restart makes it anew"
+        );
+        let (error, _) = wrong(|path| fs::remove_dir(path.parent().unwrap()).unwrap()).await;
+        assert!(matches!(error, HealthError::Missing { .. }));
+
+        let (error, text) = wrong(|path| fs::write(path, "").unwrap()).await;
+        assert!(matches!(error, HealthError::NotASocket { .. }));
+        assert_eq!(
+            text,
+            "DIR/x-reg.sock is not a socket: something has replaced the registration socket"
+        );
+
+        let (error, text) = wrong(|path| std::os::unix::fs::symlink(path, path).unwrap()).await;
+        assert!(matches!(error, HealthError::Unknown { .. }));
+        assert!(
+            text.starts_with("cannot look at the registration socket DIR/x-reg.sock: "),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_told_at_once() {
+        let (error, text) = wrong(|path| drop(StdListener::bind(path).unwrap())).await;
+        assert!(matches!(error, HealthError::NotListening { .. }));
+        assert_eq!(
+            text,
+            "cannot connect to the registration socket DIR/x-reg.sock: Connection refused (os error 111)"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_waited_for_no_longer_than_allowed() {
+        let mut listener = None;
+        let (error, text) = wrong(|path| listener = Some(StdListener::bind(path).unwrap())).await;
+        assert!(matches!(error, HealthError::TimedOut { .. }));
+        assert_eq!(
+            text,
+            "the registration socket DIR/x-reg.sock does not answer GetInfo within 300ms"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x-reg.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let hanging_up = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        let error = check(&path, "csi.example", Duration::from_secs(10))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, HealthError::Failed { .. }), "{error}");
+        hanging_up.abort();
+    }
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -16,10 +17,11 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host},
+    sync::Notify,
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -36,8 +38,14 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// Bytes of a request's head and of answers that wait to be read.
 const LONGEST_HEAD: usize = 16 << 10;
-/// How many clients are served at once.
-const CONNECTIONS: usize = 1024;
+/// How many clients are served at once. Two listeners together stay below the 1,024 files that a process may have open
+/// where nobody has raised that, or the driver could not be asked for want of one more.
+const CONNECTIONS: usize = 480;
+/// How many more the kernel keeps waiting. Whom it drops asks again after a second, which is too late for a kubelet.
+const QUEUE: u32 = 1024;
+/// How long a client may be silent, be it new or answered, before it has to go if there are too many. Short, so that
+/// those in the queue get their turn within a kubelet's second.
+const SILENCE: Duration = Duration::from_millis(250);
 /// How long until accepting is tried again after a failure.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -55,11 +63,11 @@ pub enum HttpError {
         /// The address as given in the flag.
         address: String,
         /// The system's reason.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The system does not tell which port it chose.
     #[error("cannot tell the address of the HTTP server: {0}")]
-    Address(std::io::Error),
+    Address(io::Error),
 }
 
 /// A health check; an error says what is wrong.
@@ -177,14 +185,14 @@ impl HttpServer {
     pub async fn bind(address: &str) -> Result<Self, HttpError> {
         let (host, port) = split(address).ok_or_else(|| HttpError::Malformed(address.to_owned()))?;
         let bound = match host {
-            "" => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+            "" => match listen((Ipv6Addr::UNSPECIFIED, port)).await {
                 // The kernel may have no IPv6.
-                Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                    listen((Ipv4Addr::UNSPECIFIED, port)).await
                 }
                 bound => bound,
             },
-            host => TcpListener::bind((host, port)).await,
+            host => listen((host, port)).await,
         };
         bound.map(Self).map_err(|source| HttpError::Bind {
             address: address.to_owned(),
@@ -202,19 +210,17 @@ impl HttpServer {
 
     /// Answers until `stop` is done; requests that are open then have two seconds to end.
     pub async fn serve(self, endpoints: Endpoints, stop: CancellationToken) {
-        // Those that are open count as long as their task; the kernel keeps the rest waiting.
-        let (open, room) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
-        while let Some(Ok(place)) = stop.run_until_cancelled(room.clone().acquire_owned()).await {
-            let Some(accepted) = stop.run_until_cancelled(self.0.accept()).await else {
-                break;
-            };
+        let (open, clients) = (TaskTracker::new(), Arc::new(Clients::default()));
+        let accept = async || {
+            // The kernel keeps the rest waiting.
+            clients.room().await;
+            self.0.accept().await
+        };
+        while let Some(accepted) = stop.run_until_cancelled(accept()).await {
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = connection(stream, endpoints.clone(), stop.clone());
-                    open.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
+                    let client = Client::enter(&clients);
+                    open.spawn(connection(stream, client, endpoints.clone(), stop.clone()));
                 }
                 // Too many open files, or a client that has left: neither is a reason to stop.
                 Err(error) => {
@@ -229,9 +235,109 @@ impl HttpServer {
     }
 }
 
-/// Serves one client until it goes, is silent or too old, or we stop.
-async fn connection(stream: TcpStream, endpoints: Endpoints, stop: CancellationToken) {
-    let service = service_fn(move |request| endpoints.clone().answer(request));
+/// As tokio's `TcpListener::bind`, but for the length of the queue, which is 128 there.
+async fn listen(at: impl ToSocketAddrs) -> io::Result<TcpListener> {
+    let mut refused = io::ErrorKind::AddrNotAvailable.into();
+    for address in lookup_host(at).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(QUEUE)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// The clients of one listener. When there are too many, the oldest one that is silent gives way: who only holds
+/// connections open cannot keep kubelet out.
+#[derive(Default)]
+struct Clients {
+    /// By number, so in the order in which they came.
+    connected: Mutex<BTreeMap<u64, Presence>>,
+    /// Notified when one has gone.
+    changed: Notify,
+}
+
+struct Presence {
+    /// Since when it has asked nothing; none while it is being answered.
+    silent: Option<Instant>,
+    leave: CancellationToken,
+}
+
+impl Clients {
+    /// Waits until there is room for one more.
+    async fn room(&self) {
+        loop {
+            {
+                let connected = self.connected.lock();
+                if connected.len() < CONNECTIONS {
+                    return;
+                }
+                let has_to_go =
+                    |presence: &&Presence| presence.silent.is_some_and(|at| at.elapsed() >= SILENCE);
+                if let Some(oldest) = connected.values().find(has_to_go) {
+                    oldest.leave.cancel();
+                }
+            }
+            // That one has gone, another one has, or one has been silent for long enough.
+            let _ = timeout(SILENCE, self.changed.notified()).await;
+        }
+    }
+}
+
+/// One of them, as long as its connection is open.
+struct Client {
+    among: Arc<Clients>,
+    number: u64,
+    leave: CancellationToken,
+}
+
+impl Client {
+    fn enter(among: &Arc<Clients>) -> Self {
+        let mut connected = among.connected.lock();
+        let number = connected.last_key_value().map_or(0, |(last, _)| last + 1);
+        let (silent, leave) = (Some(Instant::now()), CancellationToken::new());
+        let presence = Presence {
+            silent,
+            leave: leave.clone(),
+        };
+        connected.insert(number, presence);
+        Self {
+            among: among.clone(),
+            number,
+            leave,
+        }
+    }
+
+    fn asks(&self, asks: bool) {
+        if let Some(presence) = self.among.connected.lock().get_mut(&self.number) {
+            presence.silent = (!asks).then(Instant::now);
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.among.connected.lock().remove(&self.number);
+        self.among.changed.notify_one();
+    }
+}
+
+/// Serves one client until it goes, is silent or too old or has to leave, or we stop.
+async fn connection(stream: TcpStream, client: Client, endpoints: Endpoints, stop: CancellationToken) {
+    let service = service_fn(|request| {
+        let (client, endpoints) = (&client, endpoints.clone());
+        async move {
+            client.asks(true);
+            let answer = endpoints.answer(request).await;
+            client.asks(false);
+            answer
+        }
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -241,6 +347,7 @@ async fn connection(stream: TcpStream, endpoints: Endpoints, stop: CancellationT
     let ended = tokio::select! {
         ended = &mut served => Some(ended),
         () = stop.cancelled() => None,
+        () = client.leave.cancelled() => return,
         // A client may send and never read: what cannot be written is given up with the connection.
         () = sleep(CONNECTION_AGE) => None,
     };
@@ -404,5 +511,65 @@ mod tests {
         assert!(error.contains(&address) && error.contains("in use"), "{error}");
         let error = HttpServer::bind("8080").await.unwrap_err().to_string();
         assert!(error.contains("\"8080\""), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_silent_client_gives_way_to_a_new_one_and_none_that_asks() {
+        let clients = Arc::new(Clients::default());
+        let mut connected: Vec<_> = (0..CONNECTIONS).map(|_| Client::enter(&clients)).collect();
+        for first in &connected[..2] {
+            first.asks(true);
+        }
+        connected[1].asks(false);
+        let has_room = || async { timeout(SILENCE / 10, clients.room()).await.is_ok() };
+        assert!(!has_room().await, "all have come just now");
+        assert!(connected.iter().all(|client| !client.leave.is_cancelled()));
+
+        sleep(SILENCE).await;
+        connected[1].asks(true);
+        assert!(
+            !has_room().await,
+            "the one that is asked to leave has not gone yet"
+        );
+        let left: Vec<_> = (0..CONNECTIONS)
+            .filter(|number| connected[*number].leave.is_cancelled())
+            .collect();
+        assert_eq!(left, [2]);
+        drop(connected.remove(2));
+        assert!(has_room().await);
+        connected.push(Client::enter(&clients));
+
+        for client in &connected {
+            client.asks(true);
+        }
+        sleep(SILENCE * 100).await;
+        assert!(!has_room().await, "all ask");
+        connected[7].asks(false);
+        let waited = Instant::now();
+        let gone = async {
+            connected[7].leave.cancelled().await;
+            drop(connected.remove(7));
+        };
+        tokio::join!(clients.room(), gone);
+        let waited = waited.elapsed();
+        assert!(SILENCE <= waited && waited <= SILENCE * 2, "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn more_clients_than_there_is_room_for_are_all_answered_and_the_silent_ones_are_cut() {
+        let server = HttpServer::bind("127.0.0.1:0").await.unwrap();
+        let at = server.address().unwrap();
+        let endpoints = endpoints("/metrics", &Readiness::default(), Vec::new());
+        let server = tokio::spawn(server.serve(endpoints, CancellationToken::new()));
+        let mut oldest = TcpStream::connect(at).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 1..CONNECTIONS {
+            held.push(TcpStream::connect(at).await.unwrap());
+        }
+        // All of them have been let in: the one that came last is answered. Its connection ends with that.
+        assert_eq!(get(at, "/healthz").await.0, 200);
+        let cut = timeout(Duration::from_secs(20), oldest.read(&mut [0])).await;
+        assert!(matches!(cut, Ok(Ok(0) | Err(_))), "{cut:?}");
+        server.abort();
     }
 }

@@ -14,7 +14,7 @@ hash() { cat "$@" | sha256sum | cut -c1-16; }
 compile() { CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "$1" -o "$2" "$3"; }
 cache=${VOLWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/volwright}
 pins=$cache/pins-$(declare -f compile | hash go.mod go.sum -)
-bin=$cache/cluster-$(hash go.mod go.sum build.sh driver/*.go up/*.go lines/*.go requirements/*.go translation/*.go)
+bin=$cache/cluster-$(hash go.mod go.sum build.sh kubelet/*.go driver/*.go up/*.go lines/*.go requirements/*.go translation/*.go)
 what=${1:-all}
 if [ "$what" = where ] || [ -e "$bin/$what" ]; then
     echo "$bin"
@@ -40,7 +40,7 @@ build() {
 }
 pinned() {
     build "$pins/$1" "$2"
-    ln -sf "$pins/$1" "$bin/$1"
+    ln -sf "$pins/$1" "$bin/${1%%@*}"
 }
 build "$bin/driver" ./driver
 build "$bin/up" ./up
@@ -57,7 +57,8 @@ if [ "$what" = all ]; then
     pinned kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
     pinned kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager
     pinned kube-scheduler k8s.io/kubernetes/cmd/kube-scheduler
-    pinned kubemark k8s.io/kubernetes/cmd/kubemark
+    # Ours, but as big as those, so it has its own hash.
+    pinned "kubelet@$(hash kubelet/*.go)" ./kubelet
     pinned upstream-provisioner github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
     pinned csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
     build "$bin/requirements" ./requirements

@@ -9,7 +9,8 @@
 //
 // The CRDs of snapshots and reference grants come with the modules that the
 // peer needs anyway, so go.mod pins them already; build.sh copies them. So does
-// the library for the migration of in-tree plugins, which translation/ asks.
+// the library for the migration of in-tree plugins, which translation/ asks, and
+// kubemark, of which kubelet/ is made.
 package cluster
 
 import (
@@ -19,6 +20,5 @@ import (
 	_ "k8s.io/kubernetes/cmd/kube-apiserver"
 	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
 	_ "k8s.io/kubernetes/cmd/kube-scheduler"
-	_ "k8s.io/kubernetes/cmd/kubemark"
 	_ "k8s.io/kubernetes/cmd/kubectl"
 )

@@ -18,16 +18,31 @@ impl Client {
         Self(BufStream::new(stream))
     }
 
-    /// Code and body.
-    pub(crate) async fn ask(&mut self, method: &str, path: &str) -> (u16, String) {
-        let answer = timeout(Duration::from_secs(30), self.answer(method, path)).await;
-        answer.unwrap_or_else(|_| panic!("no answer to {method} {path}"))
+    /// One that has asked already.
+    pub(crate) fn asking(address: SocketAddr, path: &str) -> Self {
+        let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n");
+        std::io::Write::write_all(&mut stream, head.as_bytes()).expect("it reads");
+        stream.set_nonblocking(true).expect("a socket");
+        Self(BufStream::new(TcpStream::from_std(stream).expect("a socket")))
     }
 
-    async fn answer(&mut self, method: &str, path: &str) -> (u16, String) {
+    /// What it was told then.
+    pub(crate) async fn told(mut self) -> (u16, String) {
+        let answer = timeout(Duration::from_secs(30), self.answer(true)).await;
+        answer.expect("an answer")
+    }
+
+    /// Code and body.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str) -> (u16, String) {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: probe\r\n\r\n");
         self.0.write_all(head.as_bytes()).await.expect("it reads");
         self.0.flush().await.expect("it reads");
+        let answer = timeout(Duration::from_secs(30), self.answer(method != "HEAD")).await;
+        answer.unwrap_or_else(|_| panic!("no answer to {method} {path}"))
+    }
+
+    async fn answer(&mut self, with_body: bool) -> (u16, String) {
         let (mut code, mut length) = (None, 0);
         loop {
             let mut line = String::new();
@@ -42,7 +57,7 @@ impl Client {
                 break;
             }
         }
-        let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
+        let mut body = vec![0; if with_body { length } else { 0 }];
         self.0.read_exact(&mut body).await.expect("the body");
         let body = String::from_utf8(body).expect("text");
         (code.expect("a code"), body)

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How many calls the histogram has counted with these labels.
-fn counted(page: &str, driver: &str, method: &str, code: &str) -> u64 {
+pub(crate) fn counted(page: &str, driver: &str, method: &str, code: &str) -> u64 {
     let start = "csi_sidecar_operations_seconds_count{";
     let labels = [
         format!("driver_name=\"{driver}\""),

@@ -1,8 +1,8 @@
 //! A sidecar as a process: started, read while it runs, asked to stop, ended with its test.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Child,
@@ -85,9 +85,22 @@ impl Sidecar {
         self.child.id().expect("it runs")
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    fn pid(&self) -> Pid {
         let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("an id"), signal).expect("it runs");
+        id.expect("an id")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it runs");
+    }
+
+    /// From now on it may have so many files open.
+    pub(crate) fn limit_files(&self, files: u64) {
+        let limit = Rlimit {
+            current: Some(files),
+            maximum: Some(files),
+        };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).expect("it runs");
     }
 
     /// Ends it by force.
@@ -106,5 +119,13 @@ impl Sidecar {
         let log = self.log();
         assert!(!log.contains("Panic:") && !log.contains("panicked"), "{log}");
         (ended.code().unwrap_or_else(|| panic!("{ended}:\n{log}")), log)
+    }
+
+    /// A figure of its memory, in KiB: `VmHWM`, `RssAnon`.
+    pub(crate) fn memory(&self, figure: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(figure));
+        let number = line.and_then(|line| line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().ok());
+        number.unwrap_or_else(|| panic!("{figure} is not in\n{status}"))
     }
 }

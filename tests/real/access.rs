@@ -20,9 +20,11 @@ use crate::{
     world::{SOON, World},
 };
 
-/// The ServiceAccount's files where the kubelet mounts them, the variables that it sets, and no flag.
+/// The ServiceAccount's files where the kubelet mounts them and the variables that it sets, under the rights that upstream's
+/// manifests give: swapped in where upstream ran with `--csi-address` and `--timeout=150s` and nothing else.
 pub(crate) async fn in_cluster(cluster: &'static Cluster) {
-    works(cluster, "in-cluster", Access::Mounted).await;
+    let world = World::new(cluster, "in-cluster", Rights::Upstream).await;
+    works(&world, Access::Mounted, &["--timeout=150s"]).await;
 }
 
 /// A proxy on the way, which is asked with a password to connect to the name, and TLS through it.
@@ -60,21 +62,21 @@ pub(crate) async fn c19_proxied(cluster: &'static Cluster) {
             });
         }
     });
-    works(cluster, "proxied", Access::Proxied(address)).await;
+    let world = World::new(cluster, "proxied", Rights::Ours).await;
+    works(&world, Access::Proxied(address), &["--leader-election"]).await;
     proxy.abort();
 }
 
 /// `KUBECONFIG` wins over the flag, which names nothing that is there.
 pub(crate) async fn variable(cluster: &'static Cluster) {
-    works(cluster, "variable", Access::Variable).await;
+    let world = World::new(cluster, "variable", Rights::Ours).await;
+    works(&world, Access::Variable, &["--leader-election"]).await;
 }
 
-async fn works(cluster: &'static Cluster, name: &str, access: Access) {
-    let world = World::new(cluster, name, Rights::Ours).await;
-    let driver = Driver::start(&world, Duration::ZERO).await;
+async fn works(world: &World, access: Access, flags: &[&str]) {
+    let driver = Driver::start(world, Duration::ZERO).await;
     let class = world.class("standard", &driver.name, json!({})).await;
-    let flags = ["--leader-election"];
-    let sidecar = Sidecar::start_by(&world, under_test(), &driver, "sidecar-0", &flags, access).await;
+    let sidecar = Sidecar::start_by(world, under_test(), &driver, "sidecar-0", flags, access).await;
     world.claim("data", &class).await;
     let volume = world.bound("data", SOON).await;
     world.delete_claim("data").await;

@@ -1,7 +1,7 @@
 //! The cases that keep the sandbox honest, against the real API server: one of its own without controllers, because the
 //! cases watch what they write themselves, and because it is made to forget.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kube::{
     Client, Config,
@@ -9,7 +9,11 @@ use kube::{
 };
 use sandbox::contract::{self, Target};
 
-use crate::{cluster, supervisor::Supervisor};
+use crate::{
+    cluster::{self, Cluster},
+    kubelet::Kubelet,
+    supervisor::Supervisor,
+};
 
 pub(crate) async fn holds() {
     let programs = cluster::programs().unwrap();
@@ -48,11 +52,32 @@ pub(crate) async fn holds() {
         patient: true,
     };
     let (ran, failed) = contract::run(target).await;
+    all_hold(ran, failed.iter().map(|(case, why)| format!("{case}: {why}")));
+}
+
+/// The cases that keep the sandbox's kubelet honest, against a real one, of its own because it gets killed.
+pub(crate) async fn of_kubelet_holds(cluster: &'static Cluster) {
+    let kubelet = Arc::new(Kubelet::new(cluster, "pact").await);
+    let killed = Arc::clone(&kubelet);
+    let target = contract::kubelet::Target {
+        registry: kubelet.registry(),
+        plugins: kubelet.root(),
+        node: kubelet.name.into(),
+        client: cluster.client().await,
+        tick: Duration::from_secs(1),
+        restart: Some(Box::new(move || {
+            killed.stop();
+            killed.start();
+            Box::pin(async {})
+        })),
+    };
+    let (ran, failed) = contract::kubelet::run(target).await;
+    all_hold(ran, failed.iter().map(|(case, why)| format!("{case}: {why}")));
+}
+
+fn all_hold(ran: usize, failed: impl Iterator<Item = String>) {
     assert!(ran > 0);
-    let failed: Vec<_> = failed
-        .iter()
-        .map(|(case, why)| format!("{case}: {why}"))
-        .collect();
+    let failed: Vec<_> = failed.collect();
     assert!(
         failed.is_empty(),
         "{} of {ran} cases:\n{}",

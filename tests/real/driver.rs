@@ -61,7 +61,7 @@ pub(crate) type Labels = BTreeMap<String, String>;
 #[derive(Clone, Default, Serialize)]
 pub(crate) struct Options {
     /// Its name, where another one would not do. Only one scenario may have it.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<&'static str>,
     /// How long CreateVolume and DeleteVolume take each.
     #[serde(skip)]
@@ -94,10 +94,12 @@ pub(crate) struct Segment {
     pub(crate) volumes: Option<usize>,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub(crate) struct NodeInfo {
     pub(crate) id: String,
     pub(crate) labels: Labels,
+    /// How many volumes there can be on the node; without limit when 0.
+    pub(crate) limit: i32,
 }
 
 /// What calls get instead of being carried out, or other than the driver would answer. They are counted from when the

@@ -102,6 +102,7 @@ async fn two_nodes(
             node: Some(NodeInfo {
                 id: world.node_name(name),
                 labels: labels.clone(),
+                ..NodeInfo::default()
             }),
             ..Options::default()
         };

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -129,6 +129,15 @@ impl World {
     }
 
     /// The node goes, and what was registered on it; the name is that across the cluster.
+    /// Makes a node of the cluster one of this world, besides: its Pods may come there.
+    pub(crate) async fn adopt(&self, node: &str) {
+        let label = json!({"metadata": {"labels": {SCENARIO: self.namespace}}});
+        Api::<Node>::all(self.client.clone())
+            .patch(node, &PatchParams::default(), &Patch::Merge(label))
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn delete_node(&self, name: &str) {
         let (nodes, drivers): (Api<Node>, Api<CSINode>) =
             (Api::all(self.client.clone()), Api::all(self.client.clone()));
@@ -157,13 +166,18 @@ impl World {
             .iter()
             .map(|claim| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}}))
             .collect();
+        // A kubelet mounts only what a container has.
+        let mounts: Vec<Value> = claims
+            .iter()
+            .map(|claim| json!({"name": claim, "mountPath": format!("/{claim}")}))
+            .collect();
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
                 // Admission gives each new node this taint; who takes it off does not run.
                 "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}],
                 "nodeSelector": selector,
-                "containers": [{"name": "main", "image": "none"}],
+                "containers": [{"name": "main", "image": "none", "volumeMounts": mounts}],
                 "volumes": volumes,
             },
         }))

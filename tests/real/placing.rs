@@ -45,6 +45,7 @@ pub(crate) async fn keeps_its_segments(cluster: &'static Cluster) {
         node: Some(NodeInfo {
             id: node.clone(),
             labels: a.clone(),
+            ..NodeInfo::default()
         }),
         ..Options::default()
     };

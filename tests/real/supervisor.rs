@@ -161,7 +161,8 @@ impl Supervisor {
         }
     }
 
-    /// `stop`, `start` or `restart` of a part of the control plane, such as `kube-apiserver`; returns when it is done.
+    /// `stop`, `start` or `restart` of a part of the control plane, such as `kube-apiserver`, or of the kubelet of a
+    /// node, `kubelet/NODE`; returns when it is done.
     pub(crate) fn plane(&self, what: &str, process: &str) {
         self.ask(json!({"do": what, "process": process})).unwrap();
     }

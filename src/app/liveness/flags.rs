@@ -129,3 +129,172 @@ fn listeners(flags: &ParsedFlags) -> Result<(String, MetricsPlace), Exit> {
         (None, None) => Ok((format!("0.0.0.0:{older}"), MetricsPlace::Nowhere)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Upstream's flags, with their defaults as they print in its help.
+    const UPSTREAM: &[(&str, Kind, &str)] = &[
+        ("automaxprocs", Switch, "false"),
+        ("csi-address", Text, "/run/csi/socket"),
+        ("health-port", Text, "9808"),
+        ("http-endpoint", Text, ""),
+        ("log-flush-frequency", Kind::Duration, "5s"),
+        ("log-json-info-buffer-size", Kind::Bytes, "0"),
+        ("log-json-split-stream", Switch, "false"),
+        ("log-text-info-buffer-size", Kind::Bytes, "0"),
+        ("log-text-split-stream", Switch, "false"),
+        ("logging-format", Text, "text"),
+        ("metrics-address", Text, ""),
+        ("metrics-path", Text, "/metrics"),
+        ("probe-timeout", Kind::Duration, "3s"),
+        ("v", Kind::Level, "0"),
+        ("vmodule", Kind::Levels, ""),
+    ];
+
+    fn read(line: &str) -> Result<Config, Exit> {
+        let words = line.split_whitespace().map(str::to_owned);
+        parse(std::iter::once("/livenessprobe".to_owned()).chain(words))
+    }
+
+    fn config(change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config {
+            address: "/run/csi/socket".into(),
+            timeout: Duration::from_secs(3),
+            health: "0.0.0.0:9808".into(),
+            metrics: MetricsPlace::Nowhere,
+            metrics_path: "/metrics".into(),
+            logging: LogSettings::default(),
+            warnings: Vec::new(),
+        };
+        change(&mut config);
+        config
+    }
+
+    #[test]
+    fn the_flags_are_upstreams_with_their_types_and_defaults_and_no_others() {
+        let flags = GROUPS.iter().flat_map(|group| group.flags);
+        let mut ours: Vec<_> = flags.map(|flag| (flag.name, flag.kind, flag.default)).collect();
+        ours.sort_by_key(|(name, ..)| *name);
+        assert_eq!(ours, UPSTREAM);
+    }
+
+    #[test]
+    fn a_command_line_is_read_as_gos_flag_package_does() {
+        type Change = fn(&mut Config);
+        let rows: [(&str, Change); 19] = [
+            ("", |_| {}),
+            ("--csi-address=/csi/csi.sock", |it| {
+                it.address = "/csi/csi.sock".into()
+            }),
+            ("-csi-address=/csi/csi.sock", |it| {
+                it.address = "/csi/csi.sock".into()
+            }),
+            ("-csi-address /csi/csi.sock", |it| {
+                it.address = "/csi/csi.sock".into()
+            }),
+            ("--csi-address a --csi-address b", |it| it.address = "b".into()),
+            ("--probe-timeout=1m30s", |it| it.timeout = Duration::from_secs(90)),
+            ("-probe-timeout 300ms", |it| {
+                it.timeout = Duration::from_millis(300)
+            }),
+            ("--health-port=9898", |it| it.health = "0.0.0.0:9898".into()),
+            // Upstream takes any text, too; the listener refuses what is no port.
+            ("--health-port=http", |it| it.health = "0.0.0.0:http".into()),
+            ("--http-endpoint=:8080", |it| {
+                (it.health, it.metrics) = (":8080".into(), MetricsPlace::WithHealth);
+            }),
+            ("--http-endpoint=:8080 --health-port=9808", |it| {
+                (it.health, it.metrics) = (":8080".into(), MetricsPlace::WithHealth);
+            }),
+            ("--metrics-address=:8081", |it| {
+                it.metrics = MetricsPlace::At(":8081".into())
+            }),
+            ("--metrics-address=:8081 --health-port=9898", |it| {
+                it.health = "0.0.0.0:9898".into();
+                it.metrics = MetricsPlace::At(":8081".into());
+            }),
+            ("--http-endpoint= --metrics-address=", |_| {}),
+            ("--metrics-path=/numbers", |it| {
+                it.metrics_path = "/numbers".into()
+            }),
+            ("-v=5 -automaxprocs", |it| it.logging.verbosity = 5),
+            ("--v 5 --automaxprocs=false --log-flush-frequency=1s", |it| {
+                it.logging.verbosity = 5
+            }),
+            ("--v=1 -- --v=2", |it| {
+                it.logging.verbosity = 1;
+                it.warnings = vec!["ignored on the command line: --v=2".into()];
+            }),
+            ("--v=1 stray --v=2", |it| {
+                it.logging.verbosity = 1;
+                it.warnings = vec!["ignored on the command line: stray --v=2".into()];
+            }),
+        ];
+        for (line, change) in rows {
+            assert_eq!(read(line), Ok(config(change)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_used_ends_with_upstreams_code_and_a_reason() {
+        let rows = [
+            ("--bogus", 2, "--bogus"),
+            ("-bogus=1", 2, "--bogus"),
+            ("--version", 2, "--version"),
+            ("-kubeconfig=x", 2, "--kubeconfig"),
+            ("--enable-pprof", 2, "--enable-pprof"),
+            ("-v5", 2, "--v5"),
+            ("--csi-address", 2, "--csi-address=<text> lacks its value"),
+            ("--probe-timeout=3", 2, "probe-timeout"),
+            ("--probe-timeout=", 2, "probe-timeout"),
+            ("--probe-timeout=0", 2, "--probe-timeout must be above zero"),
+            ("--probe-timeout=-1s", 2, "--probe-timeout must be above zero"),
+            ("--automaxprocs=maybe", 2, "automaxprocs"),
+            (
+                "--metrics-path=metrics",
+                2,
+                "--metrics-path=metrics must begin with a slash",
+            ),
+            (
+                "--http-endpoint=:1 --metrics-address=:2",
+                1,
+                "--http-endpoint and --metrics-address",
+            ),
+            (
+                "--http-endpoint=:1 --health-port=1",
+                1,
+                "--http-endpoint and --health-port",
+            ),
+            (
+                "--http-endpoint=:1 --health-port=",
+                1,
+                "--http-endpoint and --health-port",
+            ),
+            ("--logging-format=xml", 1, "use text or json"),
+        ];
+        for (line, code, words) in rows {
+            let exit = read(line).expect_err(line);
+            assert_eq!(exit.code, code, "{line}: {exit:?}");
+            assert!(
+                exit.stdout.is_empty() && exit.stderr.contains(words),
+                "{line}: {exit:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn help_ends_with_0_and_names_every_flag() {
+        for line in ["-h", "--h", "-help", "--help", "--v=1 -h --bogus"] {
+            let exit = read(line).expect_err(line);
+            assert_eq!(exit.code, 0, "{line}: {exit:?}");
+            for (name, ..) in UPSTREAM {
+                assert!(
+                    exit.stderr.contains(&format!("--{name}=")),
+                    "{line}: {name}: {exit:?}"
+                );
+            }
+        }
+    }
+}

@@ -87,7 +87,10 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
         "CSI driver"
     );
 
-    let health = healthz(Arc::new(Probe::new(driver)));
+    let (probe, probing) = Probe::new(&driver);
+    // Ends with the process: a Probe that hangs holds up no end.
+    tokio::spawn(probing);
+    let health = healthz(probe);
     let with_metrics = |endpoints: Endpoints| endpoints.metrics(&config.metrics_path, &registry);
     let mut listeners = match &config.metrics {
         MetricsPlace::Nowhere => vec![(&config.health, health)],
@@ -108,7 +111,7 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
 }
 
 /// `/healthz`: 200, or 500 with what is wrong.
-fn healthz(probe: Arc<Probe>) -> Endpoints {
+fn healthz(probe: Probe) -> Endpoints {
     Endpoints::default().page("/healthz", move |_| {
         let probe = probe.clone();
         async move {

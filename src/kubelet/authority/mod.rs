@@ -1,7 +1,7 @@
 //! The shim before HTTP/2: whatever `:authority` a client sends, the server reads `localhost`.
 //!
-//! The kubelet sends the socket's path, percent-encoded or raw, and C-core the same without its first slash. None of these is
-//! an authority, and h2 (0.4.20) resets the stream; it has no option for that. A Go server takes anything.
+//! The kubelet sends the socket's path, percent-encoded or raw, and C-core the same without its first slash. None of
+//! these is an authority, and h2 (0.4.20) resets the stream; it has no option for that. A Go server takes anything.
 
 mod rewriter;
 
@@ -18,8 +18,8 @@ use rewriter::Rewriter;
 /// Bytes that are read at once. A registration is smaller.
 const READ: usize = 4 * 1024;
 
-/// A connection as the server reads it; what the server writes passes untouched. It reads from the client only when the server
-/// asks for more, and holds a block of headers at most.
+/// A connection as the server reads it; what the server writes passes untouched. It reads from the client only when
+/// the server asks for more, and holds a block of headers at most.
 pub(super) struct LocalAuthority<S> {
     stream: S,
     rewriter: Rewriter,
@@ -107,4 +107,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LocalAuthority<S> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod over_h2;
+#[cfg(test)]
+mod tests;

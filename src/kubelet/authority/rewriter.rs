@@ -1,8 +1,8 @@
 //! Pure. What a client sends over HTTP/2, with `:authority` replaced by `localhost`.
 //!
-//! The preface and every frame pass unchanged, but for HEADERS with its CONTINUATIONs: that block becomes one HEADERS frame
-//! of plain literals, without padding and priority. Such frames are not flow-controlled, so their length may change; and as no
-//! literal enters a table, the server's own decoder has nothing to keep.
+//! The preface and every frame pass unchanged, but for HEADERS with its CONTINUATIONs: that block becomes one HEADERS
+//! frame of plain literals, without padding and priority. Such frames are not flow-controlled, so their length may
+//! change; and as no literal enters a table, the server's own decoder has nothing to keep.
 
 use super::super::hpack::{Decoder, HpackError, MAX_LIST, write_literal};
 
@@ -11,8 +11,8 @@ const MAX_FRAME: usize = 16 * 1024;
 /// Bytes of the frames that carry one block, their headers included; without those, empty frames would never end.
 const MAX_BLOCK_FRAMES: usize = 2 * MAX_FRAME;
 
-// A field counts 32 bytes besides its name and value, and its literal takes less, even with `localhost` for nothing: the
-// new block always fits one frame.
+// A field counts 32 bytes besides its name and value, and its literal takes less, even with `localhost` for nothing:
+// the new block always fits one frame.
 const _: () = assert!(MAX_LIST <= MAX_FRAME);
 
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -92,8 +92,8 @@ impl Rewriter {
         }
     }
 
-    /// Takes bytes from the client, in any pieces, and appends what the server is to read. Says how many it took: it stops
-    /// behind a block, so that `output` grows by no more than the input and one frame.
+    /// Takes bytes from the client, in any pieces, and appends what the server is to read. Says how many it took: it
+    /// stops behind a block, so that `output` grows by no more than the input and one frame.
     pub(super) fn feed(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Malformed> {
         let mut rest = input;
         loop {

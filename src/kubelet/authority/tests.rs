@@ -1,20 +1,18 @@
 //! The rewriter: what passes, what is rewritten, what is refused; in pieces of any size, and against anything.
 
+use futures::FutureExt as _;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::super::hpack::{Decoder, HpackError, MAX_LIST, write_literal};
-use super::rewriter::{Malformed, Rewriter};
+use super::super::raw::{PREFACE, frame};
+use tokio::io::AsyncReadExt as _;
 
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use super::{
+    LocalAuthority,
+    rewriter::{Malformed, Rewriter},
+};
+
 const SETTINGS: u8 = 4;
-
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
 
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
@@ -351,6 +349,12 @@ proptest! {
         }
         bytes.extend(tail);
         // `pass` holds the bounds, and that each call takes something.
-        let _ = rewritten(&bytes);
+        let wanted = rewritten(&bytes);
+        let mut read = Vec::new();
+        let mut stream = LocalAuthority::new(&bytes[..]);
+        match stream.read_to_end(&mut read).now_or_never().unwrap() {
+            Ok(_) => prop_assert_eq!(Ok(read), wanted),
+            Err(error) => prop_assert_eq!(error.to_string(), wanted.unwrap_err().to_string()),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Pure. The Huffman code of HPACK (RFC 7541, appendix B), decoded bit by bit.
 //!
-//! The code is canonical: its lengths alone, in the order of the symbols, say all of it. The kubelet sends a dozen such
-//! strings a day, so this is small and not fast.
+//! The code is canonical: its lengths alone, in the order of the symbols, say all of it. The kubelet sends a dozen
+//! such strings a day, so this is small and not fast.
 
 use super::HpackError;
 

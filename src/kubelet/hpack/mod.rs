@@ -1,8 +1,8 @@
 //! Pure. A bounded decoder of HPACK (RFC 7541), and the literals that the shim writes instead.
 //!
-//! No crate fits: `hpack`, `fluke-hpack` and `httlib-hpack` panic on the single byte 0x3f, and `loona-hpack`, where that is
-//! mended, has had no release since 2024 and no bound on what a block expands to. What is decoded here ends the process's
-//! connection when it is malformed, takes at most [`MAX_LIST`] a block and [`MAX_TABLE`] a connection.
+//! No crate fits: `hpack`, `fluke-hpack` and `httlib-hpack` panic on the single byte 0x3f, and `loona-hpack`, where
+//! that is mended, has had no release since 2024 and no bound on what a block expands to. What is decoded here ends
+//! the process's connection when it is malformed, takes at most [`MAX_LIST`] a block and [`MAX_TABLE`] a connection.
 
 mod huffman;
 mod static_table;
@@ -149,7 +149,8 @@ impl Decoder {
     }
 }
 
-/// An integer whose first bits are the last `prefix` ones of the first byte (section 5.1). Four more bytes are plenty.
+/// An integer whose first bits are the last `prefix` ones of the first byte (section 5.1). Four more bytes are
+/// plenty.
 fn integer(rest: &mut &[u8], prefix: u32) -> Result<usize, HpackError> {
     let mask = (1 << prefix) - 1;
     let mut value = usize::from(take(rest)? & mask);
@@ -183,8 +184,8 @@ fn take(rest: &mut &[u8]) -> Result<u8, HpackError> {
     Ok(*first)
 }
 
-/// Appends a field as a literal that enters no table, without Huffman. Takes less than the 32 bytes that a field counts,
-/// besides name and value.
+/// Appends a field as a literal that enters no table, without Huffman. Takes less than the 32 bytes that a field
+/// counts, besides name and value.
 pub(super) fn write_literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     block.push(0);
     for string in [name, value] {

@@ -312,12 +312,17 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2048) })]
 
     #[test]
-    fn no_input_panics_and_all_output_is_bounded(
-        blocks in vec(vec(prop_oneof![any::<u8>(), Just(0x40), Just(0x3f), Just(0xff), 0xbe_u8..0xc2], 0..60), 1..4)
-    ) {
+    fn no_input_panics_and_all_output_is_bounded(blocks in vec(vec(any::<u16>(), 0..40), 1..4)) {
+        // Half of the bytes are such that begin something.
+        let common = [0x40, 0x3f, 0xff, 0xbe, 0xbf, 0xc0, 0x00, 0x81];
+        let byte = |it: u16| match it.to_be_bytes() {
+            [which, _] if which < 128 => common[usize::from(which) % common.len()],
+            [_, byte] => byte,
+        };
+        let blocks = blocks.into_iter().map(|block| block.into_iter().map(byte).collect::<Vec<_>>());
         let mut decoder = Decoder::new();
         for block in blocks {
             let Ok(fields) = decoder.decode(&block) else { break };

@@ -32,8 +32,8 @@ const TYPE: &str = "CSIPlugin";
 /// The version of the kubelet's plugin API, not of CSI. Upstream says nothing else.
 const SUPPORTED_VERSION: &str = "1.0.0";
 
-/// Open connections; the kubelet has one. When one more comes, the oldest is closed, so that clients who keep theirs cannot shut
-/// the kubelet out.
+/// Open connections; the kubelet has one. When one more comes, the oldest is closed, so that clients who keep theirs
+/// cannot shut the kubelet out.
 const CONNECTIONS: usize = 16;
 /// Calls at once on a connection; the kubelet makes one.
 const CALLS: u32 = 4;
@@ -44,7 +44,7 @@ const WINDOW: u32 = 64 * 1024;
 /// How long answers may take to go out at the end.
 const DRAIN: Duration = Duration::from_secs(1);
 /// After a connection could not be accepted, which is for want of file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the kubelet is told of a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub enum KubeletCall {
     },
 }
 
-/// Serves registration on `socket` until `stop` is done; answers then have a second to go out. `observe` hears of each call and
-/// must not block. The socket's file stays; see [`RegistrationSocket::remove`].
+/// Serves registration on `socket` until `stop` is done; answers then have a second to go out. `observe` hears of
+/// each call and must not block. The socket's file stays; see [`RegistrationSocket::remove`].
 pub async fn serve(
     socket: &RegistrationSocket,
     plugin: PluginInfo,
@@ -120,7 +120,8 @@ pub async fn serve(
 
 type Observer = Arc<dyn Fn(KubeletCall) + Send + Sync>;
 
-/// Serves one connection to its end. A registration that failed is the end: `observe` hears of it when the answer is out.
+/// Serves one connection to its end. A registration that failed is the end: `observe` hears of it when the answer is
+/// out.
 async fn connection(
     stream: UnixStream,
     plugin: Arc<PluginInfo>,
@@ -216,3 +217,6 @@ impl Registration for Answers {
         Ok(Response::new(RegistrationStatusResponse {}))
     }
 }
+
+#[cfg(test)]
+mod tests;

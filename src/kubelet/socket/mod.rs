@@ -1,8 +1,9 @@
 //! The registration socket as a file: made so that only its owner may connect, removed only as long as it is ours.
 //!
-//! Two registrars of one driver can share a path for a while, when a pod is replaced. The younger one takes over, and the older
-//! one, on its way out, must not remove what is no longer its own. So each remembers device and inode, and both look and
-//! remove under a lock on the directory. An inode's number is not given to another file while its listener lives.
+//! Two registrars of one driver can share a path for a while, when a pod is replaced. The younger one takes over, and
+//! the older one, on its way out, must not remove what is no longer its own. So each remembers device and inode, and
+//! both look and remove under a lock on the directory. An inode's number is not given to another file while its
+//! listener lives.
 
 use std::{
     fmt, fs, io,
@@ -130,8 +131,8 @@ pub struct RegistrationSocket {
 }
 
 impl RegistrationSocket {
-    /// Listens on `<directory>/<driver>-reg.sock`, with mode 0600 from its first moment on and without touching the umask. A
-    /// socket that is there is removed, and so is a symlink to one; anything else is left alone.
+    /// Listens on `<directory>/<driver>-reg.sock`, with mode 0600 from its first moment on and without touching the
+    /// umask. A socket that is there is removed, and so is a symlink to one; anything else is left alone.
     ///
     /// # Errors
     /// The name, the path, the directory, or what is already there does not do.
@@ -227,7 +228,8 @@ fn path_of(directory: &Path, driver: &str) -> Result<PathBuf, SocketError> {
     }
 }
 
-/// Makes room at the path. Follows symlinks, as upstream does: one to a socket is removed itself, not what it leads to.
+/// Makes room at the path. Follows symlinks, as upstream does: one to a socket is removed itself, not what it leads
+/// to.
 fn clear(path: &Path) -> Result<(), SocketError> {
     let found = match fs::metadata(path) {
         Ok(found) if found.file_type().is_socket() => {

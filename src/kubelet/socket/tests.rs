@@ -192,6 +192,21 @@ async fn the_older_of_two_registrars_leaves_the_socket_of_the_younger_one() {
     assert_eq!(younger.remove().await.unwrap(), Removal::Removed);
 }
 
+#[tokio::test]
+async fn a_removal_waits_for_a_takeover_that_has_begun() {
+    let directory = directory();
+    let older = bound(&directory).await;
+    let younger_holds = lock(directory.path()).await.unwrap();
+    let mut removal = std::pin::pin!(older.remove());
+    assert!(futures::poll!(removal.as_mut()).is_pending());
+    clear(&at(&directory)).unwrap();
+    let (_younger, identity) = create(&at(&directory)).unwrap();
+    drop(younger_holds);
+    assert_eq!(removal.await.unwrap(), Removal::NotOurs);
+    let found = fs::symlink_metadata(at(&directory)).unwrap();
+    assert_eq!((found.dev(), found.ino()), identity);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_removal_and_a_takeover_at_the_same_moment_leave_the_younger_socket_in_place() {
     let directory = directory();

@@ -91,6 +91,8 @@ func main() {
 			line.Request, line.VolumeID, held = fields(r), r.GetVolumeId(), true
 		case *csi.GetCapacityRequest:
 			line.Request = fields(r)
+		case *csi.NodeStageVolumeRequest, *csi.NodePublishVolumeRequest, *csi.NodeUnpublishVolumeRequest, *csi.NodeUnstageVolumeRequest:
+			line.Request, line.VolumeID = fields(r), r.(interface{ GetVolumeId() string }).GetVolumeId()
 		}
 		line.Secrets = digest(req)
 		if held {

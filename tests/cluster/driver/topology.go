@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math"
 	"os"
-	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -20,6 +19,8 @@ import (
 // test can change it while the driver serves; what is left out of it is as the
 // mock has it.
 type config struct {
+	// Instead of that of -name: a driver can be another one after a restart.
+	Name string `json:"name"`
 	// Where volumes can be. Without segments the driver knows no topology, with
 	// some a volume is in the first one with room that the caller prefers.
 	Segments []segment `json:"segments"`
@@ -27,6 +28,8 @@ type config struct {
 	Node struct {
 		ID     string            `json:"id"`
 		Labels map[string]string `json:"labels"`
+		// How many volumes there can be on it; without limit when 0.
+		Limit int64 `json:"limit"`
 	} `json:"node"`
 	// Capabilities of the controller that the driver does not have, and has besides.
 	Without []string `json:"without"`
@@ -177,7 +180,7 @@ func (p *placing) place(ctx context.Context, request *csi.CreateVolumeRequest) (
 
 func (p *placing) DeleteVolume(ctx context.Context, request *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	// That of another node stays what it is, an id that the mock does not know.
-	id := strings.TrimPrefix(request.GetVolumeId(), p.prefix())
+	id := p.here(request.GetVolumeId())
 	reply, err := p.Service.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: id})
 	if err == nil {
 		delete(p.placed, id)
@@ -196,20 +199,6 @@ func (p *placing) GetCapacity(ctx context.Context, request *csi.GetCapacityReque
 		if s := &p.config.Segments[i]; s.within(request.GetAccessibleTopology()) {
 			reply.AvailableCapacity += min(p.room(s), most)
 		}
-	}
-	return reply, nil
-}
-
-func (p *placing) NodeGetInfo(ctx context.Context, request *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	reply, err := p.Service.NodeGetInfo(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	if node := p.config.Node; node.ID != "" {
-		reply.NodeId = node.ID
-	}
-	if labels := p.config.Node.Labels; labels != nil {
-		reply.AccessibleTopology = &csi.Topology{Segments: labels}
 	}
 	return reply, nil
 }

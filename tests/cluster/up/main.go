@@ -9,7 +9,8 @@
 // With -interactive it serves a person instead: it ignores standard input and
 // says which kubeconfig to use. With -none it starts no control plane and is
 // only the supervisor, for tests against a cluster that is already there. With
-// -bare nothing but etcd and kube-apiserver runs: no controller writes.
+// -bare nothing but etcd and kube-apiserver runs: no controller writes. Nodes
+// have no kubelet but for those that -node names, or that a request starts.
 package main
 
 import (
@@ -37,7 +38,7 @@ type request struct {
 	Pid    int `json:"pid,omitempty"`    // signal: to whom
 	Signal int `json:"signal,omitempty"` // signal: which
 
-	Process string `json:"process,omitempty"` // stop, start, restart: part of the control plane
+	Process string `json:"process,omitempty"` // stop, start, restart: part of the control plane, or kubelet/NODE
 
 	Driver string `json:"driver,omitempty"` // foreign: whose claims and volumes
 	Count  int    `json:"count,omitempty"`  // foreign: how many of each; 0 removes them
@@ -70,6 +71,8 @@ func main() {
 	none := flag.Bool("none", false, "start no control plane")
 	scheduler := flag.Bool("scheduler", false, "start kube-scheduler as well")
 	bare := flag.Bool("bare", false, "start no controllers")
+	var nodes nodes
+	flag.Var(&nodes, "node", "start a kubelet for a node of this name; may stand more than once")
 	flag.Parse()
 	log.SetFlags(0)
 	log.SetPrefix("up: ")
@@ -77,7 +80,7 @@ func main() {
 	// Before the first child, so that no signal finds us without a handler.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	if err := run(*dir, *interactive, *none, &plane{scheduler: *scheduler, bare: *bare}, signals); err != nil {
+	if err := run(*dir, *interactive, *none, &plane{scheduler: *scheduler, bare: *bare, nodes: nodes}, signals); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -121,8 +124,8 @@ func run(dir string, interactive, none bool, plane *plane, signals <-chan os.Sig
 		first.Ready.Kubeconfig, first.Ready.Audit = stable, plane.path("audit.log")
 	}
 	if interactive {
-		fmt.Printf("The control plane is up; it has no nodes. Ctrl-C stops it.\n\n    export KUBECONFIG=%s\n    %s get storageclasses\n\n",
-			first.Ready.Kubeconfig, filepath.Join(plane.bin, "kubectl"))
+		fmt.Printf("The control plane is up; it has %s. Ctrl-C stops it.\n\n    export KUBECONFIG=%s\n    %s get storageclasses\n\n",
+			plane.nodes.names(), first.Ready.Kubeconfig, filepath.Join(plane.bin, "kubectl"))
 	} else if err := say.Encode(first); err != nil {
 		return err
 	}

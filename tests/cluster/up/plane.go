@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -45,8 +46,10 @@ type plane struct {
 	keeper    *keeper
 	scheduler bool
 	bare      bool
+	nodes     nodes
 
-	dir    string
+	root   string
+	dir    string // of this attempt, in root
 	etcd   string // its client URL
 	peer   string
 	port   string // of the API server
@@ -61,6 +64,7 @@ func (p *plane) path(name string) string { return filepath.Join(p.dir, name) }
 // it, which shows as an early end of that process: then all is begun anew.
 func (p *plane) up(dir string, signals <-chan os.Signal) error {
 	var err error
+	p.root = dir
 	for attempt := range 3 {
 		p.dir = filepath.Join(dir, fmt.Sprintf("plane-%d", attempt))
 		if err = p.begin(signals); err == nil {
@@ -76,8 +80,10 @@ func (p *plane) up(dir string, signals <-chan os.Signal) error {
 func (p *plane) begin(signals <-chan os.Signal) error {
 	p.parts = map[string]*child{}
 	// A folder that is used again, as `make cluster` does, starts from nothing.
-	if err := os.RemoveAll(p.dir); err != nil {
-		return err
+	for _, used := range []string{p.dir, p.nodeRoot("")} {
+		if err := os.RemoveAll(used); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(p.path("certs"), 0o700); err != nil {
 		return err
@@ -106,6 +112,11 @@ func (p *plane) begin(signals <-chan os.Signal) error {
 	}
 	if p.scheduler {
 		if err := p.start(scheduler); err != nil {
+			return err
+		}
+	}
+	for _, node := range p.nodes {
+		if err := p.start(kubelet + node); err != nil {
 			return err
 		}
 	}
@@ -183,6 +194,8 @@ func (p *plane) arguments(name string) ([]string, error) {
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
 			"--disable-admission-plugins=ServiceAccount",
+			// Drivers need it on a node, to mount.
+			"--allow-privileged",
 			// Alpha: without it the namespace of a source is dropped.
 			"--feature-gates=CrossNamespaceVolumeDataSource=true",
 			"--audit-policy-file=" + p.path("audit-policy.json"), "--audit-log-path=" + p.path("audit.log"),
@@ -198,11 +211,11 @@ func (p *plane) arguments(name string) ([]string, error) {
 
 // start returns when the process serves, as far as that can be asked.
 func (p *plane) start(name string) error {
-	arguments, err := p.arguments(name)
+	argv, err := p.command(name)
 	if err != nil {
 		return err
 	}
-	c, err := p.keeper.start(false, name, p.path(name+".log"), nil, append([]string{filepath.Join(p.bin, name)}, arguments...)...)
+	c, err := p.keeper.start(false, name, p.path(strings.ReplaceAll(name, "/", "-")+".log"), nil, argv...)
 	if err != nil {
 		return err
 	}

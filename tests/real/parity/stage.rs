@@ -61,6 +61,7 @@ impl<'a> Stage<'a> {
             let info = node.map(|(name, node)| NodeInfo {
                 id: world.node_name(name),
                 labels: stage.labels(&node.at),
+                ..NodeInfo::default()
             });
             let mut options = Options {
                 node: info,

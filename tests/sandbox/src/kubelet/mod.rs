@@ -1,7 +1,7 @@
 //! A kubelet, as far as plugins that register with it can tell: it finds their sockets, asks who they are, asks the
 //! driver for the node's id, writes Node and CSINode, and tells them how it went.
 //!
-//! It runs in real time on real unix sockets. What a real one does and this does not: it never waits for SETTINGS
+//! It runs in real time on real unix sockets. It does what 1.36 does, but it never waits for SETTINGS
 //! before it asks (a listener that accepts nothing fails GetInfo after a second, not the dial after ten), and it does
 //! not ask NodeGetInfo again later.
 
@@ -70,7 +70,7 @@ impl Options {
     }
 }
 
-/// What a kubelet does otherwise than it should.
+/// What a kubelet does otherwise than it should, or than today's do.
 #[derive(Clone, Debug, Default)]
 pub struct Knobs {
     /// The `:authority` that it sends to registration sockets.
@@ -81,6 +81,9 @@ pub struct Knobs {
     pub twice: bool,
     /// It waits this long before GetInfo.
     pub get_info_delay: Duration,
+    /// A registration that failed in the handler counts as done, as in kubelets before 1.36: nobody tries again until
+    /// the socket is created anew. Nor does it matter then what the plugin says to its notification.
+    pub keeps_failed: bool,
 }
 
 /// Forms of the `:authority` for a socket.
@@ -106,13 +109,14 @@ pub enum Step {
     Handler,
     /// The versions are wrong: the plugin is told. Tried again.
     Validate,
-    /// Instead of NodeGetInfo: the plugin is told. Not tried again for this socket.
+    /// Instead of NodeGetInfo: the plugin is told. Tried again, but for [`Knobs::keeps_failed`].
     NodeGetInfo,
     /// A write of the Node, which is tried four times; as `NodeGetInfo`.
     Node,
     /// A write of the CSINode, which is tried four times; as `NodeGetInfo`.
     CsiNode,
-    /// Instead of a notification.
+    /// Instead of a notification; a driver that is not told is unregistered. Tried again, but for
+    /// [`Knobs::keeps_failed`].
     Notify,
 }
 

@@ -82,11 +82,26 @@ impl Shared {
         };
         if let Err(why) = installed.await {
             self.leave(socket, &info.name).await;
+            self.give_back(socket);
             let why = format!("plugin registration failed: {why}");
             return self.refuse(&mut client, socket, why).await;
         }
-        self.record(socket, Event::Registered(info.name));
-        self.notify(&mut client, socket, true, "").await
+        self.record(socket, Event::Registered(info.name.clone()));
+        let told = self.notify(&mut client, socket, true, "").await;
+        if told.is_err() && self.give_back(socket) {
+            self.leave(socket, &info.name).await;
+            self.record(socket, Event::Unregistered(info.name));
+        }
+        told
+    }
+
+    /// What has failed is not registered, so that it is tried again; unless this kubelet is an older one.
+    fn give_back(&self, socket: &Path) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.knobs.keeps_failed {
+            inner.state.forget(socket);
+        }
+        !inner.knobs.keeps_failed
     }
 
     /// The driver is forgotten and its traces removed, labels aside.

@@ -97,13 +97,13 @@ impl State {
         true
     }
 
-    /// A registration has come as far as the handler: if that fails, nobody tries again until the socket is created
-    /// anew.
+    /// A registration has come as far as the handler. If that fails, and the socket is not forgotten, nobody tries again
+    /// until it is created anew.
     pub(crate) fn add(&mut self, socket: PathBuf, incarnation: u64, name: String) {
         self.actual.insert(socket, Registered { incarnation, name });
     }
 
-    /// An unregistration begins.
+    /// An unregistration begins, or a registration has failed in the handler.
     pub(crate) fn forget(&mut self, socket: &Path) {
         self.actual.remove(socket);
     }
@@ -276,7 +276,19 @@ mod tests {
                 ],
             ),
             (
-                "a failure in the handler is not tried again until the socket is created anew",
+                "a failure in the handler that is forgotten is tried again after the wait",
+                &[
+                    Create("a"),
+                    Tick(0, &["+a 1"]),
+                    Add("a", 1),
+                    Forget("a"),
+                    Failed("a", 100),
+                    Tick(600, &[]),
+                    Tick(601, &["+a 1"]),
+                ],
+            ),
+            (
+                "a failure in the handler that is kept is not tried again until the socket is created anew",
                 &[
                     Create("a"),
                     Tick(0, &["+a 1"]),

@@ -42,7 +42,7 @@ pub type Restart = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 /// What runs at once. The kubelet tries a write four times only, and all write the same two objects.
 const AT_ONCE: usize = 4;
 
-/// Runs all cases; gives the number that ran and what failed, by name. Takes about a minute with a real kubelet.
+/// Runs all cases; gives the number that ran and what failed, by name. Takes half a minute with a real kubelet.
 pub async fn run(target: Target) -> (usize, Vec<(String, String)>) {
     let ground = Ground::new(target);
     let mut cases = found::cases();

@@ -57,6 +57,8 @@ pub(crate) struct Script {
     pub(crate) node: Result<NodeGetInfoResponse, Status>,
     /// How many more calls of GetInfo are not answered.
     pub(crate) hangs: usize,
+    /// How many more notifications of a registration are answered with an error.
+    pub(crate) fails_when_told: usize,
 }
 
 /// See the module. Dropped, its sockets are removed.
@@ -94,6 +96,7 @@ impl Plugin {
             info,
             node: Ok(node),
             hangs: 0,
+            fails_when_told: 0,
         };
         let service = Service {
             script: Arc::new(Mutex::new(script)),
@@ -262,6 +265,11 @@ impl Registration for Service {
             false => Call::Refused(status.error.clone()),
         };
         self.hear(call, &request);
+        let mut script = self.script.lock();
+        if status.plugin_registered && script.fails_when_told > 0 {
+            script.fails_when_told -= 1;
+            return Err(Status::internal("the plugin cannot take that"));
+        }
         Ok(Response::new(RegistrationStatusResponse {}))
     }
 }

@@ -34,6 +34,10 @@ pub(super) fn cases() -> Vec<Case> {
             "a segment that is another on the node is refused, and the label stays",
             collision,
         ),
+        Case::new(
+            "a plugin that fails when it is told of its registration is unregistered, and asked again",
+            told_badly,
+        ),
     ]
 }
 
@@ -126,29 +130,24 @@ async fn taken(ground: Ground) -> CaseResult {
     Ok(())
 }
 
-/// Refused once, in the handler, and then left alone; nothing is written.
-async fn refused_for_good(ground: &Ground, plugin: &mut Plugin) -> CaseResult {
+/// Refused in the handler, twice, and nothing stays written.
+async fn refused_late(ground: &Ground, plugin: &mut Plugin) -> CaseResult {
     plugin.open()?;
-    let heard = ground.refused(plugin, 1).await?;
+    let heard = ground.refused(plugin, 2).await?;
     says(&heard, "registration failed")?;
-    ground.quiet().await;
-    let now = plugin.heard();
-    same("refusals", texts(&now).len(), 1)?;
-    same("calls", now.len(), heard.len())?;
-    ground.gone(&plugin.name).await
+    let entry = ground.entry(&plugin.name).await?;
+    same("its entry in the CSINode", entry, None)?;
+    same("its id in the Node", ground.node_id(&plugin.name).await?, None)
 }
 
 async fn node_fails(ground: Ground) -> CaseResult {
     let mut plugin = ground.plugin()?;
     let mut good = Err(Status::unavailable("the driver is not ready"));
     plugin.script(|script| std::mem::swap(&mut script.node, &mut good));
-    refused_for_good(&ground, &mut plugin).await?;
-    let [asked, node_asked, _] = plugin.calls().try_into().map_err(|it| format!("{it:?}"))?;
-    same("calls", [asked, node_asked], [Call::GetInfo, Call::NodeGetInfo])?;
+    refused_late(&ground, &mut plugin).await?;
+    let calls = plugin.calls();
+    same("calls", &calls[..2], &[Call::GetInfo, Call::NodeGetInfo])?;
     plugin.script(|script| script.node = good);
-    ground.quiet().await;
-    same("calls while the socket is the same", plugin.calls().len(), 3)?;
-    plugin.open()?;
     ground.registered(&plugin, 1).await?;
     Ok(())
 }
@@ -156,13 +155,13 @@ async fn node_fails(ground: Ground) -> CaseResult {
 async fn nobody(ground: Ground) -> CaseResult {
     let mut plugin = ground.plugin()?;
     plugin.kill_driver();
-    refused_for_good(&ground, &mut plugin).await
+    refused_late(&ground, &mut plugin).await
 }
 
 async fn no_id(ground: Ground) -> CaseResult {
     let mut plugin = ground.plugin()?;
     plugin.node(|node| node.node_id.clear());
-    refused_for_good(&ground, &mut plugin).await
+    refused_late(&ground, &mut plugin).await
 }
 
 async fn collision(ground: Ground) -> CaseResult {
@@ -172,6 +171,17 @@ async fn collision(ground: Ground) -> CaseResult {
     first.open()?;
     ground.registered(&first, 1).await?;
     second.topology(&[(&key, "b")]);
-    refused_for_good(&ground, &mut second).await?;
+    refused_late(&ground, &mut second).await?;
     same("the label", ground.label(&key).await?, Some("a".into()))
+}
+
+async fn told_badly(ground: Ground) -> CaseResult {
+    let mut plugin = ground.plugin()?;
+    plugin.script(|script| script.fails_when_told = 1);
+    plugin.open()?;
+    ground.registered(&plugin, 2).await?;
+    let once = [Call::GetInfo, Call::NodeGetInfo, Call::Registered];
+    same("calls", plugin.calls(), [once.clone(), once].concat())?;
+    let entry = ground.entry(&plugin.name).await?;
+    same("its entry in the CSINode exists", entry.is_some(), true)
 }

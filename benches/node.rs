@@ -1,0 +1,162 @@
+//! What the sidecars of a node take: size, memory, and the time to a socket and to an answer, of the release build whose
+//! folder `SIDECARS` names. `PROBES` says how many probes memory is looked at after, a million unless told.
+//!
+//! Upstream's modules of these two are not published, so beside ours stand their figures as measured once on another
+//! machine.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench stops at the first surprise"
+)]
+
+#[allow(dead_code, reason = "the tests of the same folder take the rest")]
+#[path = "../tests/node/driver.rs"]
+mod driver;
+#[allow(dead_code, reason = "as above")]
+#[path = "../tests/node/http.rs"]
+mod http;
+#[allow(dead_code, reason = "as above")]
+#[path = "../tests/node/process.rs"]
+mod process;
+
+use std::{env, fs, path::Path, time::Duration};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use driver::Place;
+use http::Client;
+use process::{Sidecar, flag};
+
+const REGISTRAR: &str = "csi-node-driver-registrar";
+const LIVENESSPROBE: &str = "livenessprobe";
+
+/// How often a registrar is started.
+const STARTS: usize = 20;
+/// How long `/healthz` is asked, and at what pace.
+const ASKED: Duration = Duration::from_secs(20);
+const PACE: Duration = Duration::from_millis(10);
+/// Who asks at once where the number counts and not the time.
+const CLIENTS: usize = 8;
+
+#[tokio::main]
+async fn main() {
+    // What cargo tells a bench besides, such as `--bench`.
+    let Some(folder) = env::var_os("SIDECARS") else {
+        println!("SIDECARS names no folder with release builds: nothing to measure, `make bench` does it");
+        return;
+    };
+    let path = |name: &str| Path::new(&folder).join(name).display().to_string();
+    println!(
+        "\n{:<58}{:>10}{:>10}{:>10}",
+        "the node's sidecars", "ours", "goal", "upstream"
+    );
+    for name in [REGISTRAR, LIVENESSPROBE] {
+        let size = fs::metadata(path(name))
+            .expect("`make binaries` has made it")
+            .len();
+        row(&format!("{name}: binary, MB"), size as f64 / 1e6, "6", "28");
+    }
+    registrar(&path(REGISTRAR)).await;
+    livenessprobe(&path(LIVENESSPROBE)).await;
+}
+
+fn row(what: &str, ours: f64, goal: &str, upstream: &str) {
+    println!("  {what:<56}{ours:>10.2}{goal:>10}{upstream:>10}");
+}
+
+async fn registrar(program: &str) {
+    let mut took = Vec::new();
+    let mut idle = 0.0;
+    for _ in 0..STARTS {
+        let place = Place::new();
+        let socket = place.folder.at(&format!("{}-reg.sock", driver::NAME));
+        let flags = [
+            place.flag(),
+            flag("plugin-registration-path", &place.folder.at("")),
+            flag("kubelet-registration-path", &place.folder.at("csi.sock")),
+        ];
+        let start = Instant::now();
+        let registrar = Sidecar::start(program, &place.folder, &flags);
+        while !Path::new(&socket).exists() {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        took.push(millis(start.elapsed()));
+        registrar.says(1, "waiting for the kubelet").await;
+        idle = resident(&registrar);
+    }
+    row(
+        "csi-node-driver-registrar: start to socket, median, ms",
+        percentile(&mut took, 50),
+        "50",
+        "-",
+    );
+    row("csi-node-driver-registrar: idle, MB", idle, "5", "19");
+}
+
+async fn livenessprobe(program: &str) {
+    let place = Place::new();
+    let flags = [place.flag(), flag("http-endpoint", "127.0.0.1:0")];
+    let probe = Sidecar::start(program, &place.folder, &flags);
+    let address = probe.address().await;
+    row("livenessprobe: idle, MB", resident(&probe), "5", "19");
+
+    let mut client = Client::connect(address).await;
+    let mut ticks = interval(PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (began, mut took) = (Instant::now(), Vec::new());
+    while began.elapsed() < ASKED {
+        ticks.tick().await;
+        let asked = Instant::now();
+        assert_eq!(client.ask("GET", "/healthz").await.0, 200);
+        took.push(millis(asked.elapsed()));
+    }
+    row(
+        "livenessprobe: /healthz at 100 a second, p50, ms",
+        percentile(&mut took, 50),
+        "-",
+        "-",
+    );
+    row(
+        "livenessprobe: /healthz at 100 a second, p99, ms",
+        percentile(&mut took, 99),
+        "2",
+        "-",
+    );
+
+    let probes = env::var("PROBES").map_or(1_000_000, |count| count.parse().expect("a number"));
+    let began = Instant::now();
+    let clients = (0..CLIENTS).map(|_| async {
+        let mut client = Client::connect(address).await;
+        for _ in 0..probes / CLIENTS {
+            assert_eq!(client.ask("GET", "/healthz").await.0, 200);
+        }
+    });
+    futures::future::join_all(clients).await;
+    let asked = format!("livenessprobe: after {probes} requests more, MB");
+    row(&asked, resident(&probe), "5", "24");
+    let calls = place.driver.count("Probe") as f64;
+    println!(
+        "  {:<56}{:>10.0}",
+        "  requests a second; some share a Probe",
+        probes as f64 / began.elapsed().as_secs_f64()
+    );
+    println!("  {:<56}{calls:>10.0}\n", "  Probes at the driver");
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
+}
+
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() * percent / 100).min(values.len() - 1)]
+}
+
+/// Resident memory, in MB.
+fn resident(sidecar: &Sidecar) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", sidecar.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kilobytes.expect("VmRSS").trim().parse::<f64>().expect("a number") / 1e3
+}
