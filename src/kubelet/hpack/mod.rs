@@ -1,8 +1,8 @@
 //! Pure. A bounded decoder of HPACK (RFC 7541), and the literals that the shim writes instead.
 //!
 //! No crate fits: `hpack`, `fluke-hpack` and `httlib-hpack` panic on the single byte 0x3f, and `loona-hpack`, where
-//! that is mended, has had no release since 2024 and no bound on what a block expands to. What is decoded here ends
-//! the process's connection when it is malformed, takes at most [`MAX_LIST`] a block and [`MAX_TABLE`] a connection.
+//! that is mended, has had no release since 2024 and no bound on what a block expands to. Here malformed input is an
+//! error, a block holds at most [`MAX_LIST`] bytes, and a connection's table [`MAX_TABLE`].
 
 mod huffman;
 mod static_table;
