@@ -65,6 +65,7 @@ async fn after_rounds_of_a_surge_update_the_living_one_is_registered_and_nobody_
     const ROUNDS: usize = 12;
     let mut logs = Vec::new();
     for round in 1..=ROUNDS {
+        older.says(1, "waiting for the kubelet").await;
         let younger = generation(round);
         // At first both live for a while; then the older one goes at any moment of the younger one's start.
         match round {
