@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     base::reminder::Reminder,
     csi::{Driver, IdentifyError},
-    kubelet::{self, HealthError, KubeletCall, PluginInfo, RegistrationSocket, SocketError, SocketFile},
+    kubelet::{
+        self, HealthError, KubeletCall, PluginInfo, RegistrationSocket, Removal, SocketError, SocketFile,
+    },
 };
 
 /// How often the driver is asked for its name.
@@ -194,16 +196,14 @@ async fn renamed(driver: &Driver) {
     }
 }
 
-/// Looks until the socket's file is gone, twice in a row.
+/// Looks until the socket's file is gone.
 async fn vanished(socket: &RegistrationSocket) {
     let (mut reminder, origin) = (Reminder::default(), Instant::now());
-    let mut missed = false;
     loop {
         sleep(SOCKET_INTERVAL).await;
         match socket.file() {
             SocketFile::Ours => {}
             SocketFile::NotOurs => {
-                missed = false;
                 if reminder.is_due(&(), origin.elapsed()) {
                     tracing::info!(
                         "another registrar has taken over {}: this one goes on when that has gone",
@@ -211,12 +211,14 @@ async fn vanished(socket: &RegistrationSocket) {
                     );
                 }
             }
-            // A registrar that takes over removes our socket a moment before it makes its own.
-            SocketFile::Gone if !missed => missed = true,
-            SocketFile::Gone => {
-                tracing::warn!("{} has been removed: it is made again", socket.path().display());
-                return;
-            }
+            // It also is for a moment while another registrar puts its own there. Removing waits for that moment's end.
+            SocketFile::Gone => match socket.remove().await {
+                Ok(Removal::NotOurs) => {}
+                _ => {
+                    tracing::warn!("{} has been removed: it is made again", socket.path().display());
+                    return;
+                }
+            },
         }
     }
 }

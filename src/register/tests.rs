@@ -1,7 +1,8 @@
-//! What is said of a kubelet that says nothing.
+//! What is said of a kubelet that says nothing, and what counts as a socket that is gone.
 
-use std::fmt;
+use std::{fmt, fs, os::unix::net::UnixListener};
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 use tokio::{sync::mpsc::UnboundedSender, time::timeout};
 use tracing::{Level, Metadata, Subscriber, field::Field, span};
@@ -116,4 +117,26 @@ async fn a_kubelet_that_has_called_within_30_s_may_be_silent_for_ever() {
         assert_eq!(*warnings.0.lock(), [""; 0], "{call:?}");
         tokio::time::resume();
     }
+}
+
+/// The look comes at the worst moment: while another registrar, which holds the folder's lock, has removed our file and
+/// not yet made its own.
+#[tokio::test]
+async fn a_socket_that_another_registrar_replaces_just_now_is_not_gone() {
+    let Stage {
+        directory, socket, ..
+    } = stage().await;
+    let mut vanished = std::pin::pin!(vanished(&socket));
+    let lock = fs::File::open(directory.path()).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    fs::remove_file(socket.path()).unwrap();
+    assert!(timeout(Duration::from_millis(1500), &mut vanished).await.is_err());
+    let theirs = UnixListener::bind(socket.path()).unwrap();
+    drop(lock);
+    let hour = Duration::from_secs(3600);
+    assert!(timeout(hour, &mut vanished).await.is_err());
+
+    fs::remove_file(socket.path()).unwrap();
+    drop(theirs);
+    timeout(SOCKET_INTERVAL * 2, &mut vanished).await.unwrap();
 }

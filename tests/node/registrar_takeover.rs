@@ -63,7 +63,9 @@ async fn after_rounds_of_a_surge_update_the_living_one_is_registered_and_nobody_
     let mut older = generation(0);
     scene.registered(1).await;
     const ROUNDS: usize = 12;
+    let mut logs = Vec::new();
     for round in 1..=ROUNDS {
+        older.says(1, "waiting for the kubelet").await;
         let younger = generation(round);
         // At first both live for a while; then the older one goes at any moment of the younger one's start.
         match round {
@@ -71,7 +73,7 @@ async fn after_rounds_of_a_surge_update_the_living_one_is_registered_and_nobody_
             4..7 => younger.says(1, "waiting for the kubelet").await,
             _ => sleep(Duration::from_millis(5 * (round as u64 - 7))).await,
         }
-        stop(older).await;
+        logs.push(stop(older).await);
         older = younger;
     }
     let last = format!("csi-{ROUNDS}.sock");
@@ -98,7 +100,14 @@ async fn after_rounds_of_a_surge_update_the_living_one_is_registered_and_nobody_
         })
         .sum();
     assert_eq!(balance, 1, "{:#?}", scene.kubelet.seen());
-    assert!(exists(&scene.socket()));
+    logs.push(stop(older).await);
+    for log in logs {
+        assert!(
+            !log.contains("it is made again"),
+            "nobody took another's away: {log}"
+        );
+    }
+    assert!(!exists(&scene.socket()));
 }
 
 #[tokio::test]
