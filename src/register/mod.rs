@@ -49,7 +49,7 @@ pub enum RegisterError {
     /// There is no socket for the kubelet to call.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The kubelet will not try again before it finds a new socket, which the next start makes.
+    /// A kubelet before 1.36 does not try again before it finds a new socket, which the next start makes.
     #[error(
         "the kubelet has not registered the CSI driver {driver}: {error}; the process ends, and its next start is the \
          next try"

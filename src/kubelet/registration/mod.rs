@@ -62,7 +62,7 @@ pub enum KubeletCall {
     GetInfo,
     /// It has registered the driver.
     Registered,
-    /// It has not, and will not try again by itself in most cases. The answer has gone out, or a second has passed.
+    /// It has not; before 1.36 it does not try again by itself. The answer has gone out, or a second has passed.
     NotRegistered {
         /// The kubelet's reason.
         error: String,
