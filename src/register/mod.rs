@@ -115,12 +115,13 @@ pub async fn register(
                 () = renamed(driver) => End::Renamed,
                 () = vanished(&socket) => End::Vanished,
             };
+            *health.0.lock() = None;
+            // Before the last answers go out: that is when the kubelet begins to unregister the driver.
+            let removed = socket.remove().await;
             done.cancel();
-            end
+            (end, removed)
         };
-        let ((), end) = join(served, watched).await;
-        *health.0.lock() = None;
-        let removed = socket.remove().await;
+        let ((), (end, removed)) = join(served, watched).await;
         match end {
             End::Stopped => return Ok(removed.map(|_| Ended::Stopped)?),
             End::Renamed => return Ok(removed.map(|_| Ended::Renamed)?),

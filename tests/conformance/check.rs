@@ -51,7 +51,7 @@ pub(crate) fn faults(
 ) -> Vec<String> {
     let (mut faults, mut claimed) = (Vec::new(), BTreeSet::new());
     for (file, source) in sources {
-        let of_tests = file.starts_with("tests/") || file.contains("/tests/");
+        let of_tests = file.starts_with("tests/") || file.contains("/tests/") || file.ends_with("/tests.rs");
         for Literal { text, line, is_test } in literals(source) {
             let (id, title) = match text.split_once(": ") {
                 Some((id, title)) => (id, Some(title)),

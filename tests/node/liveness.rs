@@ -42,7 +42,7 @@ async fn a_driver_that_answers_is_healthy_unless_it_says_that_it_is_not_ready() 
     for (ready, code, text) in rows {
         place.driver.configure(|driver| driver.ready = ready);
         // The first row is upstream's.
-        let name = "TestProbe";
+        let name = "live.Probe.01";
         assert_eq!(healthz(at).await, (code, text.to_owned()), "{name}: {ready:?}");
     }
 }
@@ -67,7 +67,7 @@ async fn a_socket_that_is_gone_is_told_at_once_however_well_old_connections_work
     let mut place = Place::new();
     let sidecar = start(&place, &["--probe-timeout=10s"]);
     let at = sidecar.address().await;
-    let name = "TestProbe_issue68";
+    let name = "live.Probe-issue68.01";
     assert_eq!(healthz(at).await.0, 200, "{name}");
 
     place.remove_socket();
@@ -135,7 +135,8 @@ async fn a_driver_that_is_killed_is_noticed_and_so_is_its_return() {
     let mut driver = as_process(&place).await;
     let sidecar = start_as_is(&place, &["--health-port=0"]);
     let at = sidecar.address().await;
-    assert_eq!(healthz(at).await, (200, "ok".into()));
+    let id = "live.E2e.01";
+    assert_eq!(healthz(at).await, (200, "ok".into()), "{id}");
     driver.kill().await.expect("its end");
     let (code, body) = healthz(at).await;
     assert!(code == 500 && body.contains("nobody listens on"), "{code} {body}");

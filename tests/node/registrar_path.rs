@@ -22,7 +22,7 @@ type Make = fn(&Path);
 async fn what_is_no_socket_ends_it_with_1_and_is_left_alone() {
     let rows: [(&str, Make, &str); 5] = [
         (
-            "TestSocketRegularFile",
+            "reg.SocketRegularFile.01",
             |path| fs::write(path, "precious").expect("a file"),
             "is a regular file",
         ),
@@ -75,7 +75,7 @@ async fn what_is_no_socket_ends_it_with_1_and_is_left_alone() {
 #[tokio::test]
 async fn a_socket_that_is_there_makes_room() {
     let rows: [(&str, Make); 3] = [
-        ("TestSocketFileDoesNotExist", |_| ()),
+        ("reg.SocketFileDoesNotExist.01", |_| ()),
         ("nobody listens on it", |path| {
             drop(UnixListener::bind(path).expect("a socket"));
         }),
@@ -112,7 +112,7 @@ async fn without_a_folder_or_with_too_long_a_path_it_ends_with_1_and_says_what_t
     fs::create_dir(&long).expect("a folder");
     let missing = "mount the kubelet's plugins_registry";
     for (name, path, words) in [
-        ("TestSocketPathDoesNotExist", folder.at("missing"), missing),
+        ("reg.SocketPathDoesNotExist.01", folder.at("missing"), missing),
         ("a file", folder.at("file"), missing),
         ("below a file", folder.at("file/below"), missing),
         (

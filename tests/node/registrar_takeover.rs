@@ -28,7 +28,7 @@ async fn the_younger_of_two_takes_over_and_the_older_leaves_it_alone() {
     let first = inode(&scene);
     let younger = scene.start();
     scene.registered(2).await;
-    assert_ne!(inode(&scene), first, "TestSocketPathSimple");
+    assert_ne!(inode(&scene), first, "reg.SocketPathSimple.01");
     older.says(1, "another registrar has taken over").await;
     let second = inode(&scene);
     let before = scene.kubelet.seen().len();

@@ -40,7 +40,7 @@ fn leave_stale(path: &Path) {
 /// Upstream's `TestSocketFileDoesNotExist`.
 #[tokio::test]
 async fn where_nothing_is_the_socket_is_made_and_its_removal_when_gone_is_fine() {
-    let claims = "TestSocketFileDoesNotExist";
+    let claims = "reg.SocketFileDoesNotExist.01";
     let directory = directory();
     let socket = bound(&directory).await;
     assert!(socket.file() == SocketFile::Ours, "{claims}");
@@ -52,7 +52,7 @@ async fn where_nothing_is_the_socket_is_made_and_its_removal_when_gone_is_fine()
 /// Upstream's `TestSocketPathDoesNotExist`.
 #[tokio::test]
 async fn where_the_directory_has_gone_nothing_is_ours_and_there_is_nothing_to_remove() {
-    let claims = "TestSocketPathDoesNotExist";
+    let claims = "reg.SocketPathDoesNotExist.01";
     let directory = directory();
     let socket = bound(&directory).await;
     fs::remove_dir_all(directory.path()).unwrap();
@@ -63,7 +63,7 @@ async fn where_the_directory_has_gone_nothing_is_ours_and_there_is_nothing_to_re
 /// Upstream's `TestSocketPathSimple`.
 #[tokio::test]
 async fn a_socket_that_listens_is_found_and_removed() {
-    let claims = "TestSocketPathSimple";
+    let claims = "reg.SocketPathSimple.01";
     let directory = directory();
     let socket = bound(&directory).await;
     assert_eq!(socket.path(), at(&directory));
@@ -81,7 +81,7 @@ async fn a_socket_that_listens_is_found_and_removed() {
 /// Upstream's `TestSocketRegularFile`.
 #[tokio::test]
 async fn a_regular_file_is_an_error_and_left_alone() {
-    let claims = "TestSocketRegularFile";
+    let claims = "reg.SocketRegularFile.01";
     let directory = directory();
     fs::write(at(&directory), "precious").unwrap();
     assert_eq!(
