@@ -124,8 +124,10 @@ async fn another_registrar_behind_the_socket_is_as_good_and_any_other_server_is_
     );
 
     // A CSI driver is a gRPC server that knows nothing of registration.
-    let _driver = replace(&socket, |path| scene.place.driver.listen(path).expect("a socket"));
-    let (code, body, _) = took(older.address().await).await;
+    let _driver = replace(&scene.socket(), |path| {
+        scene.place.driver.listen(path).expect("a socket")
+    });
+    let (code, body) = healthz(older.address().await).await;
     assert!(code == 500 && body.contains("Unimplemented"), "{code}: {body}");
     drop(third);
     listening.abort();
