@@ -17,7 +17,7 @@ pub(super) const SELF_CHECK: &str = "volwright-self-check";
 #[allow(missing_docs, reason = "path is the socket's path; the rest is in each text")]
 pub enum HealthError {
     #[error(
-        "the registration socket {path} does not exist: something has removed it, and a restart makes it anew"
+        "the registration socket {path} does not exist: something has removed it, and it is about to be made again"
     )]
     Missing { path: String },
     #[error("{path} is not a socket: something has replaced the registration socket")]
@@ -181,7 +181,7 @@ mod tests {
         assert!(matches!(error, HealthError::Missing { .. }));
         assert_eq!(
             text,
-            "the registration socket DIR/x-reg.sock does not exist: something has removed it, and a restart makes it anew"
+            "the registration socket DIR/x-reg.sock does not exist: something has removed it, and it is about to be made again"
         );
         let (error, _) = wrong(|path| fs::remove_dir(path.parent().unwrap()).unwrap()).await;
         assert!(matches!(error, HealthError::Missing { .. }));

@@ -78,35 +78,28 @@ async fn it_is_500_while_something_else_is_in_the_place_of_the_socket() {
     scene.registered(1).await;
     let at = sidecar.address().await;
     let socket = scene.socket();
-    let short = Duration::from_millis(450);
 
     replace(&socket, |path| fs::write(path, "no socket").expect("a file"));
     let (code, body, _) = took(at).await;
     assert!(code == 500 && body.contains("is not a socket"), "{code}: {body}");
 
     replace(&socket, |path| drop(UnixListener::bind(path).expect("a socket")));
-    let (code, body, time) = took(at).await;
+    let (code, body, _) = took(at).await;
     assert!(code == 500 && body.contains("cannot connect"), "{code}: {body}");
-    assert!(time < short, "{time:?}");
 
     let _silent = replace(&socket, |path| UnixListener::bind(path).expect("a socket"));
     for _ in 0..2 {
         let (code, body, time) = took(at).await;
         assert!(code == 500 && body.contains("within 500ms"), "{code}: {body}");
         assert!(
-            time > short && time < Duration::from_secs(5),
+            time > Duration::from_millis(450) && time < Duration::from_secs(20),
             "it takes --timeout: {time:?}"
         );
     }
-
-    // A CSI driver is a gRPC server that knows nothing of registration.
-    let _driver = replace(&socket, |path| scene.place.driver.listen(path).expect("a socket"));
-    let (code, body, _) = took(at).await;
-    assert!(code == 500 && body.contains("Unimplemented"), "{code}: {body}");
 }
 
 #[tokio::test]
-async fn another_registrar_behind_the_socket_is_as_good_unless_its_driver_has_another_name() {
+async fn another_registrar_behind_the_socket_is_as_good_and_any_other_server_is_not() {
     let scene = Scene::new().await;
     let older = scene.start();
     scene.registered(1).await;
@@ -129,6 +122,13 @@ async fn another_registrar_behind_the_socket_is_as_good_unless_its_driver_has_an
         code == 500 && body.contains("tapes.example.com"),
         "{code}: {body}"
     );
+
+    // A CSI driver is a gRPC server that knows nothing of registration.
+    let _driver = replace(&scene.socket(), |path| {
+        scene.place.driver.listen(path).expect("a socket")
+    });
+    let (code, body) = healthz(older.address().await).await;
+    assert!(code == 500 && body.contains("Unimplemented"), "{code}: {body}");
     drop(third);
     listening.abort();
 }
