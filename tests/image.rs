@@ -8,14 +8,19 @@
 
 use std::{
     fs,
-    io::Read as _,
-    net::TcpListener,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
+use sandbox::{
+    Api,
+    kubelet::{self, Kubelet, Seen},
+};
 use serde_json::Value;
 
 /// For setpriv: the kernel kills the process when whoever started it ends, also by a signal. setpriv and the other
@@ -59,10 +64,56 @@ fn each_image_holds_one_sidecar_that_runs_in_an_empty_root() {
             help.status.success() && said.contains("--csi-address"),
             "{help:?}"
         );
-        if name == "csi-provisioner" {
-            finds_the_api_server(&scratch, &root);
+        match name {
+            "csi-provisioner" => finds_the_api_server(&scratch, &root),
+            "csi-node-driver-registrar" => registers_with_upstreams_arguments(&scratch, &root),
+            "livenessprobe" => probes_with_upstreams_arguments(&scratch, &root),
+            other => panic!("nobody tries {other}"),
         }
     }
+}
+
+/// As upstream's manifests have it: the driver's folder is mounted at /csi, the kubelet's at /registration.
+fn registers_with_upstreams_arguments(scratch: &Scratch, root: &Path) {
+    const PLUGIN: &str = "/var/lib/kubelet/plugins/io.kubernetes.storage.mock";
+    let (csi, registration) = (root.join("csi"), root.join("registration"));
+    fs::create_dir(&csi).expect("csi");
+    fs::create_dir(&registration).expect("registration");
+    let _driver = driver(&csi.join("csi.sock"), &scratch.0.join("calls"));
+    let endpoint = format!("--kubelet-registration-path={PLUGIN}/csi.sock");
+    let arguments = ["--v=5", "--csi-address=/csi/csi.sock", &endpoint];
+    let registrar = Running::start(root, "csi-node-driver-registrar", &arguments);
+    let registered = tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(async {
+            let options = kubelet::Options {
+                mapped: Some((PLUGIN.into(), csi)),
+                ..kubelet::Options::new(&registration)
+            };
+            let kubelet = Kubelet::start(&Api::new(), options).await.expect("a kubelet");
+            let registered = |seen: &[Seen]| seen.iter().any(|it| it.event.notified(true));
+            kubelet.wait(Duration::from_secs(20), registered).await
+        });
+    let ended = registrar.stop();
+    registered.unwrap_or_else(|seen| panic!("{seen}: {ended:?}"));
+}
+
+fn probes_with_upstreams_arguments(scratch: &Scratch, root: &Path) {
+    fs::create_dir(root.join("csi")).expect("csi");
+    let _driver = driver(&root.join("csi/csi.sock"), &scratch.0.join("calls"));
+    // But for the port, which is the system's to choose here.
+    let arguments = ["--csi-address=/csi/csi.sock", "--health-port=0"];
+    let mut probe = Running::start(root, "livenessprobe", &arguments);
+    let said = probe.says("\"serving HTTP\" address=\"0.0.0.0:", Duration::from_secs(20));
+    let port = said.rsplit_once(':').expect("a port").1.trim_end_matches('"');
+    let port: u16 = port.parse().expect("a number");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let ended = probe.stop();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}: {ended:?}");
 }
 
 fn finds_the_api_server(scratch: &Scratch, root: &Path) {
@@ -254,6 +305,19 @@ impl Running {
     fn spawn(command: &mut Command) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         Self(Some(child.unwrap_or_else(|e| panic!("{command:?}: {e}"))))
+    }
+
+    /// Reads its log until a line has these words, and gives that line; what comes after it is not read.
+    fn says(&mut self, words: &'static str, limit: Duration) -> String {
+        let child = self.0.as_mut().expect("it runs");
+        let log = BufReader::new(child.stderr.take().expect("its log"));
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut lines = log.lines().map_while(Result::ok);
+            let _ = tell.send(lines.find(|line| line.contains(words)));
+        });
+        let said = told.recv_timeout(limit).ok().flatten();
+        said.unwrap_or_else(|| panic!("{words:?} is not in its log"))
     }
 
     fn stop(mut self) -> Output {

@@ -206,7 +206,7 @@ async fn vanished(socket: &RegistrationSocket) {
             SocketFile::NotOurs => {
                 if reminder.is_due(&(), origin.elapsed()) {
                     tracing::info!(
-                        "another registrar has taken over {}: this one goes on when that has gone",
+                        "{} is not our socket any more, another registrar has taken over: this one waits until it is removed",
                         socket.path().display()
                     );
                 }
