@@ -104,7 +104,7 @@ fn probes_with_upstreams_arguments(scratch: &Scratch, root: &Path) {
     // But for the port, which is the system's to choose here.
     let arguments = ["--csi-address=/csi/csi.sock", "--health-port=0"];
     let mut probe = Running::start(root, "livenessprobe", &arguments);
-    let said = probe.says("\"serving HTTP\" address=\"0.0.0.0:", Duration::from_secs(20));
+    let said = probe.says("\"serving HTTP\" address=\"", Duration::from_secs(20));
     let port = said.rsplit_once(':').expect("a port").1.trim_end_matches('"');
     let port: u16 = port.parse().expect("a number");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");

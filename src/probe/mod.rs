@@ -1,59 +1,63 @@
 //! Whether the driver is ready, asked once for all who want to know at the same time.
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     base::reminder::Reminder,
     csi::{Driver, NotReadyReason},
+    telemetry::SharedCheck,
 };
 
 type Answer = Result<(), NotReadyReason>;
 
-/// How many may wait for one answer, those included who have gone meanwhile; who comes later waits to be let in.
-const WAITING: usize = 16 << 10;
-
-/// A way to ask whether a driver is ready. Clones ask together.
+/// A way to ask whether a driver is ready. Clones ask together: a driver that hangs has one call to answer however many
+/// ask, and a node whose kubelet and people all ask makes no load.
 #[derive(Clone)]
-pub struct Probe(mpsc::Sender<oneshot::Sender<Answer>>);
+pub struct Probe(SharedCheck<Answer>);
 
 impl Probe {
     /// A way to ask, and the work behind it, which is to run until all ways are gone.
     ///
     /// The driver is probed over a connection of its own each time, as upstream does: a driver whose socket has gone is
-    /// not alive, however well its old connections work. Its deadline holds for connection and call together. A Probe
-    /// goes to its end even if nobody waits for it any more: kubelet's own timeout is often the shorter one, and what it
-    /// did not wait for must be counted and logged all the same.
+    /// not alive, however well its old connections work. Its deadline holds for connection and call together.
     pub fn new(driver: &Driver) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (ways, asked) = mpsc::channel(WAITING);
-        // Not the connection that it was identified over: nothing holds one between two Probes.
-        (Self(ways), work(driver.reconnected(), asked))
+        let driver = driver.reconnected();
+        let outage = Arc::new(Outage::default());
+        let (check, work) = SharedCheck::new(move || {
+            let (driver, outage) = (driver.reconnected(), outage.clone());
+            async move {
+                let answer = driver.check_ready().await;
+                outage.log(&answer);
+                answer
+            }
+        });
+        (Self(check), work)
     }
 
-    /// Whether the driver is ready. Who asks while a Probe is under way gets its answer, so a driver that hangs has one
-    /// call to answer however many ask, and a node whose kubelet and people all ask makes no load.
+    /// Whether the driver is ready.
     ///
     /// # Errors
     /// The driver is not ready, or cannot be asked.
     pub async fn check(&self) -> Result<(), NotReadyReason> {
-        let (tell, told) = oneshot::channel();
-        // Without the work nobody is told anything; then the process is about to end.
-        let _ = self.0.send(tell).await;
-        told.await.unwrap_or(Err(NotReadyReason::NotChecked))
+        // Without the work the process is about to end.
+        self.0.ask().await.unwrap_or(Err(NotReadyReason::NotChecked))
     }
 }
 
-async fn work(driver: Driver, mut asked: mpsc::Receiver<oneshot::Sender<Answer>>) {
-    // Since the first failure, until a success.
-    let mut outage: Option<Reminder<NotReadyReason>> = None;
-    let origin = Instant::now();
-    while let Some(first) = asked.recv().await {
-        let answer = driver.reconnected().check_ready().await;
-        match &answer {
+/// Says that the driver fails, every ten seconds that it still does, and when it passes again.
+#[derive(Default)]
+struct Outage(Mutex<Option<(Instant, Reminder<NotReadyReason>)>>);
+
+impl Outage {
+    fn log(&self, answer: &Answer) {
+        let mut outage = self.0.lock();
+        match answer {
             Err(reason) => {
-                if outage.get_or_insert_default().is_due(reason, origin.elapsed()) {
+                let (since, reminder) = outage.get_or_insert_with(|| (Instant::now(), Reminder::default()));
+                if reminder.is_due(reason, since.elapsed()) {
                     tracing::warn!("the driver fails its health check: {reason}");
                 }
             }
@@ -61,12 +65,6 @@ async fn work(driver: Driver, mut asked: mpsc::Receiver<oneshot::Sender<Answer>>
                 tracing::info!("the driver passes its health check again");
             }
             Ok(()) => {}
-        }
-        let mut next = Some(first);
-        while let Some(waiting) = next {
-            // It may have gone meanwhile.
-            let _ = waiting.send(answer.clone());
-            next = asked.try_recv().ok();
         }
     }
 }

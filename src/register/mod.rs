@@ -13,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     base::reminder::Reminder,
     csi::{Driver, IdentifyError},
-    kubelet::{
-        self, HealthError, KubeletCall, PluginInfo, RegistrationSocket, Removal, SocketError, SocketFile,
-    },
+    kubelet::{self, HealthError, KubeletCall, PluginInfo, RegistrationSocket, SocketError, SocketFile},
 };
 
 /// How often the driver is asked for its name.
@@ -153,12 +151,16 @@ async fn refused(
         let call = tokio::select! {
             call = heard.recv() => call,
             () = sleep_until(silent_until.unwrap_or_else(Instant::now)), if silent_until.is_some() => {
+                silent_until = None;
+                // Else the kubelet calls whoever has taken over.
+                if !socket.is_ours() {
+                    continue;
+                }
                 tracing::warn!(
                     "no kubelet has called on {} for {SILENCE:?}: is that directory the kubelet's plugins_registry (its root \
                      may be another one than /var/lib/kubelet), may the kubelet connect (SELinux), and does it run?",
                     socket.path().display()
                 );
-                silent_until = None;
                 continue;
             }
         };
@@ -196,29 +198,32 @@ async fn renamed(driver: &Driver) {
     }
 }
 
-/// Looks until the socket's file is gone.
+/// Looks until the socket's file is gone, or is one that nobody serves.
 async fn vanished(socket: &RegistrationSocket) {
-    let (mut reminder, origin) = (Reminder::default(), Instant::now());
+    let path = socket.path().display();
+    let mut seen = SocketFile::Ours;
     loop {
         sleep(SOCKET_INTERVAL).await;
-        match socket.file() {
+        let before = std::mem::replace(&mut seen, socket.file().await);
+        match seen {
             SocketFile::Ours => {}
-            SocketFile::NotOurs => {
-                if reminder.is_due(&(), origin.elapsed()) {
-                    tracing::info!(
-                        "{} is not our socket any more, another registrar has taken over: this one waits until it is removed",
-                        socket.path().display()
-                    );
-                }
+            SocketFile::Free => {
+                tracing::warn!(
+                    "{path} has been removed, or belongs to a registrar that has died: it is made again"
+                );
+                return;
             }
-            // It also is for a moment while another registrar puts its own there. Removing waits for that moment's end.
-            SocketFile::Gone => match socket.remove().await {
-                Ok(Removal::NotOurs) => {}
-                _ => {
-                    tracing::warn!("{} has been removed: it is made again", socket.path().display());
-                    return;
-                }
-            },
+            _ if seen == before => {}
+            SocketFile::Taken => {
+                tracing::info!(
+                    "another registrar has taken over {path}: this one waits until that one has gone"
+                );
+            }
+            SocketFile::Unknown => {
+                tracing::warn!(
+                    "{path} is not our socket any more, and no other either: remove what is there"
+                );
+            }
         }
     }
 }

@@ -17,15 +17,15 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host},
-    sync::Notify,
-    time::{Instant, sleep, timeout},
+    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    clients::{Client, Clients},
     metrics::{CONTENT_TYPE, Registry},
     ready::Readiness,
 };
@@ -38,14 +38,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// Bytes of a request's head and of answers that wait to be read.
 const LONGEST_HEAD: usize = 16 << 10;
-/// How many clients are served at once. Two listeners together stay below the 1,024 files that a process may have open
-/// where nobody has raised that, or the driver could not be asked for want of one more.
-const CONNECTIONS: usize = 480;
 /// How many more the kernel keeps waiting. Whom it drops asks again after a second, which is too late for a kubelet.
 const QUEUE: u32 = 1024;
-/// How long a client may be silent, be it new or answered, before it has to go if there are too many. Short, so that
-/// those in the queue get their turn within a kubelet's second.
-const SILENCE: Duration = Duration::from_millis(250);
 /// How long until accepting is tried again after a failure.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -178,21 +172,15 @@ pub fn text(code: StatusCode, text: impl Into<String>) -> Answer {
 pub struct HttpServer(TcpListener);
 
 impl HttpServer {
-    /// Listens on an address in Go's form: `:8080` is all interfaces, IPv6 and IPv4.
+    /// Listens on an address in Go's form: `:8080` and `0.0.0.0:8080` are all interfaces, IPv6 and IPv4.
     ///
     /// # Errors
     /// The address is malformed, or the system refuses it.
     pub async fn bind(address: &str) -> Result<Self, HttpError> {
         let (host, port) = split(address).ok_or_else(|| HttpError::Malformed(address.to_owned()))?;
-        let bound = match host {
-            "" => match listen((Ipv6Addr::UNSPECIFIED, port)).await {
-                // The kernel may have no IPv6.
-                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                    listen((Ipv4Addr::UNSPECIFIED, port)).await
-                }
-                bound => bound,
-            },
-            host => listen((host, port)).await,
+        let bound = match addresses(host, port).await {
+            Ok(addresses) => listen(&addresses),
+            Err(error) => Err(error),
         };
         bound.map(Self).map_err(|source| HttpError::Bind {
             address: address.to_owned(),
@@ -235,96 +223,51 @@ impl HttpServer {
     }
 }
 
-/// As tokio's `TcpListener::bind`, but for the length of the queue, which is 128 there.
-async fn listen(at: impl ToSocketAddrs) -> io::Result<TcpListener> {
-    let mut refused = io::ErrorKind::AddrNotAvailable.into();
-    for address in lookup_host(at).await? {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        socket.set_reuseaddr(true)?;
-        match socket.bind(address).and_then(|()| socket.listen(QUEUE)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => refused = error,
+/// What to try to listen on, as Go has it: all interfaces are those of IPv6 and IPv4 together, also when they are called
+/// `0.0.0.0`; of a name's addresses it takes the first one of IPv4.
+async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<_> = match host {
+        "" => vec![(Ipv4Addr::UNSPECIFIED, port).into()],
+        host => lookup_host((host, port)).await?.collect(),
+    };
+    let first = found.iter().find(|it| it.is_ipv4()).or(found.first());
+    Ok(match first {
+        Some(all) if all.ip().is_unspecified() => {
+            // The kernel may have no IPv6.
+            vec![
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+            ]
+        }
+        first => first.copied().into_iter().collect(),
+    })
+}
+
+/// As tokio's `TcpListener::bind`, but for the length of the queue, which is 128 there, and for IPv6, which serves IPv4
+/// besides whatever the system's default is. An address that is taken is not tried in another form.
+fn listen(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match listen_on(*address) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => refused = error,
+            bound => return bound,
         }
     }
     Err(refused)
 }
 
-/// The clients of one listener. When there are too many, the oldest one that is silent gives way: who only holds
-/// connections open cannot keep kubelet out.
-#[derive(Default)]
-struct Clients {
-    /// By number, so in the order in which they came.
-    connected: Mutex<BTreeMap<u64, Presence>>,
-    /// Notified when one has gone.
-    changed: Notify,
-}
-
-struct Presence {
-    /// Since when it has asked nothing; none while it is being answered.
-    silent: Option<Instant>,
-    leave: CancellationToken,
-}
-
-impl Clients {
-    /// Waits until there is room for one more.
-    async fn room(&self) {
-        loop {
-            {
-                let connected = self.connected.lock();
-                if connected.len() < CONNECTIONS {
-                    return;
-                }
-                let has_to_go =
-                    |presence: &&Presence| presence.silent.is_some_and(|at| at.elapsed() >= SILENCE);
-                if let Some(oldest) = connected.values().find(has_to_go) {
-                    oldest.leave.cancel();
-                }
-            }
-            // That one has gone, another one has, or one has been silent for long enough.
-            let _ = timeout(SILENCE, self.changed.notified()).await;
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            set_ipv6_v6only(&socket, false)?;
+            socket
         }
-    }
-}
-
-/// One of them, as long as its connection is open.
-struct Client {
-    among: Arc<Clients>,
-    number: u64,
-    leave: CancellationToken,
-}
-
-impl Client {
-    fn enter(among: &Arc<Clients>) -> Self {
-        let mut connected = among.connected.lock();
-        let number = connected.last_key_value().map_or(0, |(last, _)| last + 1);
-        let (silent, leave) = (Some(Instant::now()), CancellationToken::new());
-        let presence = Presence {
-            silent,
-            leave: leave.clone(),
-        };
-        connected.insert(number, presence);
-        Self {
-            among: among.clone(),
-            number,
-            leave,
-        }
-    }
-
-    fn asks(&self, asks: bool) {
-        if let Some(presence) = self.among.connected.lock().get_mut(&self.number) {
-            presence.silent = (!asks).then(Instant::now);
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.among.connected.lock().remove(&self.number);
-        self.among.changed.notify_one();
-    }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// Serves one client until it goes, is silent or too old or has to leave, or we stop.
@@ -394,7 +337,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    use super::*;
+    use super::{super::clients::CONNECTIONS, *};
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -504,6 +447,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn all_interfaces_are_those_of_both_families_and_a_name_is_its_first_address_of_ipv4() {
+        let v4 = |ip: [u8; 4]| SocketAddr::from((ip, 80));
+        let v6 = |ip: Ipv6Addr| SocketAddr::from((ip, 80));
+        let all = [v6(Ipv6Addr::UNSPECIFIED), v4([0, 0, 0, 0])];
+        for (host, wanted) in [
+            ("", &all[..]),
+            ("0.0.0.0", &all),
+            ("::", &all),
+            ("127.0.0.1", &[v4([127, 0, 0, 1])]),
+            ("::1", &[v6(Ipv6Addr::LOCALHOST)]),
+            // Its hosts file may name ::1 first.
+            ("localhost", &[v4([127, 0, 0, 1])]),
+        ] {
+            assert_eq!(addresses(host, 80).await.unwrap(), wanted, "{host}");
+        }
+        let server = HttpServer::bind("0.0.0.0:0").await.unwrap();
+        let port = server.address().unwrap().port();
+        for host in ["127.0.0.1", "[::1]"] {
+            let reached = TcpStream::connect(format!("{host}:{port}")).await;
+            // Where there is no IPv6 nobody reaches it that way.
+            let ok = reached.is_ok() || TcpListener::bind("[::1]:0").await.is_err();
+            assert!(ok, "{host}: {reached:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_failure_names_the_address_and_the_reason() {
         let taken = HttpServer::bind("127.0.0.1:0").await.unwrap();
         let address = taken.address().unwrap().to_string();
@@ -511,48 +480,6 @@ mod tests {
         assert!(error.contains(&address) && error.contains("in use"), "{error}");
         let error = HttpServer::bind("8080").await.unwrap_err().to_string();
         assert!(error.contains("\"8080\""), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_oldest_silent_client_gives_way_to_a_new_one_and_none_that_asks() {
-        let clients = Arc::new(Clients::default());
-        let mut connected: Vec<_> = (0..CONNECTIONS).map(|_| Client::enter(&clients)).collect();
-        for first in &connected[..2] {
-            first.asks(true);
-        }
-        connected[1].asks(false);
-        let has_room = || async { timeout(SILENCE / 10, clients.room()).await.is_ok() };
-        assert!(!has_room().await, "all have come just now");
-        assert!(connected.iter().all(|client| !client.leave.is_cancelled()));
-
-        sleep(SILENCE).await;
-        connected[1].asks(true);
-        assert!(
-            !has_room().await,
-            "the one that is asked to leave has not gone yet"
-        );
-        let left: Vec<_> = (0..CONNECTIONS)
-            .filter(|number| connected[*number].leave.is_cancelled())
-            .collect();
-        assert_eq!(left, [2]);
-        drop(connected.remove(2));
-        assert!(has_room().await);
-        connected.push(Client::enter(&clients));
-
-        for client in &connected {
-            client.asks(true);
-        }
-        sleep(SILENCE * 100).await;
-        assert!(!has_room().await, "all ask");
-        connected[7].asks(false);
-        let waited = Instant::now();
-        let gone = async {
-            connected[7].leave.cancelled().await;
-            drop(connected.remove(7));
-        };
-        tokio::join!(clients.room(), gone);
-        let waited = waited.elapsed();
-        assert!(SILENCE <= waited && waited <= SILENCE * 2, "{waited:?}");
     }
 
     #[tokio::test]

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    net::UnixStream,
+    time::{Instant, timeout},
+};
 
 use crate::{
     http::{ask, healthz},
@@ -83,9 +86,11 @@ async fn it_is_500_while_something_else_is_in_the_place_of_the_socket() {
     let (code, body, _) = took(at).await;
     assert!(code == 500 && body.contains("is not a socket"), "{code}: {body}");
 
+    // One that nobody serves is what a killed registrar leaves behind.
     replace(&socket, |path| drop(UnixListener::bind(path).expect("a socket")));
-    let (code, body, _) = took(at).await;
-    assert!(code == 500 && body.contains("cannot connect"), "{code}: {body}");
+    sidecar.says(1, "it is made again").await;
+    scene.registered(2).await;
+    assert_eq!(healthz(at).await, (200, "ok".into()));
 
     let _silent = replace(&socket, |path| UnixListener::bind(path).expect("a socket"));
     for _ in 0..2 {
@@ -96,6 +101,27 @@ async fn it_is_500_while_something_else_is_in_the_place_of_the_socket() {
             "it takes --timeout: {time:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_burst_of_requests_is_answered_and_takes_nothing_from_the_kubelet() {
+    let scene = Scene::new().await;
+    let sidecar = scene.start();
+    scene.registered(1).await;
+    let at = sidecar.address().await;
+    // As the kubelet does while it asks the driver.
+    let kubelet = UnixStream::connect(scene.socket()).await.expect("a connection");
+    for _ in 0..3 {
+        let asked = futures::future::join_all((0..200).map(|_| healthz(at))).await;
+        let wrong: Vec<_> = asked.into_iter().filter(|(code, _)| *code != 200).collect();
+        assert_eq!(wrong, []);
+    }
+    let cut = timeout(Duration::from_millis(50), kubelet.readable()).await;
+    let mut settings = [0; 512];
+    // Its first frame is there, and no end.
+    assert!(cut.is_ok() && kubelet.try_read(&mut settings).expect("it is open") > 0);
+    let end = kubelet.try_read(&mut settings).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::WouldBlock));
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ use crate::{
 
 pub(super) const NAME: &str = "livenessprobe";
 
+const HEALTH_PORT: &str = "9808";
+
 /// All flags, by purpose.
 #[rustfmt::skip] // One line per flag.
 pub const GROUPS: &[Group] = &[
@@ -31,7 +33,7 @@ pub const GROUPS: &[Group] = &[
     Group {
         heading: "HTTP",
         flags: &[
-            Flag::new("health-port", Text, "9808", "Port of /healthz on all IPv4 addresses; older than --http-endpoint"),
+            Flag::new("health-port", Text, HEALTH_PORT, "Port of /healthz on all addresses; older than --http-endpoint"),
             Flag::new("http-endpoint", Text, "", "Address of /healthz and metrics, such as :8080"),
             Flag::new("metrics-address", Text, "", "Address of metrics alone, beside --health-port"),
             Flag::new("metrics-path", Text, "/metrics", "Path of the metrics"),
@@ -119,7 +121,7 @@ fn listeners(flags: &ParsedFlags) -> Result<(String, MetricsPlace), Exit> {
             let reason = "only one of --http-endpoint and --metrics-address can be set: --http-endpoint serves the metrics, too";
             Err(Exit::error(1, reason))
         }
-        (Some(_), None) if older != "9808" => {
+        (Some(_), None) if older != HEALTH_PORT => {
             let reason =
                 "only one of --http-endpoint and --health-port can be set: put the port into --http-endpoint";
             Err(Exit::error(1, reason))

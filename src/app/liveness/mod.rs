@@ -34,6 +34,11 @@ pub enum Fatal {
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// A task that runs from start to end has ended.
+    #[error(
+        "a defect: a task that must not end has ended, see the log above; the process ends to start anew"
+    )]
+    Defect,
     /// A signal handler could not be registered.
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
@@ -88,11 +93,11 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
     );
 
     let (probe, probing) = Probe::new(&driver);
-    // Ends with the process: a Probe that hangs holds up no end.
-    tokio::spawn(probing);
+    // And with it the connection over which it was identified.
+    drop(driver);
     let health = healthz(probe);
     let with_metrics = |endpoints: Endpoints| endpoints.metrics(&config.metrics_path, &registry);
-    let mut listeners = match &config.metrics {
+    let listeners = match &config.metrics {
         MetricsPlace::Nowhere => vec![(&config.health, health)],
         MetricsPlace::WithHealth => vec![(&config.health, with_metrics(health))],
         MetricsPlace::At(address) => vec![
@@ -101,13 +106,21 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
         ],
     };
     let mut servers = JoinSet::new();
-    for (address, endpoints) in listeners.drain(..) {
+    for (address, endpoints) in listeners {
         let server = HttpServer::bind(address).await?;
         tracing::info!(address = %server.address()?, "serving HTTP");
         servers.spawn(server.serve(endpoints, stop.clone()));
     }
-    servers.join_all().await;
-    Ok(())
+    // A Probe that hangs holds up no end.
+    let mut probing = JoinSet::from_iter([probing]);
+    tokio::select! {
+        () = process::unexpected_end(&mut probing, &stop) => return Err(Fatal::Defect),
+        () = async { while servers.join_next().await.is_some() {} } => {}
+    }
+    match stop.is_cancelled() {
+        true => Ok(()),
+        false => Err(Fatal::Defect),
+    }
 }
 
 /// `/healthz`: 200, or 500 with what is wrong.

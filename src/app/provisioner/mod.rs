@@ -273,7 +273,7 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
             Ok(())
         }
         // A leader that no longer sees the cluster or its driver must not go on leading.
-        () = unexpected_end(&mut tasks, &stop) => Err(Fatal::Defect),
+        () = process::unexpected_end(&mut tasks, &stop) => Err(Fatal::Defect),
     };
     // Here, because it must not depend on how the above has ended.
     controllers.report_unfinished();
@@ -291,14 +291,4 @@ pub async fn run(config: Config, environment: Environment, stop: CancellationTok
 async fn overdue(halt: &CancellationToken) {
     halt.cancelled().await;
     sleep(STOP_TIMEOUT).await;
-}
-
-/// Waits for a task to end that should not. The HTTP server ends at a stop, which is well.
-async fn unexpected_end(tasks: &mut JoinSet<()>, stop: &CancellationToken) {
-    while tasks.join_next().await.is_some() {
-        if !stop.is_cancelled() {
-            return;
-        }
-    }
-    std::future::pending().await
 }

@@ -14,7 +14,10 @@ use crate::{
     csi::{Address, Dialer, Driver, IdentifyError, Needs, connect::BadAddress},
     kubelet::HealthError,
     register::{Ended, RegisterError, RegistrationHealth, register},
-    telemetry::http::{Endpoints, HttpError, HttpServer, text},
+    telemetry::{
+        SharedCheck,
+        http::{Endpoints, HttpError, HttpServer, text},
+    },
 };
 
 /// Why the sidecar ended by itself.
@@ -32,6 +35,11 @@ pub enum Fatal {
     /// The HTTP endpoint.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A task that runs from start to end has ended.
+    #[error(
+        "a defect: a task that must not end has ended, see the log above; the process ends to start anew"
+    )]
+    Defect,
     /// A signal handler could not be registered.
     #[error("the operating system refuses: {0}")]
     System(#[from] std::io::Error),
@@ -62,16 +70,31 @@ pub fn main() -> ExitCode {
 /// [`Fatal`]
 pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Result<(), Fatal> {
     let health = RegistrationHealth::default();
-    // Dropping the set ends the server.
-    let mut servers = JoinSet::new();
+    // Dropping the set ends them.
+    let mut tasks = JoinSet::new();
     if let Some(address) = &config.health {
         let server = HttpServer::bind(address).await?;
         tracing::info!(address = %server.address()?, "serving HTTP");
-        servers.spawn(server.serve(healthz(health.clone(), config.timeout), stop.clone()));
+        let (endpoints, checking) = healthz(health.clone(), config.timeout);
+        tasks.spawn(checking);
+        tasks.spawn(server.serve(endpoints, stop.clone()));
     }
+    tokio::select! {
+        ended = offer(&config, &dialer, &health, &stop) => ended,
+        () = process::unexpected_end(&mut tasks, &stop), if !tasks.is_empty() => Err(Fatal::Defect),
+    }
+}
+
+/// Offers the driver to the kubelet, under whatever name it has.
+async fn offer(
+    config: &Config,
+    dialer: &Dialer,
+    health: &RegistrationHealth,
+    stop: &CancellationToken,
+) -> Result<(), Fatal> {
     loop {
         // A driver keeps the name by which it was first known, so another name is another driver.
-        let driver = Driver::new(&dialer, config.timeout, Needs::default(), Arc::new(|_| {}));
+        let driver = Driver::new(dialer, config.timeout, Needs::default(), Arc::new(|_| {}));
         let Some(found) = stop.run_until_cancelled(wait_for_driver(&driver)).await else {
             return Ok(());
         };
@@ -81,23 +104,37 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
             version = driver_info.vendor_version,
             "CSI driver"
         );
-        match register(&config.kubelet, &driver, &driver_info.name, &health, &stop).await? {
+        match register(&config.kubelet, &driver, &driver_info.name, health, stop).await? {
             Ended::Stopped => return Ok(()),
             Ended::Renamed => {}
         }
     }
 }
 
-/// `/healthz`: 200; 404 where the registration socket is gone; 500 for all else.
-fn healthz(health: RegistrationHealth, limit: Duration) -> Endpoints {
-    Endpoints::default().page("/healthz", move |_| {
+/// `/healthz`: 200; 404 where the registration socket is gone; 500 for all else. And the work behind it: one check runs
+/// for all who ask, because each is a connection to our own socket, on which the kubelet is to have room.
+fn healthz(
+    health: RegistrationHealth,
+    limit: Duration,
+) -> (Endpoints, impl Future<Output = ()> + Send + 'static) {
+    let (check, checking) = SharedCheck::new(move || {
         let health = health.clone();
+        async move { health.check(limit).await.map_err(Arc::new) }
+    });
+    let endpoints = Endpoints::default().page("/healthz", move |_| {
+        let check = check.clone();
         async move {
-            match health.check(limit).await {
-                Ok(()) => text(StatusCode::OK, "ok"),
-                Err(error @ HealthError::Missing { .. }) => text(StatusCode::NOT_FOUND, error.to_string()),
-                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            }
+            let error = match check.ask().await {
+                Some(Ok(())) => return text(StatusCode::OK, "ok"),
+                Some(Err(error)) => error,
+                None => return text(StatusCode::INTERNAL_SERVER_ERROR, "the process is about to end"),
+            };
+            let code = match *error {
+                HealthError::Missing { .. } => StatusCode::NOT_FOUND,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            text(code, error.to_string())
         }
-    })
+    });
+    (endpoints, checking)
 }

@@ -2,6 +2,9 @@
 
 use std::{fmt::Display, process::ExitCode};
 
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
 use crate::{app::sidecar::flags::Exit, telemetry::log};
 
 /// Why a sidecar ended by itself.
@@ -64,4 +67,14 @@ pub(crate) fn run<S: Settings, F: ExitStatus>(
             fatal.code().into()
         }
     }
+}
+
+/// Waits for a task to end that should not. The HTTP server ends at a stop, which is well.
+pub(crate) async fn unexpected_end(tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    while tasks.join_next().await.is_some() {
+        if !stop.is_cancelled() {
+            return;
+        }
+    }
+    std::future::pending().await
 }

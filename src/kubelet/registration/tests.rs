@@ -19,7 +19,6 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::*;
 use crate::kubelet::{
-    SocketFile,
     hpack::{Decoder, write_literal},
     proto::registration_client::RegistrationClient,
     raw::{EMPTY_MESSAGE, GET_INFO, PATIENCE, Raw, call, frame, message},
@@ -250,7 +249,7 @@ async fn what_the_kubelet_does_is_told_in_order() {
     );
     drop(client);
     let socket = stage.stop().await;
-    assert!(socket.file() == SocketFile::Ours, "the caller removes it");
+    assert!(socket.is_ours(), "the caller removes it");
 }
 
 #[tokio::test]

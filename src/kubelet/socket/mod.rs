@@ -34,7 +34,7 @@ const LONGEST_PATH: usize = 107;
 /// The owner may connect, nobody else.
 const MODE: u32 = 0o600;
 /// Clients that wait to be accepted.
-const BACKLOG: i32 = 16;
+const BACKLOG: i32 = 128;
 /// The lock is held for a few system calls. Who holds it longer has been frozen, and is not waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -116,10 +116,12 @@ pub enum Removal {
 pub enum SocketFile {
     /// The socket that we listen on.
     Ours,
-    /// Nothing.
-    Gone,
-    /// Something else, or nobody can tell.
-    NotOurs,
+    /// Nothing, or a socket that nobody listens on.
+    Free,
+    /// A socket that somebody else listens on.
+    Taken,
+    /// Something that is no socket, or nobody can tell.
+    Unknown,
 }
 
 /// A registration socket that listens. Dropping it leaves the file, as a crash does; the next registrar cleans up.
@@ -164,12 +166,25 @@ impl RegistrationSocket {
         &self.path
     }
 
-    /// What the file at the path is.
-    pub fn file(&self) -> SocketFile {
-        match self.found() {
-            Ok(found) if found == self.identity => SocketFile::Ours,
-            Err(error) if is_absent(&error) => SocketFile::Gone,
-            _ => SocketFile::NotOurs,
+    /// Whether the file at the path is still the socket that we listen on.
+    pub fn is_ours(&self) -> bool {
+        self.found().is_ok_and(|found| found == self.identity)
+    }
+
+    /// What the file at the path is. Where another registrar is about to make its own, it waits until that is there.
+    pub async fn file(&self) -> SocketFile {
+        if self.is_ours() {
+            return SocketFile::Ours;
+        }
+        let _lock = self.lock().await;
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.identity => SocketFile::Ours,
+            Ok(found) if found.file_type().is_socket() => match UnixStream::connect(&self.path).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => SocketFile::Free,
+                _ => SocketFile::Taken,
+            },
+            Err(error) if is_absent(&error) => SocketFile::Free,
+            _ => SocketFile::Unknown,
         }
     }
 
@@ -178,10 +193,7 @@ impl RegistrationSocket {
     /// # Errors
     /// It is ours and cannot be removed, or nobody can tell whose it is.
     pub async fn remove(&self) -> Result<Removal, SocketError> {
-        let _lock = match self.path.parent() {
-            Some(directory) => lock(directory).await,
-            None => None,
-        };
+        let _lock = self.lock().await;
         match self.found() {
             Ok(found) if found == self.identity => {}
             Ok(_) => return Ok(Removal::NotOurs),
@@ -197,6 +209,10 @@ impl RegistrationSocket {
 
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.listener.accept().await?.0)
+    }
+
+    async fn lock(&self) -> Option<OwnedFd> {
+        lock(self.path.parent()?).await
     }
 
     fn found(&self) -> io::Result<(u64, u64)> {

@@ -43,9 +43,9 @@ async fn where_nothing_is_the_socket_is_made_and_its_removal_when_gone_is_fine()
     let claims = "reg.SocketFileDoesNotExist.01";
     let directory = directory();
     let socket = bound(&directory).await;
-    assert!(socket.file() == SocketFile::Ours, "{claims}");
+    assert!(socket.is_ours(), "{claims}");
     fs::remove_file(socket.path()).unwrap();
-    assert!(socket.file() != SocketFile::Ours, "{claims}");
+    assert!(!socket.is_ours(), "{claims}");
     assert_eq!(socket.remove().await.unwrap(), Removal::Gone, "{claims}");
 }
 
@@ -56,7 +56,7 @@ async fn where_the_directory_has_gone_nothing_is_ours_and_there_is_nothing_to_re
     let directory = directory();
     let socket = bound(&directory).await;
     fs::remove_dir_all(directory.path()).unwrap();
-    assert!(socket.file() != SocketFile::Ours, "{claims}");
+    assert!(!socket.is_ours(), "{claims}");
     assert_eq!(socket.remove().await.unwrap(), Removal::Gone, "{claims}");
 }
 
@@ -68,10 +68,7 @@ async fn a_socket_that_listens_is_found_and_removed() {
     let socket = bound(&directory).await;
     assert_eq!(socket.path(), at(&directory));
     let found = fs::symlink_metadata(socket.path()).unwrap();
-    assert!(
-        found.file_type().is_socket() && socket.file() == SocketFile::Ours,
-        "{claims}"
-    );
+    assert!(found.file_type().is_socket() && socket.is_ours(), "{claims}");
     assert!(connects(socket.path()), "{claims}");
     assert_eq!(socket.remove().await.unwrap(), Removal::Removed, "{claims}");
     assert!(fs::symlink_metadata(socket.path()).is_err(), "{claims}");
@@ -133,7 +130,7 @@ async fn a_stale_socket_makes_room() {
     let directory = directory();
     leave_stale(&at(&directory));
     let socket = bound(&directory).await;
-    assert!(socket.file() == SocketFile::Ours && connects(socket.path()));
+    assert!(socket.is_ours() && connects(socket.path()));
 }
 
 #[tokio::test]
@@ -143,7 +140,7 @@ async fn a_symlink_to_a_socket_is_removed_and_what_it_leads_to_stays() {
     leave_stale(&other);
     symlink(&other, at(&directory)).unwrap();
     let socket = bound(&directory).await;
-    assert!(socket.file() == SocketFile::Ours);
+    assert!(socket.is_ours());
     assert!(
         fs::symlink_metadata(at(&directory))
             .unwrap()
@@ -185,10 +182,10 @@ async fn the_older_of_two_registrars_leaves_the_socket_of_the_younger_one() {
     let directory = directory();
     let older = bound(&directory).await;
     let younger = bound(&directory).await;
-    assert!(older.file() != SocketFile::Ours && younger.file() == SocketFile::Ours);
+    assert!(!older.is_ours() && younger.is_ours());
     assert_eq!(older.remove().await.unwrap(), Removal::NotOurs);
     drop(older);
-    assert!(younger.file() == SocketFile::Ours && connects(younger.path()));
+    assert!(younger.is_ours() && connects(younger.path()));
     assert_eq!(younger.remove().await.unwrap(), Removal::Removed);
 }
 
@@ -218,7 +215,7 @@ async fn a_removal_and_a_takeover_at_the_same_moment_leave_the_younger_socket_in
         let removal = tokio::spawn(async move { older.remove().await.map(|it| (it, older)).unwrap() });
         let ((removal, _older), younger) = (removal.await.unwrap(), younger.await.unwrap());
         assert_ne!(removal, Removal::Gone);
-        assert!(younger.file() == SocketFile::Ours && connects(younger.path()));
+        assert!(younger.is_ours() && connects(younger.path()));
         older = younger;
     }
 }
@@ -230,7 +227,7 @@ async fn a_lock_that_is_held_delays_a_registrar_and_does_not_stop_it() {
     tokio::time::pause();
     let begin = Instant::now();
     let socket = bound(&directory).await;
-    assert!(socket.file() == SocketFile::Ours && begin.elapsed() >= LOCK_TIMEOUT);
+    assert!(socket.is_ours() && begin.elapsed() >= LOCK_TIMEOUT);
     drop(held);
     let begin = Instant::now();
     assert_eq!(socket.remove().await.unwrap(), Removal::Removed);
