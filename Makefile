@@ -65,7 +65,7 @@ cluster: ## a real control plane that stays up until Ctrl-C (needs Go)
 	@bin=$$(tests/cluster/build.sh); exec $$bin/up -interactive -dir $(play)
 
 .PHONY: dev
-dev: ## the sidecar out of cluster against `make cluster`, with an in-memory driver
+dev: ## csi-provisioner out of cluster against `make cluster`, with an in-memory driver
 	@CARGO_TARGET_DIR=$(target) tests/cluster/dev.sh -v=4
 
 .PHONY: parity

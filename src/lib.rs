@@ -1,4 +1,4 @@
-//! CSI sidecars for Kubernetes: one library, one thin binary per sidecar. The first is `csi-provisioner`.
+//! CSI sidecars for Kubernetes: one library, one thin binary per sidecar.
 //!
 //! Objects come in lean, a pure function turns facts into a decision, a thin reconciler carries it out. ARCHITECTURE.md
 //! follows one claim through these modules; `tests/architecture.rs` keeps them apart.

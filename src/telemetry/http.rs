@@ -19,7 +19,8 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, lookup_host},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -271,7 +272,12 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves one client until it goes, is silent or too old or has to leave, or we stop.
-async fn connection(stream: TcpStream, client: Client, endpoints: Endpoints, stop: CancellationToken) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    client: Client,
+    endpoints: Endpoints,
+    stop: CancellationToken,
+) {
     let service = service_fn(|request| {
         let (client, endpoints) = (&client, endpoints.clone());
         async move {
@@ -469,6 +475,55 @@ mod tests {
             // Where there is no IPv6 nobody reaches it that way.
             let ok = reached.is_ok() || TcpListener::bind("[::1]:0").await.is_err();
             assert!(ok, "{host}: {reached:?}");
+        }
+    }
+
+    /// A connection in memory, so that time can pass.
+    fn served() -> tokio::io::DuplexStream {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let client = Client::enter(&Arc::default());
+        let endpoints = endpoints("/metrics", &Readiness::default(), Vec::new());
+        tokio::spawn(connection(far, client, endpoints, CancellationToken::new()));
+        near
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_for_30_s_is_cut_and_one_that_asks_after_5_minutes() {
+        use tokio::time::Instant;
+        let (began, mut silent) = (Instant::now(), served());
+        assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(began.elapsed().as_secs(), 30);
+
+        let (began, mut busy) = (Instant::now(), served());
+        let mut answer = [0; 4096];
+        loop {
+            if busy
+                .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                .await
+                .is_err()
+                || busy.read(&mut answer).await.unwrap() == 0
+            {
+                break;
+            }
+            sleep(Duration::from_secs(20)).await;
+        }
+        let lived = began.elapsed();
+        assert!((CONNECTION_AGE..CONNECTION_AGE * 2).contains(&lived), "{lived:?}");
+    }
+
+    #[tokio::test]
+    async fn a_head_may_have_16_kb() {
+        for (length, code) in [(15_000, "200"), (17_000, "431")] {
+            let mut client = served();
+            let head = format!(
+                "GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+                "x".repeat(length)
+            );
+            client.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.ends_with(code), "{length}: {answer}");
         }
     }
 

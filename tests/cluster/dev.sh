@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the sidecar out of cluster, beside a driver in memory, against the control
+# Runs csi-provisioner out of cluster, beside a driver in memory, against the control
 # plane of `make cluster` (or the cluster that TEST_KUBECONFIG names). Ctrl-C
 # ends both. More flags for the sidecar may follow: dev.sh -v=5
 set -euo pipefail

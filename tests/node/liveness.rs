@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::{
     driver::{Place, as_process},
     http::{get, healthz},
-    process::{Folder, Sidecar},
+    process::{Folder, Sidecar, built},
 };
 
 /// Starts one beside this driver, on a port that the system chooses.
@@ -25,7 +25,7 @@ pub(crate) fn start_as_is(place: &Place, flags: &[&str]) -> Sidecar {
 }
 
 pub(crate) fn run(folder: &Folder, flags: &[String]) -> Sidecar {
-    Sidecar::start(env!("CARGO_BIN_EXE_livenessprobe"), folder, flags)
+    Sidecar::start(&built("livenessprobe"), folder, flags)
 }
 
 #[tokio::test]

@@ -147,6 +147,24 @@ async fn a_signal_ends_the_process_with_0_whatever_it_waits_for() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_the_process_at_once_with_1() {
+    let place = Place::new();
+    let sidecar = start(&place, &[]);
+    place.driver.upset("Probe", 1, Trouble::Hang);
+    let at = sidecar.address().await;
+    let _asking = tokio::spawn(async move {
+        let stream = TcpStream::connect(at).await.expect("a connection");
+        crate::http::send(stream, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await
+    });
+    until(|| place.driver.count("Probe") == 1).await;
+    sidecar.signal(Signal::TERM);
+    sidecar.says(1, "stopping: ").await;
+    sidecar.signal(Signal::INT);
+    let (code, log) = sidecar.ended().await;
+    assert!(code == 1 && log.contains("second signal"), "{code}: {log}");
+}
+
+#[tokio::test]
 async fn a_signal_ends_the_process_while_a_probe_hangs_and_a_client_is_silent() {
     let place = Place::new();
     let sidecar = start(&place, &["--probe-timeout=1h"]);

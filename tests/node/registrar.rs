@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep};
 use crate::{
     driver::{NAME, Place},
     http::healthz,
-    process::{Folder, Sidecar, flag},
+    process::{Folder, Sidecar, built, flag},
 };
 
-pub(crate) const REGISTRAR: &str = env!("CARGO_BIN_EXE_csi-node-driver-registrar");
+const REGISTRAR: &str = "csi-node-driver-registrar";
 /// Where the driver's folder is for the kubelet.
 const ON_HOST: &str = "/var/lib/kubelet/plugins/disks";
 /// For what takes milliseconds, on a machine that is busy with something else.
@@ -74,7 +74,7 @@ impl Scene {
     /// Starts one through another program, which becomes the registrar.
     pub(crate) fn start_through(&self, program: &str, words: &[&str]) -> Sidecar {
         let mut all: Vec<_> = words.iter().map(ToString::to_string).collect();
-        all.push(REGISTRAR.to_owned());
+        all.push(built(REGISTRAR));
         all.extend(self.flags());
         Sidecar::start(program, &self.place.folder, &all)
     }
@@ -138,7 +138,7 @@ pub(crate) fn endpoint(socket: &str) -> String {
 }
 
 pub(crate) fn run(folder: &Folder, flags: &[String]) -> Sidecar {
-    Sidecar::start(REGISTRAR, folder, flags)
+    Sidecar::start(&built(REGISTRAR), folder, flags)
 }
 
 /// Whether anything is at this path.

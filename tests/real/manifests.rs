@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{self, Cluster};
 
-/// The shapes in which the sidecar runs, by their components.
+/// The shapes in which the sidecars run, by their components.
 const SHAPES: [&[&str]; 8] = [
     &["secrets"],
     &["cross-namespace"],

@@ -157,6 +157,37 @@ fn warnings(flags: &ParsedFlags) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// Upstream's flags, with their defaults as they print in its help.
+    const UPSTREAM: &[(&str, Kind, &str)] = &[
+        ("automaxprocs", Switch, "false"),
+        ("connection-timeout", Kind::Duration, "0s"),
+        ("csi-address", Text, "/run/csi/socket"),
+        ("enable-pprof", Switch, "false"),
+        ("health-port", Int, "0"),
+        ("http-endpoint", Text, ""),
+        ("kubelet-registration-path", Text, ""),
+        ("log-flush-frequency", Kind::Duration, "5s"),
+        ("log-json-info-buffer-size", Kind::Bytes, "0"),
+        ("log-json-split-stream", Switch, "false"),
+        ("log-text-info-buffer-size", Kind::Bytes, "0"),
+        ("log-text-split-stream", Switch, "false"),
+        ("logging-format", Text, "text"),
+        ("mode", Text, ""),
+        ("plugin-registration-path", Text, "/registration"),
+        ("timeout", Kind::Duration, "1s"),
+        ("v", Kind::Level, "0"),
+        ("version", Switch, "false"),
+        ("vmodule", Kind::Levels, ""),
+    ];
+
+    #[test]
+    fn the_flags_are_upstreams_with_their_types_and_defaults_and_no_others() {
+        let flags = GROUPS.iter().flat_map(|group| group.flags);
+        let mut ours: Vec<_> = flags.map(|flag| (flag.name, flag.kind, flag.default)).collect();
+        ours.sort_by_key(|(name, ..)| *name);
+        assert_eq!(ours, UPSTREAM);
+    }
+
     fn parsed(line: &str) -> Result<Config, Exit> {
         let words = std::iter::once(NAME).chain(line.split_whitespace());
         parse(words.map(str::to_owned))

@@ -86,3 +86,43 @@ pub(crate) async fn wait_for_cache_sync(mut status: watch::Receiver<SyncStatus>)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::csi::{ConnectError, Dialer, Needs};
+
+    fn dialer(double: &sandbox::Driver) -> Dialer {
+        let double = double.clone();
+        Dialer::over(move || {
+            let pipe = double.connect().map_err(|error| ConnectError::Other {
+                path: "/csi.sock".into(),
+                reason: error.to_string(),
+            });
+            std::future::ready(pipe)
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_is_an_hour_late_is_still_waited_for_and_asked_for_its_name_alone() {
+        let double = sandbox::Driver::new("d.io");
+        double.stop();
+        let on_call = Arc::new(|_: &_| {});
+        let driver = Driver::new(
+            &dialer(&double),
+            Duration::from_secs(1),
+            Needs::default(),
+            on_call,
+        );
+        let late = async {
+            sleep(Duration::from_secs(3600)).await;
+            double.start();
+        };
+        let (found, ()) = tokio::join!(wait_for_driver(&driver), late);
+        assert_eq!(found.unwrap().name, "d.io");
+        let asked: Vec<_> = double.calls().into_iter().map(|call| call.method).collect();
+        assert_eq!(asked, ["GetPluginInfo"]);
+    }
+}
