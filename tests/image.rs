@@ -79,7 +79,11 @@ fn registers_with_upstreams_arguments(scratch: &Scratch, root: &Path) {
     let (csi, registration) = (root.join("csi"), root.join("registration"));
     fs::create_dir(&csi).expect("csi");
     fs::create_dir(&registration).expect("registration");
-    let _driver = driver(&csi.join("csi.sock"), &scratch.0.join("calls"));
+    let _driver = driver(
+        &csi.join("csi.sock"),
+        &scratch.0.join("calls"),
+        &["-topology", "zone=a,rack=7", "-attach-limit", "9"],
+    );
     let endpoint = format!("--kubelet-registration-path={PLUGIN}/csi.sock");
     let arguments = ["--v=5", "--csi-address=/csi/csi.sock", &endpoint];
     let registrar = Running::start(root, "csi-node-driver-registrar", &arguments);
@@ -90,30 +94,53 @@ fn registers_with_upstreams_arguments(scratch: &Scratch, root: &Path) {
                 mapped: Some((PLUGIN.into(), csi)),
                 ..kubelet::Options::new(&registration)
             };
-            let kubelet = Kubelet::start(&Api::new(), options).await.expect("a kubelet");
+            let api = Api::new();
+            let kubelet = Kubelet::start(&api, options).await.expect("a kubelet");
             let registered = |seen: &[Seen]| seen.iter().any(|it| it.event.notified(true));
-            kubelet.wait(Duration::from_secs(20), registered).await
+            kubelet.wait(Duration::from_secs(20), registered).await?;
+            Ok::<_, String>(api.get("csinodes", "", "node").expect("a CSINode"))
         });
     let ended = registrar.stop();
-    registered.unwrap_or_else(|seen| panic!("{seen}: {ended:?}"));
+    let node = registered.unwrap_or_else(|seen| panic!("{seen}: {ended:?}"));
+    let driver = &node["spec"]["drivers"][0];
+    assert_eq!(
+        driver["topologyKeys"],
+        serde_json::json!(["rack", "zone"]),
+        "{node}"
+    );
+    assert_eq!(driver["allocatable"]["count"], 9, "{node}");
 }
 
 fn probes_with_upstreams_arguments(scratch: &Scratch, root: &Path) {
     fs::create_dir(root.join("csi")).expect("csi");
-    let _driver = driver(&root.join("csi/csi.sock"), &scratch.0.join("calls"));
+    let _driver = driver(
+        &root.join("csi/csi.sock"),
+        &scratch.0.join("calls"),
+        &["-fail", "Probe=Internal:2"],
+    );
     // But for the port, which is the system's to choose here.
     let arguments = ["--csi-address=/csi/csi.sock", "--health-port=0"];
     let mut probe = Running::start(root, "livenessprobe", &arguments);
     let said = probe.says("\"serving HTTP\" address=\"", Duration::from_secs(20));
     let port = said.rsplit_once(':').expect("a port").1.trim_end_matches('"');
     let port: u16 = port.parse().expect("a number");
+    let answers: Vec<_> = (0..3).map(|_| healthz(port)).collect();
+    let ended = probe.stop();
+    for (answer, wanted) in answers
+        .iter()
+        .zip(["HTTP/1.1 500", "HTTP/1.1 500", "HTTP/1.1 200"])
+    {
+        assert!(answer.starts_with(wanted), "{answers:?}: {ended:?}");
+    }
+}
+
+fn healthz(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(request).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    let ended = probe.stop();
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}: {ended:?}");
+    answer
 }
 
 fn finds_the_api_server(scratch: &Scratch, root: &Path) {
@@ -125,7 +152,7 @@ fn finds_the_api_server(scratch: &Scratch, root: &Path) {
     fs::write(root.join("etc/hosts"), format!("127.0.0.1 {HOST}\n")).expect("hosts");
     fs::write(root.join("kubeconfig"), kubeconfig(port)).expect("a kubeconfig");
     // The driver comes first: before it has said its name nothing is asked of the API server.
-    let _driver = driver(&root.join("socket"), &scratch.0.join("calls"));
+    let _driver = driver(&root.join("socket"), &scratch.0.join("calls"), &[]);
     let arguments = ["--kubeconfig=/kubeconfig", "--csi-address=/socket"];
     let sidecar = Running::start(root, "csi-provisioner", &arguments);
     let hello = first_words(&listener, Duration::from_secs(20));
@@ -170,7 +197,7 @@ fn make_images() -> Vec<PathBuf> {
 }
 
 /// The in-memory driver of the real control plane, outside the root.
-fn driver(socket: &Path, calls: &Path) -> Running {
+fn driver(socket: &Path, calls: &Path, flags: &[&str]) -> Running {
     let built = Command::new("tests/cluster/build.sh")
         .arg("small")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -180,7 +207,12 @@ fn driver(socket: &Path, calls: &Path) -> Running {
     let folder = String::from_utf8(built.stdout).expect("a path");
     let mut command = Command::new("setpriv");
     command.args(BOUND).arg(Path::new(folder.trim()).join("driver"));
-    command.arg("-socket").arg(socket).arg("-calls").arg(calls);
+    command
+        .arg("-socket")
+        .arg(socket)
+        .arg("-calls")
+        .arg(calls)
+        .args(flags);
     let driver = Running::spawn(&mut command);
     let start = Instant::now();
     while !socket.exists() {

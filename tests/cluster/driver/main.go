@@ -6,7 +6,8 @@
 // in -calls when it is answered; what -delay holds up is also one, without a
 // code, when it begins; with the time, and the process that called. Secrets
 // appear there by key only, with a digest of their values. What -config can say
-// is in topology.go, its script in answers.go.
+// is in topology.go, its script in answers.go; some of it can be flags, for
+// people.
 package main
 
 import (
@@ -56,16 +57,19 @@ func main() {
 	socket := flag.String("socket", "", "path of the unix socket to serve")
 	name := flag.String("name", service.Name, "driver name")
 	calls := flag.String("calls", "", "file that gets one JSON line a call")
-	config := flag.String("config", "", "file with segments, the node and a script; see topology.go")
+	configured := flag.String("config", "", "file with segments, the node and a script; see topology.go")
 	delay := flag.Duration("delay", 0, "how long CreateVolume and DeleteVolume take")
 	pause := flag.Duration("pause", time.Second, "how long the socket is gone after SIGHUP")
+	var given config
+	given.flags()
 	flag.Parse()
 
 	out, err := os.OpenFile(*calls, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		log.Fatalf("open call log: %v", err)
 	}
-	mock := newPlacing(service.New(service.Config{DriverName: *name}), *config)
+	mock := newPlacing(service.New(service.Config{DriverName: *name}), *configured)
+	mock.config = given
 	var mu sync.Mutex
 	write := func(line call) {
 		line.At = time.Now().UnixMicro()
