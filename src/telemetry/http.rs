@@ -2,14 +2,7 @@
 //!
 //! Plain HTTP without authentication, as upstream's: no request changes anything, and no page shows a secret.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -17,16 +10,16 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, lookup_host},
+    net::TcpListener,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     clients::{Client, Clients},
+    listen::{listen, split},
     metrics::{CONTENT_TYPE, Registry},
     ready::Readiness,
 };
@@ -39,8 +32,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// Bytes of a request's head and of answers that wait to be read.
 const LONGEST_HEAD: usize = 16 << 10;
-/// How many more the kernel keeps waiting. Whom it drops asks again after a second, which is too late for a kubelet.
-const QUEUE: u32 = 1024;
 /// How long until accepting is tried again after a failure.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -179,14 +170,13 @@ impl HttpServer {
     /// The address is malformed, or the system refuses it.
     pub async fn bind(address: &str) -> Result<Self, HttpError> {
         let (host, port) = split(address).ok_or_else(|| HttpError::Malformed(address.to_owned()))?;
-        let bound = match addresses(host, port).await {
-            Ok(addresses) => listen(&addresses),
-            Err(error) => Err(error),
-        };
-        bound.map(Self).map_err(|source| HttpError::Bind {
-            address: address.to_owned(),
-            source,
-        })
+        listen(host, port)
+            .await
+            .map(Self)
+            .map_err(|source| HttpError::Bind {
+                address: address.to_owned(),
+                source,
+            })
     }
 
     /// The address that the server listens on, with the real port if the flag asked for port 0.
@@ -222,53 +212,6 @@ impl HttpServer {
         open.close();
         open.wait().await;
     }
-}
-
-/// What to try to listen on, as Go has it: all interfaces are those of IPv6 and IPv4 together, also when they are called
-/// `0.0.0.0`; of a name's addresses it takes the first one of IPv4.
-async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found: Vec<_> = match host {
-        "" => vec![(Ipv4Addr::UNSPECIFIED, port).into()],
-        host => lookup_host((host, port)).await?.collect(),
-    };
-    let first = found.iter().find(|it| it.is_ipv4()).or(found.first());
-    Ok(match first {
-        Some(all) if all.ip().is_unspecified() => {
-            // The kernel may have no IPv6.
-            vec![
-                (Ipv6Addr::UNSPECIFIED, port).into(),
-                (Ipv4Addr::UNSPECIFIED, port).into(),
-            ]
-        }
-        first => first.copied().into_iter().collect(),
-    })
-}
-
-/// As tokio's `TcpListener::bind`, but for the length of the queue, which is 128 there, and for IPv6, which serves IPv4
-/// besides whatever the system's default is. An address that is taken is not tried in another form.
-fn listen(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
-    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match listen_on(*address) {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => refused = error,
-            bound => return bound,
-        }
-    }
-    Err(refused)
-}
-
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            set_ipv6_v6only(&socket, false)?;
-            socket
-        }
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(QUEUE)
 }
 
 /// Serves one client until it goes, is silent or too old or has to leave, or we stop.
@@ -315,17 +258,6 @@ async fn connection(
     }
 }
 
-/// `host:port`, `:port` or `[v6]:port`.
-fn split(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    Some((host, port.parse().ok()?))
-}
-
 /// The values of `name[]` in a query.
 fn names(query: &str) -> Vec<String> {
     let pairs = form_urlencoded::parse(query.as_bytes());
@@ -337,8 +269,10 @@ fn names(query: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{
+        net::Ipv4Addr,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
@@ -359,26 +293,6 @@ mod tests {
         let registry = Registry::of_controller().unwrap();
         let endpoints = Endpoints::default().metrics(metrics_path, &registry);
         endpoints.ready(ready).health(checks)
-    }
-
-    #[test]
-    fn addresses_are_read_as_go_does() {
-        let cases = [
-            (":8080", Some(("", 8080))),
-            ("localhost:0", Some(("localhost", 0))),
-            ("127.0.0.1:8080", Some(("127.0.0.1", 8080))),
-            ("[::1]:8080", Some(("::1", 8080))),
-            ("8080", None),
-            ("localhost", None),
-            ("::1:8080", None),
-            ("[::1:8080", None),
-            (":http", None),
-            (":65536", None),
-            ("", None),
-        ];
-        for (address, wanted) in cases {
-            assert_eq!(split(address), wanted, "{address}");
-        }
     }
 
     #[tokio::test]
@@ -449,32 +363,6 @@ mod tests {
             assert_eq!(get(at, "/healthz/leader-election").await.0, 404);
             assert!(get(at, path).await.1.contains("process_open_fds"), "{path}");
             server.abort();
-        }
-    }
-
-    #[tokio::test]
-    async fn all_interfaces_are_those_of_both_families_and_a_name_is_its_first_address_of_ipv4() {
-        let v4 = |ip: [u8; 4]| SocketAddr::from((ip, 80));
-        let v6 = |ip: Ipv6Addr| SocketAddr::from((ip, 80));
-        let all = [v6(Ipv6Addr::UNSPECIFIED), v4([0, 0, 0, 0])];
-        for (host, wanted) in [
-            ("", &all[..]),
-            ("0.0.0.0", &all),
-            ("::", &all),
-            ("127.0.0.1", &[v4([127, 0, 0, 1])]),
-            ("::1", &[v6(Ipv6Addr::LOCALHOST)]),
-            // Its hosts file may name ::1 first.
-            ("localhost", &[v4([127, 0, 0, 1])]),
-        ] {
-            assert_eq!(addresses(host, 80).await.unwrap(), wanted, "{host}");
-        }
-        let server = HttpServer::bind("0.0.0.0:0").await.unwrap();
-        let port = server.address().unwrap().port();
-        for host in ["127.0.0.1", "[::1]"] {
-            let reached = TcpStream::connect(format!("{host}:{port}")).await;
-            // Where there is no IPv6 nobody reaches it that way.
-            let ok = reached.is_ok() || TcpListener::bind("[::1]:0").await.is_err();
-            assert!(ok, "{host}: {reached:?}");
         }
     }
 

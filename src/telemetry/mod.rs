@@ -3,6 +3,7 @@
 mod clients;
 pub mod http;
 mod klog;
+mod listen;
 pub mod log;
 pub mod metrics;
 mod queue;
