@@ -23,7 +23,8 @@ impl Probe {
     ///
     /// The driver is probed over a connection of its own each time, as upstream does: a driver whose socket has gone is
     /// not alive, however well its old connections work. Its deadline holds for connection and call together.
-    pub fn new(driver: &Driver) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub fn new(driver: Driver) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        // And no longer over the one that it was identified over: nothing holds one between two Probes.
         let driver = driver.reconnected();
         let outage = Arc::new(Outage::default());
         let (check, work) = SharedCheck::new(move || {
@@ -93,7 +94,7 @@ mod tests {
         let seen = calls.clone();
         let on_call = Arc::new(move |call: &Call| seen.lock().push(call.clone()));
         let driver = Driver::new(&dialer, Duration::from_secs(3), Needs::default(), on_call);
-        let (probe, work) = Probe::new(&driver);
+        let (probe, work) = Probe::new(driver);
         tokio::spawn(work);
         (probe, calls)
     }

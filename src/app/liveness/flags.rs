@@ -1,18 +1,16 @@
 //! The livenessprobe's command line: every flag of upstream v2.19 under its name, with its type and default.
 
-use std::time::Duration;
-
 use crate::{
     app::sidecar::{
         argv::Dialect,
+        driver::DriverSettings,
         flags::{
             self, Exit, Flag, Group,
             Kind::{self, Switch, Text},
             ParsedFlags,
         },
-        log, process,
+        http, log,
     },
-    base::duration::GoDuration,
     telemetry::log::LogSettings,
 };
 
@@ -49,10 +47,8 @@ pub const GROUPS: &[Group] = &[
 /// All settings that have an effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The driver's socket, as given.
-    pub address: String,
-    /// Limit of a Probe; above zero.
-    pub timeout: Duration,
+    /// The driver's socket; the limit is that of a Probe.
+    pub driver: DriverSettings,
     /// Where `/healthz` is, with the metrics if there is only one listener.
     pub health: String,
     /// Where the metrics are.
@@ -76,16 +72,6 @@ pub enum MetricsPlace {
     At(String),
 }
 
-impl process::Settings for Config {
-    fn logging(&self) -> LogSettings {
-        self.logging.clone()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-}
-
 /// Reads the command line, the program's name first.
 ///
 /// # Errors
@@ -94,17 +80,9 @@ pub fn parse(argv: impl IntoIterator<Item = String>) -> Result<Config, Exit> {
     let flags = flags::read(NAME, GROUPS, Dialect::Goflag, argv.into_iter().skip(1))?;
     let logging = log::read(&flags)?;
     let (health, metrics) = listeners(&flags)?;
-    let timeout = flags.get::<GoDuration>("probe-timeout").length();
-    let metrics_path: String = flags.get("metrics-path");
-    if !metrics_path.starts_with('/') {
-        let reason = format!("--metrics-path={metrics_path} must begin with a slash");
-        return Err(Exit::error(2, reason));
-    }
+    let metrics_path = http::metrics_path(&flags)?;
     Ok(Config {
-        address: flags.get("csi-address"),
-        timeout: timeout
-            .filter(|timeout| !timeout.is_zero())
-            .ok_or_else(|| Exit::error(2, "--probe-timeout must be above zero, or no Probe could succeed"))?,
+        driver: DriverSettings::read(&flags, "probe-timeout", "Probe")?,
         health,
         metrics,
         metrics_path,
@@ -134,6 +112,8 @@ fn listeners(flags: &ParsedFlags) -> Result<(String, MetricsPlace), Exit> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Upstream's flags, with their defaults as they print in its help.
@@ -162,8 +142,10 @@ mod tests {
 
     fn config(change: impl FnOnce(&mut Config)) -> Config {
         let mut config = Config {
-            address: "/run/csi/socket".into(),
-            timeout: Duration::from_secs(3),
+            driver: DriverSettings {
+                address: "/run/csi/socket".into(),
+                timeout: Duration::from_secs(3),
+            },
             health: "0.0.0.0:9808".into(),
             metrics: MetricsPlace::Nowhere,
             metrics_path: "/metrics".into(),
@@ -188,18 +170,22 @@ mod tests {
         let rows: [(&str, Change); 19] = [
             ("", |_| {}),
             ("--csi-address=/csi/csi.sock", |it| {
-                it.address = "/csi/csi.sock".into()
+                it.driver.address = "/csi/csi.sock".into()
             }),
             ("-csi-address=/csi/csi.sock", |it| {
-                it.address = "/csi/csi.sock".into()
+                it.driver.address = "/csi/csi.sock".into()
             }),
             ("-csi-address /csi/csi.sock", |it| {
-                it.address = "/csi/csi.sock".into()
+                it.driver.address = "/csi/csi.sock".into()
             }),
-            ("--csi-address a --csi-address b", |it| it.address = "b".into()),
-            ("--probe-timeout=1m30s", |it| it.timeout = Duration::from_secs(90)),
+            ("--csi-address a --csi-address b", |it| {
+                it.driver.address = "b".into()
+            }),
+            ("--probe-timeout=1m30s", |it| {
+                it.driver.timeout = Duration::from_secs(90)
+            }),
             ("-probe-timeout 300ms", |it| {
-                it.timeout = Duration::from_millis(300)
+                it.driver.timeout = Duration::from_millis(300)
             }),
             ("--health-port=9898", |it| it.health = "0.0.0.0:9898".into()),
             // Upstream takes any text, too; the listener refuses what is no port.

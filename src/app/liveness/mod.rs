@@ -10,46 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::flags::{Config, MetricsPlace};
 use crate::{
-    app::sidecar::{metrics::CallMetrics, process, signals, startup::wait_for_driver},
-    csi::{Address, Dialer, Driver, IdentifyError, Needs, connect::BadAddress},
+    app::sidecar::{metrics::CallMetrics, node::Fatal, process, signals, startup::wait_for_driver},
+    csi::{Dialer, Driver, Needs},
     probe::Probe,
     telemetry::{
-        http::{Endpoints, HttpError, HttpServer, text},
-        metrics::{MetricsError, Registry},
+        http::{Endpoints, HttpServer, text},
+        metrics::Registry,
     },
 };
-
-/// Why the sidecar ended by itself. A driver that is away is no reason: that is what it is there to tell.
-#[derive(Debug, thiserror::Error)]
-pub enum Fatal {
-    /// The driver cannot be addressed.
-    #[error(transparent)]
-    Address(#[from] BadAddress),
-    /// What listens on the socket is no CSI driver, or has no name.
-    #[error(transparent)]
-    Identify(#[from] IdentifyError),
-    /// An HTTP endpoint.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// The metrics.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// A task that runs from start to end has ended.
-    #[error(
-        "a defect: a task that must not end has ended, see the log above; the process ends to start anew"
-    )]
-    Defect,
-    /// A signal handler could not be registered.
-    #[error("the operating system refuses: {0}")]
-    System(#[from] std::io::Error),
-}
-
-impl process::ExitStatus for Fatal {
-    /// Upstream ends with 0 when `/healthz` cannot be served, and kubelet then restarts the driver for ever.
-    fn code(&self) -> u8 {
-        1
-    }
-}
 
 /// The process.
 pub fn main() -> ExitCode {
@@ -57,8 +25,9 @@ pub fn main() -> ExitCode {
         flags::NAME,
         process::Threads::Main,
         flags::parse(std::env::args()),
+        |config| (&config.logging, &config.warnings),
         async |config: Config| {
-            let dialer = Dialer::to(config.address.parse::<Address>()?);
+            let dialer = config.driver.dialer()?;
             run(config, dialer, signals::stop()?).await
         },
     )
@@ -73,7 +42,7 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
     let calls = CallMetrics::new(&registry)?;
     let driver = Driver::new(
         &dialer,
-        config.timeout,
+        config.driver.timeout,
         Needs::default(),
         // Upstream never has the label `migrated` here.
         Arc::new(move |call| {
@@ -85,16 +54,8 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
     let Some(found) = stop.run_until_cancelled(wait_for_driver(&driver)).await else {
         return Ok(());
     };
-    let driver_info = found?;
-    tracing::info!(
-        driver = driver_info.name,
-        version = driver_info.vendor_version,
-        "CSI driver"
-    );
-
-    let (probe, probing) = Probe::new(&driver);
-    // And with it the connection over which it was identified.
-    drop(driver);
+    found?;
+    let (probe, probing) = Probe::new(driver);
     let health = healthz(probe);
     let with_metrics = |endpoints: Endpoints| endpoints.metrics(&config.metrics_path, &registry);
     let listeners = match &config.metrics {

@@ -5,16 +5,14 @@ use std::num::NonZeroUsize;
 use crate::{
     app::{
         provisioner::{
-            config::{
-                CapacitySettings, Config, DriverSettings, Naming, ProtectionSettings, VolumeSettings,
-                WorkSettings,
-            },
+            config::{CapacitySettings, Config, Naming, ProtectionSettings, VolumeSettings, WorkSettings},
             gates,
         },
         sidecar::{
+            driver::DriverSettings,
             election::{ElectionSettings, lease_namespace},
             flags::{Exit, ParsedFlags},
-            http::HttpSettings,
+            http::{HttpSettings, PPROF},
             kubernetes::{self, KubeSettings},
             log,
         },
@@ -46,10 +44,10 @@ pub(super) fn config(
     let http = HttpSettings::read(flags)?;
     warnings.extend(gate_warnings);
     if flags.get("enable-pprof") {
-        warnings.push("--enable-pprof has no effect: there is no Go runtime to profile; use perf".to_owned());
+        warnings.push(PPROF.to_owned());
     }
     Ok(Config {
-        driver: driver(flags)?,
+        driver: DriverSettings::read(flags, "timeout", "call to the driver")?,
         lease_namespace: lease_namespace(flags, env("POD_NAMESPACE")),
         crash_safe: crash_safe(flags)?,
         kube: KubeSettings::read(flags, env)?,
@@ -169,19 +167,6 @@ fn crash_safe(flags: &ParsedFlags) -> Result<CrashSafe, Exit> {
     given
         .parse()
         .map_err(|error| Exit::error(2, format!("--crash-safe: {error}")))
-}
-
-fn driver(flags: &ParsedFlags) -> Result<DriverSettings, Exit> {
-    let timeout = flags.get::<GoDuration>("timeout").length();
-    Ok(DriverSettings {
-        address: flags.get("csi-address"),
-        timeout: timeout.filter(|timeout| !timeout.is_zero()).ok_or_else(|| {
-            Exit::error(
-                2,
-                "--timeout must be above zero, or no call to the driver could succeed",
-            )
-        })?,
-    })
 }
 
 fn protection(flags: &ParsedFlags) -> ProtectionSettings {

@@ -6,7 +6,9 @@ use std::{num::NonZeroUsize, time::Duration};
 use crate::{
     app::{
         provisioner::gates::Gates,
-        sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings, process},
+        sidecar::{
+            driver::DriverSettings, election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings,
+        },
     },
     base::{backoff::Backoff, names::UidLength},
     cluster::rate_limiter::RateLimit,
@@ -49,25 +51,6 @@ pub struct Config {
     pub gates: Gates,
     /// What the operator should know; to be logged once the log runs.
     pub warnings: Vec<String>,
-}
-
-impl process::Settings for Config {
-    fn logging(&self) -> LogSettings {
-        self.logging.clone()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-}
-
-/// The driver's socket.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DriverSettings {
-    /// As given; the connection knows which forms there are.
-    pub address: String,
-    /// Limit of each call, above zero.
-    pub timeout: Duration,
 }
 
 /// How volumes are named.

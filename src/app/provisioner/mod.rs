@@ -48,7 +48,7 @@ use crate::{
         events::EventRecorder,
         leases::Leases,
     },
-    csi::{Address, Dialer, IdentifyError, NotADriver, connect::BadAddress},
+    csi::{Dialer, IdentifyError, NotADriver, connect::BadAddress},
     lease::{self, Election, lease_name},
     ledger::{CrashSafe, Ledger},
     telemetry::{
@@ -138,7 +138,13 @@ impl process::ExitStatus for Fatal {
 /// The process.
 pub fn main() -> ExitCode {
     let settings = flags::parse(std::env::args(), |name| std::env::var(name).ok());
-    process::run(flags::NAME, process::Threads::Two, settings, start)
+    process::run(
+        flags::NAME,
+        process::Threads::Two,
+        settings,
+        |config| (&config.logging, &config.warnings),
+        start,
+    )
 }
 
 async fn start(config: Config) -> Result<(), Fatal> {
@@ -148,7 +154,7 @@ async fn start(config: Config) -> Result<(), Fatal> {
     let environment = Environment {
         cluster: client::client(&server)?,
         lease: client::client(&server)?,
-        driver: Dialer::to(config.driver.address.parse::<Address>()?),
+        driver: config.driver.dialer()?,
         identity: Identity::of_process(client::token(&server)),
     };
     run(config, environment, stop).await

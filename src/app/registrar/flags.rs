@@ -1,17 +1,17 @@
 //! The registrar's command line: every flag of upstream's node-driver-registrar v2.17 under its name, with its type and
 //! default.
 
-use std::time::Duration;
-
 use crate::{
     app::sidecar::{
         argv::Dialect,
+        driver::DriverSettings,
         flags::{
             self, Exit, Flag, Group,
             Kind::{self, Int, Switch, Text},
             ParsedFlags,
         },
-        log, process,
+        http::PPROF,
+        log,
     },
     base::duration::GoDuration,
     register::KubeletPaths,
@@ -60,10 +60,8 @@ pub const GROUPS: &[Group] = &[
 /// All settings that have an effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The driver's socket, as given.
-    pub address: String,
-    /// Limit of each call; above zero.
-    pub timeout: Duration,
+    /// The driver's socket; the limit is that of the self-check, too.
+    pub driver: DriverSettings,
     /// What the kubelet is told, and where.
     pub kubelet: KubeletPaths,
     /// Where `/healthz` is; None: nowhere.
@@ -72,16 +70,6 @@ pub struct Config {
     pub logging: LogSettings,
     /// What the operator should know; to be logged once the log runs.
     pub warnings: Vec<String>,
-}
-
-impl process::Settings for Config {
-    fn logging(&self) -> LogSettings {
-        self.logging.clone()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
 }
 
 /// Reads the command line, the program's name first. What is wrong is found in upstream's order.
@@ -107,12 +95,8 @@ pub fn parse(argv: impl IntoIterator<Item = String>) -> Result<Config, Exit> {
         return Err(Exit::success());
     }
     let health = health(&flags)?;
-    let timeout = flags.get::<GoDuration>("timeout").length();
     Ok(Config {
-        address: flags.get("csi-address"),
-        timeout: timeout
-            .filter(|timeout| !timeout.is_zero())
-            .ok_or_else(|| Exit::error(2, "--timeout must be above zero, or no call could succeed"))?,
+        driver: DriverSettings::read(&flags, "timeout", "call")?,
         kubelet: KubeletPaths {
             directory: flags.get::<String>("plugin-registration-path").into(),
             endpoint,
@@ -138,7 +122,7 @@ fn health(flags: &ParsedFlags) -> Result<Option<String>, Exit> {
 fn warnings(flags: &ParsedFlags) -> Vec<String> {
     let mut warnings = flags.warnings.clone();
     if flags.get("enable-pprof") {
-        warnings.push("--enable-pprof has no effect: there is no Go runtime to profile; use perf".to_owned());
+        warnings.push(PPROF.to_owned());
     }
     if flags
         .get::<GoDuration>("connection-timeout")
@@ -155,6 +139,8 @@ fn warnings(flags: &ParsedFlags) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Upstream's flags, with their defaults as they print in its help.
@@ -200,15 +186,14 @@ mod tests {
     #[test]
     fn without_flags_the_settings_are_upstreams() {
         let Config {
-            address,
-            timeout,
+            driver,
             kubelet,
             health,
             logging,
             warnings,
         } = config("");
-        assert_eq!(address, "/run/csi/socket");
-        assert_eq!(timeout, Duration::from_secs(1));
+        assert_eq!(driver.address, "/run/csi/socket");
+        assert_eq!(driver.timeout, Duration::from_secs(1));
         assert_eq!(kubelet.directory.to_str(), Some("/registration"));
         assert_eq!(kubelet.endpoint, "/p/csi.sock");
         assert_eq!(health, None);
@@ -222,8 +207,8 @@ mod tests {
             "-csi-address /d.sock -timeout=90s --plugin-registration-path=/r -health-port 9809 -enable-pprof \
              --connection-timeout=1m -mode x --automaxprocs --v=5",
         );
-        assert_eq!(given.address, "/d.sock");
-        assert_eq!(given.timeout, Duration::from_secs(90));
+        assert_eq!(given.driver.address, "/d.sock");
+        assert_eq!(given.driver.timeout, Duration::from_secs(90));
         assert_eq!(given.kubelet.directory.to_str(), Some("/r"));
         assert_eq!(given.health.as_deref(), Some(":9809"));
         assert_eq!(given.logging.verbosity, 5);

@@ -10,46 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::flags::Config;
 use crate::{
-    app::sidecar::{process, signals, startup::wait_for_driver},
-    csi::{Address, Dialer, Driver, IdentifyError, Needs, connect::BadAddress},
+    app::sidecar::{node::Fatal, process, signals, startup::wait_for_driver},
+    csi::{Dialer, Driver, Needs},
     kubelet::HealthError,
-    register::{Ended, RegisterError, RegistrationHealth, register},
+    register::{Ended, RegistrationHealth, register},
     telemetry::{
         SharedCheck,
-        http::{Endpoints, HttpError, HttpServer, text},
+        http::{Endpoints, HttpServer, text},
     },
 };
-
-/// Why the sidecar ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum Fatal {
-    /// The driver cannot be addressed.
-    #[error(transparent)]
-    Address(#[from] BadAddress),
-    /// What listens on the socket is no CSI driver, or has no name.
-    #[error(transparent)]
-    Identify(#[from] IdentifyError),
-    /// The driver is not registered.
-    #[error(transparent)]
-    Register(#[from] RegisterError),
-    /// The HTTP endpoint.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// A task that runs from start to end has ended.
-    #[error(
-        "a defect: a task that must not end has ended, see the log above; the process ends to start anew"
-    )]
-    Defect,
-    /// A signal handler could not be registered.
-    #[error("the operating system refuses: {0}")]
-    System(#[from] std::io::Error),
-}
-
-impl process::ExitStatus for Fatal {
-    fn code(&self) -> u8 {
-        1
-    }
-}
 
 /// The process.
 pub fn main() -> ExitCode {
@@ -57,8 +26,9 @@ pub fn main() -> ExitCode {
         flags::NAME,
         process::Threads::Main,
         flags::parse(std::env::args()),
+        |config| (&config.logging, &config.warnings),
         async |config: Config| {
-            let dialer = Dialer::to(config.address.parse::<Address>()?);
+            let dialer = config.driver.dialer()?;
             run(config, dialer, signals::stop()?).await
         },
     )
@@ -75,7 +45,7 @@ pub async fn run(config: Config, dialer: Dialer, stop: CancellationToken) -> Res
     if let Some(address) = &config.health {
         let server = HttpServer::bind(address).await?;
         tracing::info!(address = %server.address()?, "serving HTTP");
-        let (endpoints, checking) = healthz(health.clone(), config.timeout);
+        let (endpoints, checking) = healthz(health.clone(), config.driver.timeout);
         tasks.spawn(checking);
         tasks.spawn(server.serve(endpoints, stop.clone()));
     }
@@ -94,16 +64,11 @@ async fn offer(
 ) -> Result<(), Fatal> {
     loop {
         // A driver keeps the name by which it was first known, so another name is another driver.
-        let driver = Driver::new(dialer, config.timeout, Needs::default(), Arc::new(|_| {}));
+        let driver = Driver::new(dialer, config.driver.timeout, Needs::default(), Arc::new(|_| {}));
         let Some(found) = stop.run_until_cancelled(wait_for_driver(&driver)).await else {
             return Ok(());
         };
         let driver_info = found?;
-        tracing::info!(
-            driver = driver_info.name,
-            version = driver_info.vendor_version,
-            "CSI driver"
-        );
         match register(&config.kubelet, &driver, &driver_info.name, health, stop).await? {
             Ended::Stopped => return Ok(()),
             Ended::Renamed => {}

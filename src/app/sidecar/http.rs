@@ -28,6 +28,24 @@ pub const FLAGS: Group = Group {
     ],
 };
 
+/// What is said of `--enable-pprof`.
+pub(crate) const PPROF: &str = "--enable-pprof has no effect: there is no Go runtime to profile; use perf";
+
+/// Reads `--metrics-path`.
+///
+/// # Errors
+/// The process ends here.
+pub(crate) fn metrics_path(flags: &ParsedFlags) -> Result<String, Exit> {
+    let path: String = flags.get("metrics-path");
+    match path.starts_with('/') {
+        true => Ok(path),
+        false => Err(Exit::error(
+            2,
+            format!("--metrics-path={path} must begin with a slash"),
+        )),
+    }
+}
+
 /// The HTTP endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpSettings {
@@ -56,16 +74,9 @@ impl HttpSettings {
             (None, Some(address)) => (address, false),
             (None, None) => return Ok(None),
         };
-        let metrics_path: String = flags.get("metrics-path");
-        if !metrics_path.starts_with('/') {
-            return Err(Exit::error(
-                2,
-                format!("--metrics-path={metrics_path} must begin with a slash"),
-            ));
-        }
         Ok(Some(Self {
             address,
-            metrics_path,
+            metrics_path: metrics_path(flags)?,
             leader_health,
         }))
     }

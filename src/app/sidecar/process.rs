@@ -5,21 +5,15 @@ use std::{fmt::Display, process::ExitCode};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::sidecar::flags::Exit, telemetry::log};
+use crate::{
+    app::sidecar::flags::Exit,
+    telemetry::log::{self, LogSettings},
+};
 
 /// Why a sidecar ended by itself.
 pub(crate) trait ExitStatus: Display + From<std::io::Error> {
     /// Upstream's exit code for it.
     fn code(&self) -> u8;
-}
-
-/// What a sidecar's settings say of the process.
-pub(crate) trait Settings {
-    /// The log.
-    fn logging(&self) -> log::LogSettings;
-
-    /// What the operator should know of the command line.
-    fn warnings(&self) -> &[String];
 }
 
 /// Which runtime carries the work.
@@ -31,11 +25,13 @@ pub(crate) enum Threads {
     Two,
 }
 
-/// Runs `work` with the settings, or says why there are none.
-pub(crate) fn run<S: Settings, F: ExitStatus>(
+/// Runs `work` with the settings, or says why there are none. `told` finds among them those of the log, and what the
+/// operator should know of the command line.
+pub(crate) fn run<S, F: ExitStatus>(
     name: &'static str,
     threads: Threads,
     settings: Result<S, Exit>,
+    told: impl Fn(&S) -> (&LogSettings, &[String]),
     work: impl AsyncFnOnce(S) -> Result<(), F>,
 ) -> ExitCode {
     let settings = match settings {
@@ -46,9 +42,10 @@ pub(crate) fn run<S: Settings, F: ExitStatus>(
             return exit.code.into();
         }
     };
-    log::init(settings.logging());
+    let (logging, warnings) = told(&settings);
+    log::init(logging.clone());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "{name}");
-    for warning in settings.warnings() {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
     let mut runtime = match threads {

@@ -36,7 +36,13 @@ pub(crate) async fn identify(driver: &Driver) -> Result<DriverInfo, IdentifyErro
 /// # Errors
 /// The driver is refused, or what listens there does not know the question.
 pub(crate) async fn wait_for_driver(driver: &Driver) -> Result<DriverInfo, IdentifyError> {
-    identify_unless(driver, |rpc_error| rpc_error.code == Code::Unimplemented).await
+    let driver_info = identify_unless(driver, |rpc_error| rpc_error.code == Code::Unimplemented).await?;
+    tracing::info!(
+        driver = driver_info.name,
+        version = driver_info.vendor_version,
+        "CSI driver"
+    );
+    Ok(driver_info)
 }
 
 async fn identify_unless(

@@ -4,13 +4,12 @@ use super::{run, with};
 use crate::{
     app::{
         provisioner::{
-            config::{
-                CapacitySettings, Config, DriverSettings, Naming, ProtectionSettings, VolumeSettings,
-                WorkSettings,
-            },
+            config::{CapacitySettings, Config, Naming, ProtectionSettings, VolumeSettings, WorkSettings},
             gates::Gates,
         },
-        sidecar::{election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings},
+        sidecar::{
+            driver::DriverSettings, election::ElectionSettings, http::HttpSettings, kubernetes::KubeSettings,
+        },
     },
     base::{backoff::Backoff, names::UidLength},
     cluster::{proxy::ProxyEnvironment, rate_limiter::RateLimit},
