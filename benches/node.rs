@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use driver::Place;
 use http::Client;
-use process::{Sidecar, flag};
+use process::{Sidecar, built, flag};
 
 const REGISTRAR: &str = "csi-node-driver-registrar";
 const LIVENESSPROBE: &str = "livenessprobe";
@@ -40,23 +40,22 @@ const PACE: Duration = Duration::from_millis(10);
 #[tokio::main]
 async fn main() {
     // What cargo tells a bench besides, such as `--bench`.
-    let Some(folder) = env::var_os("SIDECARS") else {
+    if env::var_os("SIDECARS").is_none() {
         println!("SIDECARS names no folder with release builds: nothing to measure, `make bench` does it");
         return;
-    };
-    let path = |name: &str| Path::new(&folder).join(name).display().to_string();
+    }
     println!(
         "\n{:<58}{:>10}{:>10}{:>10}",
         "the node's sidecars", "ours", "goal", "upstream"
     );
     for name in [REGISTRAR, LIVENESSPROBE] {
-        let size = fs::metadata(path(name))
+        let size = fs::metadata(built(name))
             .expect("`make binaries` has made it")
             .len();
         row(&format!("{name}: binary, MB"), size as f64 / 1e6, "6", "28");
     }
-    registrar(&path(REGISTRAR)).await;
-    livenessprobe(&path(LIVENESSPROBE)).await;
+    registrar(&built(REGISTRAR)).await;
+    livenessprobe(&built(LIVENESSPROBE)).await;
 }
 
 fn row(what: &str, ours: f64, goal: &str, upstream: &str) {

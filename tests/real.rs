@@ -15,6 +15,8 @@
 mod access;
 #[path = "real/audit.rs"]
 mod audit;
+#[path = "process/built.rs"]
+mod built;
 #[path = "real/claims.rs"]
 mod claims;
 #[path = "real/cluster.rs"]

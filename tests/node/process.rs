@@ -1,6 +1,6 @@
 //! A sidecar as a process: started, read while it runs, asked to stop, ended with its test.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::{
@@ -10,23 +10,16 @@ use tokio::{
     time::timeout,
 };
 
+#[path = "../process/built.rs"]
+mod built;
 #[path = "../process/start.rs"]
 mod start;
 
+pub(crate) use built::built;
 pub(crate) use start::{Folder, command, flag};
 
 /// For what takes milliseconds, on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The path of our sidecar of this name: in the folder that `SIDECARS` names, or of this build.
-pub(crate) fn built(name: &str) -> String {
-    let debug = Path::new(env!("CARGO_BIN_EXE_livenessprobe"));
-    let path = match std::env::var_os("SIDECARS") {
-        Some(folder) => Path::new(&folder).join(name),
-        None => debug.with_file_name(name),
-    };
-    path.display().to_string()
-}
 
 /// One that runs.
 pub(crate) struct Sidecar {

@@ -14,9 +14,9 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
+    built::built,
     cluster::Cluster,
     driver::Driver,
-    sidecar::built,
     supervisor::Process,
     world::{SOON, World, eventually, text},
 };
@@ -153,43 +153,18 @@ impl Drop for Kubelet {
     }
 }
 
-/// Our `csi-node-driver-registrar`, as it stands beside a driver on a node.
-pub(crate) struct Registrar {
-    pub(crate) process: Process,
-}
-
-impl Registrar {
-    pub(crate) fn start(world: &World, kubelet: &Kubelet, driver: &Driver) -> Self {
-        static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let supervisor = &world.cluster.supervisor;
-        let argv = [
-            built("csi-node-driver-registrar"),
-            format!("--csi-address={}", driver.socket.display()),
-            format!("--kubelet-registration-path={}", driver.socket.display()),
-            format!("--plugin-registration-path={}", kubelet.registry().display()),
-            "--v=5".to_owned(),
-        ];
-        // A log for each start, so that it tells of that one only.
-        let log = format!("registrar-{}.log", STARTED.fetch_add(1, Ordering::Relaxed));
-        Self {
-            process: supervisor.run(&argv, &[], supervisor.dir.join(log)),
-        }
-    }
-
-    /// Waits until the process has ended by itself and gives its exit code.
-    pub(crate) async fn ended(&self) -> i32 {
-        eventually("the registrar has ended", SOON, async || {
-            self.process.exit().ok_or("it still runs".to_owned())
-        })
-        .await
-    }
-
-    pub(crate) fn assert_runs(&self) {
-        assert_eq!(
-            self.process.exit(),
-            None,
-            "the registrar ended: {}",
-            self.process.tail(20)
-        );
-    }
+/// Starts our `csi-node-driver-registrar`, as it stands beside a driver on a node.
+pub(crate) fn start_registrar(world: &World, kubelet: &Kubelet, driver: &Driver) -> Process {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let supervisor = &world.cluster.supervisor;
+    let argv = [
+        built("csi-node-driver-registrar"),
+        format!("--csi-address={}", driver.socket.display()),
+        format!("--kubelet-registration-path={}", driver.socket.display()),
+        format!("--plugin-registration-path={}", kubelet.registry().display()),
+        "--v=5".to_owned(),
+    ];
+    // A log for each start, so that it tells of that one only.
+    let log = format!("registrar-{}.log", STARTED.fetch_add(1, Ordering::Relaxed));
+    supervisor.run(&argv, &[], supervisor.dir.join(log))
 }

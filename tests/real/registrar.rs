@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt, api::DeleteParams};
 use crate::{
     cluster::{Cluster, Rights},
     driver::{Driver, Labels, NodeInfo, Options, Upset},
-    kubelet::{Kubelet, NODE, Registrar},
+    kubelet::{Kubelet, NODE, start_registrar},
     sidecar::{Sidecar, under_test},
     supervisor::SIGTERM,
     topology::{late_class, rights, segment},
@@ -41,8 +41,8 @@ pub(crate) async fn two_drivers(cluster: &'static Cluster) {
         ..Options::default()
     };
     let second = Driver::with(&world, second).await;
-    let registrar = Registrar::start(&world, kubelet, &first);
-    let _other = Registrar::start(&world, kubelet, &second);
+    let registrar = start_registrar(&world, kubelet, &first);
+    let _other = start_registrar(&world, kubelet, &second);
 
     let seen = kubelet.registers(&first.name).await;
     assert_eq!(seen.node_id, world.node_name("id"));
@@ -60,16 +60,16 @@ pub(crate) async fn two_drivers(cluster: &'static Cluster) {
     assert_eq!(ids[&second.name], world.node_name("other"));
 
     // An update that starts the new one before it ends the old one.
-    let surge = Registrar::start(&world, kubelet, &first);
+    let surge = start_registrar(&world, kubelet, &first);
     asked(&first, 2).await;
-    registrar.process.signal(SIGTERM);
-    assert_eq!(registrar.ended().await, 0);
+    registrar.signal(SIGTERM);
+    assert_eq!(registrar.ended(SOON).await, 0);
     let socket = kubelet.registry().join(format!("{}-reg.sock", first.name));
     assert!(socket.exists(), "the old one took the new one's socket away");
     kubelet.registers(&first.name).await;
 
-    surge.process.signal(SIGTERM);
-    assert_eq!(surge.ended().await, 0);
+    surge.signal(SIGTERM);
+    assert_eq!(surge.ended(SOON).await, 0);
     assert!(!socket.exists(), "{}", socket.display());
     kubelet.forgets(&first.name).await;
     kubelet.registers(&second.name).await;
@@ -78,7 +78,7 @@ pub(crate) async fn two_drivers(cluster: &'static Cluster) {
         world.node_name("other")
     );
 
-    let again = Registrar::start(&world, kubelet, &first);
+    let again = start_registrar(&world, kubelet, &first);
     kubelet.registers(&first.name).await;
     again.assert_runs();
     assert_eq!(
@@ -114,16 +114,16 @@ pub(crate) async fn refused(cluster: &'static Cluster) {
         ..Upset::default()
     }];
     let driver = Driver::with(&world, options.clone()).await;
-    let registrar = Registrar::start(&world, kubelet, &driver);
-    assert_eq!(registrar.ended().await, 1);
-    let log = registrar.process.tail(20);
+    let registrar = start_registrar(&world, kubelet, &driver);
+    assert_eq!(registrar.ended(SOON).await, 1);
+    let log = registrar.tail(20);
     assert!(log.contains("the metadata service is away"), "{log}");
     let drivers = kubelet.drivers().await.unwrap();
     assert!(drivers.iter().all(|it| it.name != driver.name), "{drivers:?}");
 
     options.script.clear();
     driver.configure(&options);
-    let registrar = Registrar::start(&world, kubelet, &driver);
+    let registrar = start_registrar(&world, kubelet, &driver);
     kubelet.registers(&driver.name).await;
     registrar.assert_runs();
 }
@@ -136,7 +136,7 @@ pub(crate) async fn renamed(cluster: &'static Cluster) {
     let world = World::new(cluster, "to-rename", Rights::Ours).await;
     let mut options = on_node(&world, &Labels::new(), 0);
     let driver = Driver::with(&world, options.clone()).await;
-    let registrar = Registrar::start(&world, kubelet, &driver);
+    let registrar = start_registrar(&world, kubelet, &driver);
     kubelet.registers(&driver.name).await;
 
     options.name = Some(RENAMED);
@@ -157,7 +157,7 @@ pub(crate) async fn kubelet_restarted(cluster: &'static Cluster) {
     let world = World::new(cluster, "kubelet-gone", Rights::Ours).await;
     let mut options = on_node(&world, &Labels::new(), 3);
     let driver = Driver::with(&world, options.clone()).await;
-    let registrar = Registrar::start(&world, kubelet, &driver);
+    let registrar = start_registrar(&world, kubelet, &driver);
     kubelet.registers(&driver.name).await;
 
     kubelet.stop();
@@ -173,7 +173,7 @@ pub(crate) async fn kubelet_restarted(cluster: &'static Cluster) {
         ..Options::default()
     };
     let late = Driver::with(&world, late).await;
-    let second = Registrar::start(&world, kubelet, &late);
+    let second = start_registrar(&world, kubelet, &late);
     kubelet.start();
     kubelet
         .registers_with(&driver.name, |it| count(it) == Some(4))
@@ -198,7 +198,7 @@ pub(crate) async fn mounted(cluster: &'static Cluster) {
     options.segments = vec![segment(&labels, None)];
     let driver = Driver::with(&world, options).await;
     world.csi_driver(&driver, false).await;
-    let _registrar = Registrar::start(&world, kubelet, &driver);
+    let _registrar = start_registrar(&world, kubelet, &driver);
     kubelet.registers(&driver.name).await;
     world.adopt(NODE).await;
 

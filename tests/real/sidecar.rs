@@ -1,17 +1,12 @@
 //! A provisioner as a process: ours, or upstream's beside it.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
 use serde_json::json;
 
-use crate::{
-    access,
-    driver::Driver,
-    supervisor::Process,
-    world::{World, eventually},
-};
+use crate::{access, built::built, driver::Driver, supervisor::Process, world::World};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Binary {
@@ -31,16 +26,6 @@ pub(crate) fn under_test() -> Binary {
 /// Whether the figures of ours are those of a build that is shipped.
 pub(crate) fn is_release() -> bool {
     std::env::var_os("SIDECARS").is_some() || !cfg!(debug_assertions)
-}
-
-/// The path of our sidecar of this name: in the folder that `SIDECARS` names, or of this build.
-pub(crate) fn built(name: &str) -> String {
-    let debug = Path::new(env!("CARGO_BIN_EXE_csi-provisioner"));
-    let path = match std::env::var_os("SIDECARS") {
-        Some(folder) => Path::new(&folder).join(name),
-        None => debug.with_file_name(name),
-    };
-    path.to_str().unwrap().to_owned()
 }
 
 /// How the sidecar is told where the API server is.
@@ -223,18 +208,10 @@ impl Sidecar {
 
     /// Waits until the process has ended by itself and gives its exit code.
     pub(crate) async fn ended(&self, limit: Duration) -> i32 {
-        eventually("the sidecar has ended", limit, async || {
-            self.process.exit().ok_or("it still runs".to_owned())
-        })
-        .await
+        self.process.ended(limit).await
     }
 
     pub(crate) fn assert_runs(&self) {
-        assert_eq!(
-            self.process.exit(),
-            None,
-            "the sidecar ended: {}",
-            self.process.tail(20)
-        );
+        self.process.assert_runs();
     }
 }

@@ -16,6 +16,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::world::eventually;
+
 /// Signal numbers, the same on every Linux.
 pub(crate) const SIGHUP: i32 = 1;
 pub(crate) const SIGKILL: i32 = 9;
@@ -216,6 +218,18 @@ impl Process {
             .exits
             .get(&self.pid)
             .copied()
+    }
+
+    /// Waits until it has ended by itself and gives its exit code.
+    pub(crate) async fn ended(&self, limit: Duration) -> i32 {
+        eventually("the sidecar has ended", limit, async || {
+            self.exit().ok_or("it still runs".to_owned())
+        })
+        .await
+    }
+
+    pub(crate) fn assert_runs(&self) {
+        assert_eq!(self.exit(), None, "the sidecar ended: {}", self.tail(20));
     }
 
     /// The last lines of its output.
